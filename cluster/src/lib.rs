@@ -1,0 +1,8 @@
+//! Who is here and how to talk to them: node identity, gossip membership and authenticated peer links. The lowest
+//! floor: imports no other crate of this workspace. The only place that imports chitchat.
+
+pub mod identity;
+pub mod transport;
+
+pub use identity::{ClusterId, Identity, NodeId};
+pub use transport::{kinds, Channel, PeerAddress, PeerError, PeerService, PeerTransport, Services};
