@@ -3,6 +3,8 @@
 
 pub mod bootstrap;
 pub mod identity;
+pub mod memory;
+pub mod tcp;
 pub mod transport;
 
 pub use identity::{ClusterId, Identity, NodeId};
