@@ -3,6 +3,7 @@
 
 pub mod bootstrap;
 pub mod identity;
+pub mod membership;
 pub mod memory;
 pub mod tcp;
 pub mod transport;
