@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::event::{Stamp, HELLO_RUN};
 use crate::event_loop::EventLoop;
@@ -99,8 +99,9 @@ impl Fleet {
     }
 
     /// Starts sending events of `event_bytes` on all connections, as `run` allows. The slot is the client's index.
-    pub fn send(&self, handle: &Handle, board: &Arc<Board>, run: &Arc<Run>, event_bytes: usize) {
-        for (slot, client) in self.clients.iter().cloned().enumerate() {
+    /// The tasks end with the run.
+    pub fn send(&self, handle: &Handle, board: &Arc<Board>, run: &Arc<Run>, event_bytes: usize) -> Vec<JoinHandle<()>> {
+        let start = |(slot, client): (usize, Arc<Client>)| {
             let (run, board) = (run.clone(), board.clone());
             handle.spawn(async move {
                 let mut event = BytesMut::new();
@@ -112,8 +113,9 @@ impl Fleet {
                         return board.complain(format!("client: {error}"));
                     }
                 }
-            });
-        }
+            })
+        };
+        self.clients.iter().cloned().enumerate().map(start).collect()
     }
 }
 

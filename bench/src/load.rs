@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::backend;
 use crate::client::Fleet;
 use crate::event_loop::EventLoop;
@@ -20,6 +22,9 @@ const WARM_UP_SHARE: u64 = 10;
 /// Share of the idle connections that is open before memory is first read: what a server allocates once, at its first
 /// connections, is no cost per connection.
 const IDLE_WARM_UP_SHARE: usize = 50;
+
+/// For a sender to notice that its run is over.
+const SENDER_ENDS_LONGEST: Duration = Duration::from_millis(100);
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -91,13 +96,19 @@ impl Rig {
     pub async fn push(&self, route: &PushRoute, connection_ids: &Arc<Vec<String>>) -> anyhow::Result<Flow> {
         let Amounts { senders, event_bytes, .. } = self.amounts;
         let start = |run: &Arc<Run>| {
-            push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders, event_bytes);
+            push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders, event_bytes)
         };
         self.flow(&route.pids, senders, 1, start).await
     }
 
     /// The warm-up, then the load that counts.
-    async fn flow(&self, pids: &[u32], slots: usize, window: usize, start: impl Fn(&Arc<Run>)) -> anyhow::Result<Flow> {
+    async fn flow(
+        &self,
+        pids: &[u32],
+        slots: usize,
+        window: usize,
+        start: impl Fn(&Arc<Run>) -> Vec<JoinHandle<()>>,
+    ) -> anyhow::Result<Flow> {
         self.once(pids, slots, window, (self.amounts.events / WARM_UP_SHARE).max(1), &start).await?;
         self.once(pids, slots, window, self.amounts.events, &start).await
     }
@@ -108,14 +119,20 @@ impl Rig {
         slots: usize,
         window: usize,
         events: u64,
-        start: &impl Fn(&Arc<Run>),
+        start: &impl Fn(&Arc<Run>) -> Vec<JoinHandle<()>>,
     ) -> anyhow::Result<Flow> {
         let cpu = || pids.iter().map(|pid| cpu_seconds(*pid)).sum::<anyhow::Result<f64>>();
         let run = self.board.start(slots, window, events);
         let before = cpu()?;
         let started = now_nanos();
-        start(&run);
+        let senders = start(&run);
         let outcome = self.board.finish(&run, started, self.amounts.longest).await;
+        // The last event may have arrived before its sender was answered; only who is stuck is cut off.
+        for mut sender in senders {
+            if tokio::time::timeout(SENDER_ENDS_LONGEST, &mut sender).await.is_err() {
+                sender.abort();
+            }
+        }
         Ok(Flow { outcome, cpu_seconds: cpu()? - before })
     }
 }

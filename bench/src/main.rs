@@ -19,14 +19,25 @@ mod suite;
 mod table;
 mod target;
 
+use std::process::ExitCode;
+
 use anyhow::bail;
 use clap::Parser;
 use tokio::signal::unix::{signal, SignalKind};
 
 use crate::options::{Command, Options, Output};
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> anyhow::Result<()> {
     if let Command::Floor { backend, workers } = options.command {
         process::raise_open_files_limit()?;
         return floor::run(backend, workers);

@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::event::write_number;
 use crate::http1::read_answer;
@@ -20,7 +21,8 @@ pub struct PushDoor {
     pub prefix: &'static str,
 }
 
-/// Starts `senders` senders, whose pushes go round all `connection_ids`. The slot is the sender's index.
+/// Starts `senders` senders, whose pushes go round all `connection_ids`. The slot is the sender's index. They end with
+/// the run.
 pub fn send(
     handle: &Handle,
     board: &Arc<Board>,
@@ -29,8 +31,8 @@ pub fn send(
     connection_ids: &Arc<Vec<String>>,
     senders: usize,
     event_bytes: usize,
-) {
-    for slot in 0..senders {
+) -> Vec<JoinHandle<()>> {
+    let start = |slot| {
         let (board, run, connection_ids) = (board.clone(), run.clone(), connection_ids.clone());
         handle.spawn(async move {
             // Each sender starts elsewhere, so that they don't all push to the same connection at once.
@@ -39,8 +41,9 @@ pub fn send(
             if let Err(error) = sender(&board, &run, door, order, slot, event_bytes).await {
                 board.complain(format!("push sender: {error:#}"));
             }
-        });
-    }
+        })
+    };
+    (0..senders).map(start).collect()
 }
 
 async fn sender(
