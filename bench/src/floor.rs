@@ -20,6 +20,8 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use crate::event::{read_number, write_number};
 use crate::http1::{parse_head, read_answer};
+use crate::kafka::Producer;
+use crate::target::KafkaTopic;
 
 pub const PUSH_PREFIX: &str = "/push/";
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -36,6 +38,8 @@ pub struct Listening {
 /// What all workers share.
 struct Floor {
     backend: SocketAddr,
+    /// `None`: events go to `backend`, as connect events do in any case.
+    kafka: Option<Producer>,
     /// Request head up to the connection's number.
     request_head: Vec<u8>,
     /// By connection number; `None` once closed.
@@ -48,9 +52,10 @@ enum Incoming {
 }
 
 /// Serves until its standard input ends, that is until the program that started it is gone or done.
-pub fn run(backend: SocketAddr, workers: usize) -> anyhow::Result<()> {
+pub fn run(backend: SocketAddr, kafka: Option<KafkaTopic>, workers: usize) -> anyhow::Result<()> {
     let floor = Arc::new(Floor {
         backend,
+        kafka: kafka.map(|kafka| Producer::start(&kafka.brokers, &kafka.topic)).transpose()?,
         request_head: format!(
             "POST /events HTTP/1.1\r\nHost: {backend}\r\nContent-Type: application/json\r\nce-connectionid: "
         )
@@ -180,7 +185,7 @@ async fn events(
         while let Some(frame) = codec.decode(&mut input)? {
             match frame {
                 // Boxed: inlined, every idle connection would carry the room that a POST under way needs.
-                ws::Frame::Text(body) => Box::pin(post(floor, number, &body)).await?,
+                ws::Frame::Text(body) => Box::pin(event(floor, number, &body)).await?,
                 ws::Frame::Ping(body) => {
                     let mut output = take_buffer();
                     codec.encode(ws::Message::Pong(body), &mut output)?;
@@ -191,6 +196,13 @@ async fn events(
                 _ => {}
             }
         }
+    }
+}
+
+async fn event(floor: &Floor, number: usize, body: &[u8]) -> anyhow::Result<()> {
+    match &floor.kafka {
+        Some(producer) => producer.send(number, body).await,
+        None => post(floor, number, body).await,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::client::handshake;
 use crate::http1::call;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
-use crate::target::{PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
+use crate::target::{KafkaTopic, PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
 
 const PATH: &str = "/bench";
 const PUSH_PREFIX: &str = "/api/v1/connections/";
@@ -33,19 +33,23 @@ struct Node {
     log: PathBuf,
 }
 
-/// The endpoint under load: connect events and messages go to `backends`.
-pub fn endpoint(backend: Value) -> Value {
+/// The endpoint under load: connect events go to `connect`, messages to `default`.
+pub fn endpoint(connect: Value, default: Value) -> Value {
     json!({
         "path": PATH,
         "routes": [
-            {"type": "connect", "name": "Connect", "backends": [backend]},
-            {"type": "default", "name": "Default", "backends": [backend]},
+            {"type": "connect", "name": "Connect", "backends": [connect]},
+            {"type": "default", "name": "Default", "backends": [default]},
         ],
     })
 }
 
 pub fn http_backend(address: SocketAddr) -> Value {
     json!({"type": "http", "destination": format!("http://{address}/events")})
+}
+
+pub fn kafka_backend(kafka: &KafkaTopic) -> Value {
+    json!({"type": "kafka", "topic": kafka.topic, "bootstrapServers": kafka.brokers})
 }
 
 /// Starts `count` nodes of `binary` and creates the endpoint. Clients belong on the first node.
@@ -186,8 +190,10 @@ mod tests {
 
     #[test]
     fn the_endpoint_has_the_two_routes() {
-        let document = endpoint(http_backend("127.0.0.1:9".parse().unwrap()));
+        let kafka = KafkaTopic { brokers: "127.0.0.1:9092".to_owned(), topic: "t".to_owned() };
+        let document = endpoint(http_backend("127.0.0.1:9".parse().unwrap()), kafka_backend(&kafka));
+        assert_eq!(document["routes"][0]["backends"][0]["destination"], "http://127.0.0.1:9/events");
         assert_eq!(document["routes"][1]["type"], "default");
-        assert_eq!(document["routes"][1]["backends"][0]["destination"], "http://127.0.0.1:9/events");
+        assert_eq!(document["routes"][1]["backends"][0]["bootstrapServers"], "127.0.0.1:9092");
     }
 }

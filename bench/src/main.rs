@@ -9,6 +9,8 @@ mod floor;
 mod frame;
 mod gateway;
 mod http1;
+#[cfg_attr(not(feature = "kafka"), path = "kafka_absent.rs")]
+mod kafka;
 mod load;
 mod meter;
 mod options;
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> anyhow::Result<()> {
     if let Command::Floor { backend, workers } = options.command {
         process::raise_open_files_limit()?;
-        return floor::run(backend, workers);
+        return floor::run(backend, options.kafka(), workers);
     }
     // This thread only waits, starts and counts; the load has threads of its own.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::load::{Amounts, Rig};
 use crate::suite::Suite;
+use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
 const IDLE_CONNECTIONS: usize = 10_000;
@@ -62,6 +63,12 @@ pub struct Options {
     /// Worker threads of the floor; the gateway has one per core
     #[arg(long, global = true, default_value_t = default_workers())]
     workers: usize,
+    /// Kafka's bootstrap servers, for the Kafka load
+    #[arg(long, global = true, value_name = "HOST:PORT", requires = "topic")]
+    kafka: Option<String>,
+    /// An existing topic for the Kafka load, which only adds records to it
+    #[arg(long, global = true, requires = "kafka")]
+    topic: Option<String>,
     /// Measure the floor alone
     #[arg(long, global = true)]
     floor_only: bool,
@@ -77,7 +84,9 @@ pub enum Command {
     Inbound,
     /// Pushes from services to clients, through the owning node and through another one
     Push,
-    /// All of these
+    /// Events from clients to a Kafka topic; needs --kafka and --topic
+    Kafka,
+    /// All of these; Kafka where --kafka says
     All,
     /// The floor itself; started by the others
     #[command(hide = true)]
@@ -128,6 +137,10 @@ impl Options {
         self.command == command || self.command == Command::All
     }
 
+    pub fn kafka(&self) -> Option<KafkaTopic> {
+        Some(KafkaTopic { brokers: self.kafka.clone()?, topic: self.topic.clone()? })
+    }
+
     /// What someone needs to know to repeat the run.
     pub fn describe(&self, amounts: &Amounts) -> serde_json::Value {
         serde_json::json!({
@@ -157,8 +170,11 @@ impl Options {
                 format!("{}: build the gateway, or give --binary or --floor-only", binary.display())
             })?;
         }
+        let kafka = self.kafka().filter(|_| self.measures(Command::Kafka));
+        anyhow::ensure!(kafka.is_some() || self.command != Command::Kafka, "which Kafka? Give --kafka and --topic");
         Ok(Suite {
             rig,
+            kafka,
             idle: self.measures(Command::Idle),
             inbound: self.measures(Command::Inbound),
             push: self.measures(Command::Push),

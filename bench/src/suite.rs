@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::gateway::{self, endpoint, http_backend};
+use crate::gateway::{self, endpoint, http_backend, kafka_backend};
+use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::table::{Server, Table};
-use crate::target::{start_floor, Target};
+use crate::target::{start_floor, KafkaTopic, Target};
 
 pub struct Suite {
     pub rig: Rig,
     pub idle: bool,
     pub inbound: bool,
     pub push: bool,
+    /// `None`: no Kafka load.
+    pub kafka: Option<KafkaTopic>,
     pub windows: Vec<usize>,
     pub rounds: usize,
     /// Worker threads of the floor.
@@ -46,20 +49,21 @@ impl Suite {
 
     async fn round(&self, server: Server, table: &mut Table) -> anyhow::Result<()> {
         if self.idle {
-            let target = self.start(server, 1).await?;
+            let target = self.start(server, 1, None).await?;
             let load = format!("{} idle connections", self.rig.amounts.idle_connections);
             table.add(server, &load, "resident bytes each", self.rig.idle(&target).await?);
         }
         if self.inbound {
-            let target = self.start(server, 1).await?;
-            let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
-            for window in &self.windows {
-                let flow = self.rig.inbound(&target, &fleet, *window).await?;
-                record(table, server, &format!("events to HTTP, window {window}"), "events/s", &flow);
-            }
+            let target = self.start(server, 1, None).await?;
+            self.events(server, &target, "HTTP", table).await?;
+        }
+        if let Some(kafka) = &self.kafka {
+            let _consumer = Consumer::start(&kafka.brokers, &kafka.topic, self.rig.board.clone())?;
+            let target = self.start(server, 1, Some(kafka)).await?;
+            self.events(server, &target, "Kafka", table).await?;
         }
         if self.push {
-            let target = self.start(server, self.nodes).await?;
+            let target = self.start(server, self.nodes, None).await?;
             let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
             let ids = Arc::new(fleet.introduce(&self.rig.clients.handle, &self.rig.board).await?);
             for route in &target.pushes {
@@ -72,12 +76,24 @@ impl Suite {
         Ok(())
     }
 
-    async fn start(&self, server: Server, nodes: usize) -> anyhow::Result<Target> {
+    async fn events(&self, server: Server, target: &Target, to: &str, table: &mut Table) -> anyhow::Result<()> {
+        let fleet = self.rig.connect(target, self.rig.amounts.connections).await?;
+        for window in &self.windows {
+            let flow = self.rig.inbound(target, &fleet, *window).await?;
+            record(table, server, &format!("events to {to}, window {window}"), "events/s", &flow);
+        }
+        Ok(())
+    }
+
+    /// A server whose events go to `kafka`, or else to the HTTP backend, where connect events go in any case.
+    async fn start(&self, server: Server, nodes: usize, kafka: Option<&KafkaTopic>) -> anyhow::Result<Target> {
         match (server, &self.binary) {
             (Server::Gateway, Some(binary)) => {
-                gateway::start(binary, nodes, &endpoint(http_backend(self.rig.backend))).await
+                let http = http_backend(self.rig.backend);
+                let default = kafka.map_or_else(|| http.clone(), kafka_backend);
+                gateway::start(binary, nodes, &endpoint(http, default)).await
             }
-            _ => start_floor(self.rig.backend, self.workers),
+            _ => start_floor(self.rig.backend, kafka, self.workers),
         }
     }
 }

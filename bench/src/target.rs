@@ -13,6 +13,13 @@ use crate::push::PushDoor;
 pub const PUSH_LOCAL: &str = "push to a local owner";
 pub const PUSH_REMOTE: &str = "push to a remote owner";
 
+/// Where events go that go to Kafka.
+#[derive(Clone)]
+pub struct KafkaTopic {
+    pub brokers: String,
+    pub topic: String,
+}
+
 /// Ends its processes, and removes their files, when it is dropped.
 pub struct Target {
     pub websocket: SocketAddr,
@@ -33,10 +40,13 @@ pub struct PushRoute {
     pub pids: Vec<u32>,
 }
 
-/// Starts `bench floor`, which posts to `backend`.
-pub fn start_floor(backend: SocketAddr, workers: usize) -> anyhow::Result<Target> {
+/// Starts `bench floor`, which posts to `backend`; with `kafka`, events go there instead.
+pub fn start_floor(backend: SocketAddr, kafka: Option<&KafkaTopic>, workers: usize) -> anyhow::Result<Target> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["floor", "--backend", &backend.to_string(), "--workers", &workers.to_string()]);
+    if let Some(KafkaTopic { brokers, topic }) = kafka {
+        command.args(["--kafka", brokers, "--topic", topic]);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     die_with_parent(&mut command);
     let mut process = Owned(command.spawn().context("starting the floor")?);

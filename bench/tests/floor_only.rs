@@ -62,3 +62,31 @@ fn a_gateway_that_is_not_there_is_said_so() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--floor-only"));
 }
+
+#[cfg(feature = "kafka")]
+#[test]
+fn events_reach_kafka() {
+    let cluster = rdkafka::mocking::MockCluster::new(1).expect("a mock cluster");
+    cluster.create_topic("bench", 2, 1).expect("a topic");
+    let brokers = cluster.bootstrap_servers();
+    let json = results(&[
+        "kafka",
+        "--kafka",
+        &brokers,
+        "--topic",
+        "bench",
+        "--floor-only",
+        "--output",
+        "json",
+        "--events",
+        "2000",
+        "--connections",
+        "8",
+        "--rounds",
+        "1",
+        "--window",
+        "16",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "nothing refused, nothing missing");
+    assert!(samples(&json, "events to Kafka, window 16", "events/s")[0].as_f64().is_some_and(|rate| rate > 0.0));
+}
