@@ -1,0 +1,98 @@
+# shellcheck shell=bash
+# What ./run, ./test and scripts/kafka.sh share: where things are kept, and installing what is missing.
+# Sourced, never run; sets variables and defines functions, does nothing else.
+
+# shellcheck disable=SC2034 # used by those who source this
+REPO_DIR="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+# Everything that is downloaded or built is kept outside the checkout, so that the checkout stays clean and several
+# checkouts share one build of RocksDB and librdkafka.
+CACHE_DIR="${XDG_CACHE_HOME:-$HOME/.cache}/wsgateway"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$CACHE_DIR/target}"
+
+# What compiling RocksDB (clang, libclang) and librdkafka (cmake, curl, ssl, sasl, zlib, zstd, lz4) needs.
+BUILD_PACKAGES=(
+  build-essential cmake clang libclang-dev pkg-config
+  libssl-dev libsasl2-dev libcurl4-openssl-dev zlib1g-dev libzstd-dev liblz4-dev
+)
+# Kafka 4 runs on Java 17 or newer.
+JAVA_MIN=17
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "error: $*"
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Installs Debian packages. Quiet unless it fails.
+apt_install() {
+  local sudo=() log
+  have apt-get || die "this system has no apt-get; install by hand what is named here: $*"
+  if [ "$(id -u)" -ne 0 ]; then
+    have sudo || die "not root and no sudo; install by hand: apt-get install $*"
+    sudo=(sudo)
+  fi
+  say "Installing: $*"
+  log="$(mktemp)"
+  # The package lists may be missing (a fresh container) or stale: refresh them once, and only when needed.
+  if ! "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$log" 2>&1; then
+    if ! "${sudo[@]}" apt-get update >>"$log" 2>&1 ||
+      ! "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+      tail -n 30 "$log" >&2
+      rm -f "$log"
+      die "apt-get could not install: $*"
+    fi
+  fi
+  rm -f "$log"
+}
+
+package_installed() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Says nothing when everything is there.
+need_build_tools() {
+  local package missing=()
+  if have dpkg-query; then
+    for package in "${BUILD_PACKAGES[@]}"; do
+      package_installed "$package" || missing+=("$package")
+    done
+    [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+  fi
+  if ! have cargo && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    PATH="$HOME/.cargo/bin:$PATH"
+  fi
+  have cargo || die "Rust is missing: install it with rustup (https://rustup.rs), then run this again"
+}
+
+java_major() {
+  # 'openjdk version "17.0.15" …' → 17; "1.8.0" → 1, which is too old all the same.
+  java -version 2>&1 | sed -n 's/.*version "\([0-9][0-9]*\).*/\1/p' | head -n 1
+}
+
+# Java and Maven, for the real Kafka broker only.
+need_java() {
+  local missing=() major
+  have java || missing+=(default-jre-headless)
+  have mvn || missing+=(maven)
+  [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+  major="$(java_major)"
+  if [ "${major:-0}" -lt "$JAVA_MIN" ]; then
+    apt_install "openjdk-$JAVA_MIN-jre-headless"
+    major="$(java_major)"
+    [ "${major:-0}" -ge "$JAVA_MIN" ] || die "Kafka needs Java $JAVA_MIN; java here is ${major:-unknown} (update-alternatives --config java)"
+  fi
+}
+
+# RocksDB's build folder is what takes the time; when it is there, the build is a matter of minutes.
+target_is_cold() {
+  ! compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb_sys-*.rlib" >/dev/null
+}
+
+say_if_cold() {
+  if target_is_cold; then
+    say "First build on this machine: RocksDB and librdkafka are compiled from source, which takes a quarter of an hour"
+    say "or more on two cores. It happens once; the result is kept in $CARGO_TARGET_DIR."
+  fi
+}
