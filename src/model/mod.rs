@@ -10,4 +10,5 @@ pub mod filters;
 pub mod json_check;
 pub mod json_path;
 pub mod limits;
+pub mod live_endpoint;
 pub mod url_template;
