@@ -93,6 +93,7 @@ struct Node {
     store: RaftStore,
     transport: Arc<TcpTransport>,
     membership: Arc<Membership>,
+    gossiping: tokio::task::JoinHandle<()>,
     kafka: KafkaProducers,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -134,7 +135,13 @@ impl Node {
         let pushes = Pushes::new(hub.clone(), peers, membership.watch(), members);
         let metrics = Metrics::default();
         metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
-        cluster.spawn(facts::gossip_facts(settings.clone(), membership.clone(), config.clone(), hub.clone(), identity));
+        let gossiping = cluster.spawn(facts::gossip_facts(
+            settings.clone(),
+            membership.clone(),
+            config.clone(),
+            hub.clone(),
+            identity,
+        ));
 
         let timeout = Duration::from_millis(settings.kafka.delivery_timeout_millis);
         let kafka = KafkaProducers::new(settings.kafka.bootstrap_servers.clone(), timeout);
@@ -164,7 +171,7 @@ impl Node {
             tracing::warn!("no admin.token: anyone on this machine may administer the gateway");
         }
         let cluster = cluster.handle().clone();
-        Ok(Node { settings, hub, store, transport, membership, kafka, server, served, cluster })
+        Ok(Node { settings, hub, store, transport, membership, gossiping, kafka, server, served, cluster })
     }
 
     async fn run(self) -> anyhow::Result<()> {
@@ -198,7 +205,8 @@ impl Node {
             tracing::warn!(connections = left(), "leaving although deliveries are unanswered");
         }
         self.kafka.flush(Duration::from_secs(5));
-        let Node { store, transport, membership, server, served, cluster, .. } = self;
+        let Node { store, transport, membership, gossiping, server, served, cluster, .. } = self;
+        gossiping.abort();
         server.stop(false).await;
         if let Ok(Err(err)) = served.await {
             tracing::warn!("server: {err}");
@@ -206,7 +214,10 @@ impl Node {
         let stopped = cluster.spawn(async move {
             store.hand_over_leadership().await;
             store.shutdown().await;
-            membership.shutdown().await;
+            let _aborted = gossiping.await; // it holds the other reference
+            if let Some(membership) = Arc::into_inner(membership) {
+                membership.shutdown().await;
+            }
             transport.shutdown().await;
         });
         if tokio::time::timeout(Duration::from_secs(10), stopped).await.is_err() {
@@ -219,9 +230,9 @@ impl Node {
 async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
     let data_dir = settings.node.data_dir.clone();
     let name = settings.node.name.clone();
-    let disk = tokio::task::spawn_blocking(move || Disk::open(&data_dir, &name)).await?.with_context(|| {
-        format!("data folder {}", settings.node.data_dir.display())
-    })?;
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&data_dir, &name))
+        .await?
+        .with_context(|| format!("data folder {}", settings.node.data_dir.display()))?;
     let identity = disk.identity();
     let services = Services::default();
     let secrets = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
@@ -244,7 +255,8 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
     })
     .await
     .with_context(|| format!("gossip on UDP {}", settings.cluster.listen))?;
-    let seeds = if settings.cluster.seeds.is_empty() { vec![advertise.clone()] } else { settings.cluster.seeds.clone() };
+    let seeds =
+        if settings.cluster.seeds.is_empty() { vec![advertise.clone()] } else { settings.cluster.seeds.clone() };
     let options = StoreOptions {
         seeds,
         bootstrap_expect: settings.cluster.bootstrap_expect,
@@ -285,7 +297,6 @@ fn start_server(
     api: Arc<Api>,
 ) -> anyhow::Result<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)> {
     let max = inbound.settings.max_connections as usize;
-    let admin_addr = admin.local_addr()?;
     let server = Server::build()
         .workers(workers)
         .disable_signals()
@@ -306,7 +317,7 @@ fn start_server(
             let hub = api.hub.clone();
             let app = actix_web::App::new().configure(move |routes| admin::routes(routes, api.clone()));
             let _attached = hub.this_worker();
-            let config = AppConfig::new(false, admin_addr.to_string(), admin_addr);
+            let config = AppConfig::default();
             let factory = app.into_factory().map_err(|err: actix_web::Error| err.error_response());
             HttpService::build()
                 .keep_alive(Duration::from_secs(75))

@@ -37,7 +37,11 @@ impl Access {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let Some(presented) = bearer else {
-            return Err(Problem::new(401, "unauthenticated", "an admin token is required: Authorization: Bearer <token>"));
+            return Err(Problem::new(
+                401,
+                "unauthenticated",
+                "an admin token is required: Authorization: Bearer <token>",
+            ));
         };
         let hash: [u8; 32] = Sha256::digest(presented).into();
         if bool::from(hash.ct_eq(expected)) {

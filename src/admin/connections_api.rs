@@ -72,12 +72,7 @@ async fn push(
     Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(b"{\"status\":\"queued\"}")))
 }
 
-async fn push_body(
-    api: &Api,
-    cid: &str,
-    body: Bytes,
-    request: &HttpRequest,
-) -> Result<(), (&'static str, Problem)> {
+async fn push_body(api: &Api, cid: &str, body: Bytes, request: &HttpRequest) -> Result<(), (&'static str, Problem)> {
     let invalid = |problem| ("invalid", problem);
     let id = connection_id(cid).map_err(invalid)?;
     if !matches!(request.query_string(), "" | "confirm=queued") {
@@ -144,7 +139,11 @@ async fn close(api: web::Data<Api>, cid: web::Path<String>, request: HttpRequest
         .into_inner();
     let code = options.code.unwrap_or(REMOVED_BY_OPERATOR.code);
     if !matches!(code, 1000 | 1008 | 1011..=1013 | 3000..=4999) {
-        return Err(Problem::new(400, "invalid_query", format!("code must be 1000, 1008, 1011–1013 or 3000–4999, is {code}")));
+        return Err(Problem::new(
+            400,
+            "invalid_query",
+            format!("code must be 1000, 1008, 1011–1013 or 3000–4999, is {code}"),
+        ));
     }
     let reason = options.reason.unwrap_or_else(|| REMOVED_BY_OPERATOR.reason.to_owned());
     if reason.len() > 123 {

@@ -115,7 +115,8 @@ fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Pro
 }
 
 fn text(body: &web::Bytes) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))
+    std::str::from_utf8(body)
+        .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))
 }
 
 fn head_body(head: &Head) -> EndpointBody {
@@ -155,12 +156,16 @@ fn etag(version: u64) -> (actix_web::http::header::HeaderName, String) {
 
 /// Who asks for a change, and under which conditions.
 fn change(request: &HttpRequest, message: String) -> Result<Change, Problem> {
-    let header = |name| request.headers().get(name).and_then(|value: &actix_web::http::header::HeaderValue| value.to_str().ok());
+    let header =
+        |name| request.headers().get(name).and_then(|value: &actix_web::http::header::HeaderValue| value.to_str().ok());
     let expected = match header(IF_MATCH.as_str()) {
         None | Some("*") => None,
         Some(tag) => {
             let number = tag.trim_start_matches("W/").trim_matches('"').parse();
-            Some(number.map_err(|_| Problem::new(412, "version_mismatch", format!("If-Match {tag} names no version")))?)
+            Some(
+                number
+                    .map_err(|_| Problem::new(412, "version_mismatch", format!("If-Match {tag} names no version")))?,
+            )
         }
     };
     let request_id = match header("idempotency-key") {

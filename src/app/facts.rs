@@ -55,7 +55,11 @@ pub(super) struct NodeCollector {
 }
 
 impl NodeCollector {
-    pub(super) fn new(config: &Arc<ConfigStore>, hub: &Arc<Hub>, gossip: watch::Receiver<Arc<Members>>) -> NodeCollector {
+    pub(super) fn new(
+        config: &Arc<ConfigStore>,
+        hub: &Arc<Hub>,
+        gossip: watch::Receiver<Arc<Members>>,
+    ) -> NodeCollector {
         NodeCollector { config: config.clone(), hub: hub.clone(), gossip }
     }
 
@@ -66,7 +70,11 @@ impl NodeCollector {
         let live = members.values().filter(|peer| peer.live).count();
         vec![
             ("connections_open", "Open client connections", self.hub.open_connections.load(Ordering::Relaxed)),
-            ("deliveries_pending", "Connections with unfinished deliveries, closed ones included", self.hub.deliveries.load(Ordering::Relaxed)),
+            (
+                "deliveries_pending",
+                "Connections with unfinished deliveries, closed ones included",
+                self.hub.deliveries.load(Ordering::Relaxed),
+            ),
             ("raft_is_leader", "1 on the leader", u64::from(leads)),
             ("raft_has_leader", "1 when a leader is known", u64::from(raft.leader.is_some())),
             ("raft_term", "Raft term", raft.term),

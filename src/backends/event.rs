@@ -65,7 +65,17 @@ impl Event {
         attributes.extend_from_slice(decimal(sequence, &mut digits));
         let sequence_end = attributes.len();
         write_traceparent(&mut attributes);
-        Event { kind, id, sequence, body, source, keys: Vec::new(), attributes: attributes.freeze(), time_end, sequence_end }
+        Event {
+            kind,
+            id,
+            sequence,
+            body,
+            source,
+            keys: Vec::new(),
+            attributes: attributes.freeze(),
+            time_end,
+            sequence_end,
+        }
     }
 
     fn id_range(&self) -> std::ops::Range<usize> {
@@ -88,7 +98,8 @@ impl Event {
     pub(super) fn header_values(&self) -> [(&'static HeaderName, HeaderValue); 4] {
         let value = |range| {
             // The buffer holds digits, letters, '-', ':' and '.' only.
-            HeaderValue::from_maybe_shared(self.attributes.slice(range)).unwrap_or_else(|_| HeaderValue::from_static(""))
+            HeaderValue::from_maybe_shared(self.attributes.slice(range))
+                .unwrap_or_else(|_| HeaderValue::from_static(""))
         };
         [
             (&names::ID, value(self.id_range())),

@@ -86,9 +86,8 @@ impl HttpBackend {
         if let Some(fixed) = &self.fixed {
             return Ok(fixed.clone());
         }
-        let param = |name: &str| {
-            event.source.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-        };
+        let param =
+            |name: &str| event.source.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let destination =
             self.spec.destination.render(param).map_err(|err| Failure::Misconfigured(format!("destination: {err}")))?;
         if let Some(known) = self.frozen.borrow().get(&*destination) {

@@ -83,7 +83,8 @@ impl KafkaProducers {
 
     /// Waits until nothing is queued any more, for a node that leaves.
     pub fn flush(&self, within: Duration) {
-        let producers: Vec<_> = self.producers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let producers: Vec<_> =
+            self.producers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for producer in producers {
             if let Err(err) = producer.flush(within) {
                 tracing::warn!(unsent = producer.in_flight_count(), "Kafka producer not flushed: {err}");

@@ -30,8 +30,12 @@ impl BackendPool {
     pub fn backend(&self, backend: &CompiledBackend, route: &RouteFacts) -> Option<Rc<dyn Backend>> {
         let made: Result<Rc<dyn Backend>, Failure> = match &backend.kind {
             BackendKind::Http(spec) => {
-                let client =
-                    self.clients.borrow_mut().entry(spec.connect_timeout).or_insert_with_key(|after| client(*after)).clone();
+                let client = self
+                    .clients
+                    .borrow_mut()
+                    .entry(spec.connect_timeout)
+                    .or_insert_with_key(|after| client(*after))
+                    .clone();
                 let share = spec.max_in_flight.div_ceil(self.workers);
                 HttpBackend::new(client, spec, route, share).map(|made| Rc::new(made) as _)
             }

@@ -38,7 +38,11 @@ impl Check {
                     wrong += 1;
                     println!("{}: not valid", file.display());
                     for finding in findings {
-                        println!("  {}: {}", if finding.path.is_empty() { "(document)" } else { &finding.path }, finding.message);
+                        println!(
+                            "  {}: {}",
+                            if finding.path.is_empty() { "(document)" } else { &finding.path },
+                            finding.message
+                        );
                     }
                 }
             }

@@ -82,9 +82,10 @@ impl Demo {
     }
 
     async fn play(self) -> anyhow::Result<()> {
-        let folder = self.data_dir.clone().unwrap_or_else(|| {
-            std::env::temp_dir().join(format!("wsgateway-demo-{}", std::process::id()))
-        });
+        let folder = self
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("wsgateway-demo-{}", std::process::id())));
         std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let temporary = self.data_dir.is_none().then(|| folder.clone());
         let mut children = Children { running: Vec::new(), folder: temporary };
@@ -159,11 +160,18 @@ impl Demo {
         let me = std::env::current_exe().map_or("wsgateway".to_owned(), |path| path.display().to_string());
         println!("\n{} nodes are up:", nodes.len());
         for (index, node) in nodes.iter().enumerate() {
-            println!("  n{}  clients ws://127.0.0.1:{}   admin http://127.0.0.1:{}", index + 1, node.client, node.admin);
+            println!(
+                "  n{}  clients ws://127.0.0.1:{}   admin http://127.0.0.1:{}",
+                index + 1,
+                node.client,
+                node.admin
+            );
         }
         let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
         let second = nodes.get(1).unwrap_or(first);
-        println!("\nTwo people chat through two different nodes; paste each line into a terminal of its own and type:\n");
+        println!(
+            "\nTwo people chat through two different nodes; paste each line into a terminal of its own and type:\n"
+        );
         println!("  {me} ws 'ws://127.0.0.1:{}/chat/lobby?name=ann'", first.client);
         println!("  {me} ws 'ws://127.0.0.1:{}/chat/lobby?name=bob'", second.client);
         println!("  {{\"text\": \"hello\"}}");

@@ -117,7 +117,8 @@ async fn tell(chat: &Chat, room: &str, message: &Value) {
         // Any node will do; take turns, and the next one when a node is down.
         for attempt in 0..chat.gateways.len() {
             let gateway = &chat.gateways[(turn + attempt) % chat.gateways.len()];
-            let pushed = post(&client, &format!("{gateway}/api/v1/connections/{connection}"), message.to_string()).await;
+            let pushed =
+                post(&client, &format!("{gateway}/api/v1/connections/{connection}"), message.to_string()).await;
             match pushed {
                 Ok((410, _)) => drop(chat.rooms.leave(&connection)),
                 Ok((503, _)) | Err(_) => continue,

@@ -11,7 +11,9 @@ use crate::telemetry::logs;
 /// Settings on the command line win over the environment (WSGATEWAY__ADMIN__LISTEN), that over the file, that over the
 /// defaults. Secrets (admin.token, cluster.secrets) belong in the environment or the file.
 #[derive(Args)]
-#[command(after_help = "Example, one of three nodes:\n  wsgateway serve --name n1 --data-dir ./data/n1 --client-listen 127.0.0.1:8081 \\\n    --admin-listen 127.0.0.1:9001 --cluster-listen 127.0.0.1:7001 \\\n    --seeds 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --bootstrap-expect 3")]
+#[command(
+    after_help = "Example, one of three nodes:\n  wsgateway serve --name n1 --data-dir ./data/n1 --client-listen 127.0.0.1:8081 \\\n    --admin-listen 127.0.0.1:9001 --cluster-listen 127.0.0.1:7001 \\\n    --seeds 127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003 --bootstrap-expect 3"
+)]
 pub struct Serve {
     #[command(flatten)]
     pub flags: Flags,

@@ -23,7 +23,8 @@ impl ShowSettings {
             let figment::value::Value::Dict(_, keys) = keys else { continue };
             for (key, value) in keys {
                 let name = format!("{section}.{key}");
-                let origin = figment.find_metadata(&name).map_or("default".to_owned(), |metadata| metadata.name.to_string());
+                let origin =
+                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| metadata.name.to_string());
                 let set = !matches!(value, figment::value::Value::Empty(..));
                 let shown = if set && SECRET_KEYS.contains(&name.as_str()) {
                     "(secret)".to_owned()

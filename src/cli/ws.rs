@@ -35,7 +35,8 @@ impl Ws {
     fn request(&self) -> anyhow::Result<tokio_tungstenite::tungstenite::handshake::client::Request> {
         let mut request = self.url.as_str().into_client_request().with_context(|| self.url.clone())?;
         for header in &self.headers {
-            let (name, value) = header.split_once(':').with_context(|| format!("header {header:?} is not NAME:VALUE"))?;
+            let (name, value) =
+                header.split_once(':').with_context(|| format!("header {header:?} is not NAME:VALUE"))?;
             request.headers_mut().append(HeaderName::try_from(name.trim())?, HeaderValue::from_str(value.trim())?);
         }
         if !self.subprotocol.is_empty() {

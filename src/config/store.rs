@@ -166,7 +166,11 @@ impl ConfigStore {
         let version = version.ok_or("its active version is missing from the store")?;
         let document: EndpointDocument = serde_json::from_str(&version.document).map_err(|err| err.to_string())?;
         compile(&head.id, head.active_version, &document).map_err(|findings| {
-            findings.iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect::<Vec<_>>().join("; ")
+            findings
+                .iter()
+                .map(|finding| format!("{}: {}", finding.path, finding.message))
+                .collect::<Vec<_>>()
+                .join("; ")
         })
     }
 
@@ -195,7 +199,13 @@ impl ConfigStore {
         self.write(command, change, checked.warnings).await
     }
 
-    pub async fn update(&self, id: &str, document: &str, activate: bool, change: Change) -> Result<EndpointView, ConfigError> {
+    pub async fn update(
+        &self,
+        id: &str,
+        document: &str,
+        activate: bool,
+        change: Change,
+    ) -> Result<EndpointView, ConfigError> {
         let checked = self.check(document)?;
         let command = Command::Update {
             kind: KIND.to_owned(),
@@ -245,7 +255,12 @@ impl ConfigStore {
         }
     }
 
-    async fn write(&self, command: Command, change: Change, warnings: Vec<Finding>) -> Result<EndpointView, ConfigError> {
+    async fn write(
+        &self,
+        command: Command,
+        change: Change,
+        warnings: Vec<Finding>,
+    ) -> Result<EndpointView, ConfigError> {
         let (id, version) = self.propose(command, change.request_id).await?;
         let mut view = self.version(&id, version)?;
         view.warnings = warnings;

@@ -287,7 +287,7 @@ impl Connection {
                 payload.truncate(125);
             }
             let endpoint = self.endpoint.current();
-        let policy = &endpoint.settings.outbox;
+            let policy = &endpoint.settings.outbox;
             let _too_full = outbox.push_control(frame(Opcode::Close, &payload), policy);
         }
         drop(outbox);

@@ -53,11 +53,24 @@ type ConnectionMap = HashMap<u128, Rc<Connection>, BuildHasherDefault<RandomKeyH
 
 /// What is asked of the worker that owns a connection.
 pub enum WorkerRequest {
-    Push { key: u128, payload: Bytes, answer: oneshot::Sender<PushOutcome> },
-    Close { key: u128, cause: CloseCause, answer: oneshot::Sender<bool> },
-    Describe { key: u128, answer: oneshot::Sender<Option<ConnectionView>> },
+    Push {
+        key: u128,
+        payload: Bytes,
+        answer: oneshot::Sender<PushOutcome>,
+    },
+    Close {
+        key: u128,
+        cause: CloseCause,
+        answer: oneshot::Sender<bool>,
+    },
+    Describe {
+        key: u128,
+        answer: oneshot::Sender<Option<ConnectionView>>,
+    },
     /// Close every connection within this time, spread evenly.
-    Drain { over: Duration },
+    Drain {
+        over: Duration,
+    },
 }
 
 /// A connection as an operator sees it.

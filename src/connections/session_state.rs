@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn refuses_close_codes_that_never_travel() {
-        for (code, legal) in [(1000, true), (1005, false), (1006, false), (999, false), (2000, false), (3000, true), (4999, true)] {
+        for (code, legal) in
+            [(1000, true), (1005, false), (1006, false), (999, false), (2000, false), (3000, true), (4999, true)]
+        {
             let action = on_close(Some(CloseReason { code: actix_http::ws::CloseCode::from(code), description: None }));
             assert_eq!(matches!(action, Action::ClosedByClient(_)), legal, "{code}");
         }

@@ -59,9 +59,10 @@ impl EndpointSupervisor {
 
     /// Tells all sessions; those whose mailbox is full are told again a little later.
     fn tell_all(&mut self, code: CloseCode, context: &mut Context<Self>) {
-        let full = self.sessions.values().filter(|session| {
-            matches!(session.try_send(CloseSession(code)), Err(SendError::Full(_)))
-        });
+        let full = self
+            .sessions
+            .values()
+            .filter(|session| matches!(session.try_send(CloseSession(code)), Err(SendError::Full(_))));
         if full.count() > 0 {
             context.run_later(RETRY_AFTER, move |this, context| this.tell_all(code, context));
         }

@@ -46,7 +46,11 @@ pub fn authenticate(
 
 /// The subprotocols that the client offers, in its order of preference.
 pub fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 #[cfg(test)]

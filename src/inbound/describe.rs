@@ -55,10 +55,12 @@ struct Description<'a> {
 
 /// The description as JSON text. A name that comes several times has an array.
 pub fn description(facts: &Described<'_>) -> String {
-    let shown_headers = facts.headers.iter().filter(|(name, _)| {
-        !HIDDEN_HEADERS.contains(&name.as_str()) && facts.secret_header != Some(name.as_str())
-    });
-    let headers = shown_headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let shown_headers = facts
+        .headers
+        .iter()
+        .filter(|(name, _)| !HIDDEN_HEADERS.contains(&name.as_str()) && facts.secret_header != Some(name.as_str()));
+    let headers =
+        shown_headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let query = facts.query.iter().filter(|(name, _)| facts.secret_query != Some(name.as_str()));
     let described = Description {
         connection_id: facts.connection_id,
@@ -127,7 +129,9 @@ mod tests {
     #[test]
     fn hides_credentials_and_keeps_the_rest() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("authorization", "secret-1"), ("cookie", "secret-2"), ("x-key", "secret-3"), ("x-a", "1"), ("x-a", "2")] {
+        for (name, value) in
+            [("authorization", "secret-1"), ("cookie", "secret-2"), ("x-key", "secret-3"), ("x-a", "1"), ("x-a", "2")]
+        {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let query = [("token".to_owned(), "secret-4".to_owned()), ("q".to_owned(), "v".to_owned())];

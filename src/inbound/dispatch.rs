@@ -67,18 +67,25 @@ struct Lane {
     paused: Cell<bool>,
 }
 
+/// A lane with the route and the backend's index in it that it belongs to.
+struct LaneOf {
+    route: Rc<RouteRuntime>,
+    backend: usize,
+    lane: Rc<Lane>,
+}
+
 /// A connection's lanes.
 #[derive(Default)]
 pub struct Lanes {
-    /// By the backend's place in memory; it lives as long as the lane's own reference to its route.
-    lanes: RefCell<Vec<(Rc<RouteRuntime>, usize, Rc<Lane>)>>,
+    lanes: RefCell<Vec<LaneOf>>,
 }
 
 impl Lanes {
     /// Sends an event to every backend of its route but the echoes. `settled` is called when the required ones have
     /// answered, at once when there are none.
     pub fn dispatch(&self, route: &Rc<RouteRuntime>, event: Rc<Event>, settled: OnSettled) {
-        let required = route.backends.iter().filter(|backend| backend.backend.is_some() && backend.spec.required).count();
+        let required =
+            route.backends.iter().filter(|backend| backend.backend.is_some() && backend.spec.required).count();
         let fan_out = Rc::new(FanOut {
             route: route.clone(),
             event,
@@ -100,14 +107,13 @@ impl Lanes {
 
     fn lane(&self, route: &Rc<RouteRuntime>, backend: usize) -> Rc<Lane> {
         let mut lanes = self.lanes.borrow_mut();
-        let known = lanes.iter().find(|(of, index, _)| Rc::ptr_eq(of, route) && *index == backend);
-        if let Some((_, _, lane)) = known {
-            return lane.clone();
+        if let Some(known) = lanes.iter().find(|known| Rc::ptr_eq(&known.route, route) && known.backend == backend) {
+            return known.lane.clone();
         }
         // A new version has new routes: lanes of the old one that are empty go.
-        lanes.retain(|(_, _, lane)| Rc::strong_count(lane) > 1 || !lane.waiting.borrow().is_empty());
+        lanes.retain(|of| Rc::strong_count(&of.lane) > 1 || !of.lane.waiting.borrow().is_empty());
         let lane = Rc::new(Lane::default());
-        lanes.push((route.clone(), backend, lane.clone()));
+        lanes.push(LaneOf { route: route.clone(), backend, lane: lane.clone() });
         lane
     }
 }

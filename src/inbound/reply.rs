@@ -49,13 +49,8 @@ struct ClientEvent<'a> {
 pub fn error_frame(code: ErrorCode, message: &str, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
     // Only objects have an id; whatever else was sent (also what is no JSON at all) has none to echo.
     let client_event_id = serde_json::from_slice::<ClientEvent>(event).ok().and_then(|event| event.id);
-    let frame = ErrorFrame {
-        r#type: "error",
-        error: ErrorDetail { code, message },
-        connection_id,
-        event_id,
-        client_event_id,
-    };
+    let frame =
+        ErrorFrame { r#type: "error", error: ErrorDetail { code, message }, connection_id, event_id, client_event_id };
     serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"error"}"#.to_vec())
 }
 

@@ -98,7 +98,11 @@ impl EndpointRuntime {
             default: routes.default.as_ref().map(make),
             custom: routes.custom_routes.iter().map(make).collect(),
             needs_tree: endpoint.needs_tree(),
-            sent: worker.metrics.events_out.get_or_create(&EndpointLabels { endpoint: endpoint.path.to_string() }).clone(),
+            sent: worker
+                .metrics
+                .events_out
+                .get_or_create(&EndpointLabels { endpoint: endpoint.path.to_string() })
+                .clone(),
             metrics: worker.metrics.clone(),
             endpoint,
         }
@@ -161,7 +165,8 @@ pub struct BackendRuntime {
 
 impl BackendRuntime {
     fn new(spec: &Arc<CompiledBackend>, route: &RouteFacts, worker: &InboundWorker) -> BackendRuntime {
-        let labels = |outcome| BackendLabels { endpoint: route.endpoint_path.clone(), backend: spec.label.to_string(), outcome };
+        let labels =
+            |outcome| BackendLabels { endpoint: route.endpoint_path.clone(), backend: spec.label.to_string(), outcome };
         BackendRuntime {
             spec: spec.clone(),
             backend: worker.pool.backend(spec, route),

@@ -198,8 +198,15 @@ impl Handshake<'_> {
             params: &self.params,
             query: &self.query,
             headers: self.headers,
-            secret_header: place.and_then(|place| if let ApiKeyPlace::Header(name) = place { Some(name.as_str()) } else { None }),
-            secret_query: place.and_then(|place| if let ApiKeyPlace::Query(name) = place { Some(name.as_str()) } else { None }),
+            secret_header: place.and_then(|place| {
+                if let ApiKeyPlace::Header(name) = place {
+                    Some(name.as_str())
+                } else {
+                    None
+                }
+            }),
+            secret_query: place
+                .and_then(|place| if let ApiKeyPlace::Query(name) = place { Some(name.as_str()) } else { None }),
             source_ip: &self.ip.to_string(),
             user: self.user.as_deref(),
             connected_at_millis,
@@ -211,7 +218,10 @@ impl Handshake<'_> {
             path: self.path.to_owned(),
             user: self.user,
             source_ip: self.ip,
-            user_agent: self.headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            user_agent: self
+                .headers
+                .get(USER_AGENT)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             connected_at_millis,
             description: description.into(),
         };
@@ -261,7 +271,9 @@ fn refused_by_service(failure: &Failure) -> Refusal {
         Failure::Timeout { .. } => {
             refuse(504, "Gateway Timeout", "connect_route", "the service behind this endpoint did not answer in time")
         }
-        _ => refuse(502, "Bad Gateway", "connect_route", "the service behind this endpoint did not take the connection"),
+        _ => {
+            refuse(502, "Bad Gateway", "connect_route", "the service behind this endpoint did not take the connection")
+        }
     }
 }
 
@@ -293,7 +305,9 @@ async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, peer: Socke
     tracing::debug!(%peer, status, "handshake refused: {detail}");
     let labels = RefusalLabels { status: u32::from(status), reason };
     inbound.metrics.handshakes_refused.get_or_create(&labels).inc();
-    let body = serde_json::json!({"type": "about:blank", "title": title, "status": status, "code": reason, "detail": detail}).to_string();
+    let body =
+        serde_json::json!({"type": "about:blank", "title": title, "status": status, "code": reason, "detail": detail})
+            .to_string();
     let mut answer = format!(
         "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n",
         body.len()

@@ -33,9 +33,9 @@ impl PeerPushes {
         match self.hub.begin_push(target.key, payload) {
             Err(overloaded) => answer(&PushAnswer::Overloaded(overloaded.to_string())),
             // A worker that drops the question has ended, and its connections with it.
-            Ok(outcome) => outcome
-                .map(|outcome| encode(&PushAnswer::Outcome(outcome.unwrap_or(PushOutcome::Gone))))
-                .boxed(),
+            Ok(outcome) => {
+                outcome.map(|outcome| encode(&PushAnswer::Outcome(outcome.unwrap_or(PushOutcome::Gone)))).boxed()
+            }
         }
     }
 

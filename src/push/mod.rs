@@ -106,7 +106,11 @@ impl Pushes {
             Location::Gone => false,
             Location::Peer(peer) => forward::close(self, &peer, id, &cause).await?,
         };
-        if closed { Ok(()) } else { Err(PushError::Gone) }
+        if closed {
+            Ok(())
+        } else {
+            Err(PushError::Gone)
+        }
     }
 
     /// Describes one connection.

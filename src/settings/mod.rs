@@ -116,7 +116,12 @@ impl Default for Settings {
     fn default() -> Settings {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Settings {
-            node: NodeSettings { name: "node".to_owned(), data_dir: PathBuf::from("./data"), workers: 0, drain_seconds: 5 },
+            node: NodeSettings {
+                name: "node".to_owned(),
+                data_dir: PathBuf::from("./data"),
+                workers: 0,
+                drain_seconds: 5,
+            },
             client: ClientSettings {
                 listen: loopback(8080),
                 handshake_deadline_seconds: 5,
@@ -162,9 +167,7 @@ pub fn layers(config: Option<&PathBuf>, flags: figment::value::Dict) -> Figment 
     if let Some(config) = config {
         figment = figment.merge(Toml::file_exact(config));
     }
-    figment
-        .merge(Env::prefixed("WSGATEWAY__").split("__"))
-        .merge(Serialized::defaults(flags))
+    figment.merge(Env::prefixed("WSGATEWAY__").split("__")).merge(Serialized::defaults(flags))
 }
 
 /// Reads the layers and checks the values.
@@ -176,7 +179,10 @@ pub fn load(config: Option<&PathBuf>, flags: figment::value::Dict) -> Result<Set
 
 impl Settings {
     fn check(&self) -> Result<(), SettingsError> {
-        if self.node.name.is_empty() || self.node.name.len() > 64 || !self.node.name.bytes().all(|b| b.is_ascii_graphic()) {
+        if self.node.name.is_empty()
+            || self.node.name.len() > 64
+            || !self.node.name.bytes().all(|b| b.is_ascii_graphic())
+        {
             return wrong("node.name", format!("must be 1–64 visible ASCII characters, is {:?}", self.node.name));
         }
         if self.node.workers > 512 {
@@ -189,7 +195,10 @@ impl Settings {
         match &self.admin.token {
             Some(token) if token.len() < 16 => return wrong("admin.token", "must have at least 16 characters"),
             None if !self.admin.listen.ip().is_loopback() => {
-                let reason = format!("without admin.token the admin listener must be on a loopback address, is {}", self.admin.listen);
+                let reason = format!(
+                    "without admin.token the admin listener must be on a loopback address, is {}",
+                    self.admin.listen
+                );
                 return wrong("admin.listen", reason);
             }
             _ => {}
@@ -198,7 +207,10 @@ impl Settings {
             return wrong("cluster.secrets", "must be at most two secrets of at least 16 characters each");
         }
         if self.cluster.secrets.is_empty() && !self.cluster.listen.ip().is_loopback() {
-            let reason = format!("without cluster.secrets the cluster listener must be on a loopback address, is {}", self.cluster.listen);
+            let reason = format!(
+                "without cluster.secrets the cluster listener must be on a loopback address, is {}",
+                self.cluster.listen
+            );
             return wrong("cluster.listen", reason);
         }
         if self.cluster.bootstrap_expect == 0 || self.cluster.bootstrap_expect > self.cluster.seeds.len().max(1) {
@@ -221,7 +233,8 @@ impl Settings {
         match self.client.max_connections {
             0 => self.client.max_connections = room,
             wanted if wanted > room => {
-                let reason = format!("{wanted} connections do not fit the limit of {} open files ({room} do)", limit.now);
+                let reason =
+                    format!("{wanted} connections do not fit the limit of {} open files ({room} do)", limit.now);
                 return wrong("client.max_connections", reason);
             }
             _ => {}

@@ -79,8 +79,16 @@ impl Default for Metrics {
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
         registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
-        registry.register("handshakes_refused", "Handshakes answered otherwise than 101", metrics.handshakes_refused.clone());
-        registry.register("events_in", "Events from clients and of connections, by route and outcome", metrics.events_in.clone());
+        registry.register(
+            "handshakes_refused",
+            "Handshakes answered otherwise than 101",
+            metrics.handshakes_refused.clone(),
+        );
+        registry.register(
+            "events_in",
+            "Events from clients and of connections, by route and outcome",
+            metrics.events_in.clone(),
+        );
         registry.register("events_out", "Messages taken for clients", metrics.events_out.clone());
         registry.register("backend_seconds", "Time until a backend answered an event", metrics.backend_seconds.clone());
         registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
