@@ -1,11 +1,11 @@
-//! Endpoint documents: their shape, whether they are sound, what they compile to, and the live set of them.
+//! Endpoint documents: their shape, whether they are sound, and what they compile to. All pure.
 //!
-//! Called by the front doors, the command line and the wiring; imports model and the raft-store's handle.
+//! Called by the admin surface, the command line and the registry; imports model only.
 
 pub mod compile;
 pub mod document;
 mod document_backend;
-pub mod registry;
+pub mod findings;
 pub mod secrets;
-pub mod store;
+pub mod unsupported;
 pub mod validate;

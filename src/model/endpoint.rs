@@ -371,6 +371,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn endpoints_are_shared_by_workers() {
+        fn shared<T: Send + Sync>() {}
+        shared::<CompiledEndpoint>();
+    }
+
+    #[test]
     fn api_keys_match_by_digest() {
         let keys = ApiKeys {
             place: ApiKeyPlace::Subprotocol,

@@ -86,7 +86,7 @@ fn refuses_what_is_no_path() {
     {
         assert!(matches!(JsonPath::parse(bad), Err(JsonPathError::Syntax(_))), "{bad} {:?}", JsonPath::parse(bad));
     }
-    assert_eq!(JsonPath::parse("$.a.[b").unwrap_err(), JsonPathError::Syntax("error at character 4".into()));
+    assert_eq!(JsonPath::parse("$.a.[b").unwrap_err(), JsonPathError::Syntax("error at character 5".into()));
 }
 
 #[test]

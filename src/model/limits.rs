@@ -32,6 +32,8 @@ pub const JSON_PATH_FILTERS_MAX: usize = 4;
 pub const REGEX_BYTES_MAX: usize = 2048;
 /// Compiled size of one regular expression, in bytes: `(\w{1000}){1000}` must be refused, not built.
 pub const REGEX_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Regular expressions of one endpoint: together with the size of each, a bound on its memory on every node.
+pub const REGEXES_MAX: usize = 256;
 
 /// Nesting of a JSON text: serde_json's own recursion limit, restated because documents promise it.
 pub const JSON_DEPTH_MAX: usize = 127;
@@ -61,12 +63,8 @@ pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 
 /// Header in which an API key is expected, unless the document names another.
 pub const API_KEY_NAME_DEFAULT: &str = "X-Api-Key";
-/// Shortest literal API key, in bytes: keys are stored as a fast hash, which only suits keys that cannot be guessed.
-pub const API_KEY_BYTES_MIN: usize = 16;
-/// Keys of one endpoint. All of them are compared with every presented key.
-pub const API_KEYS_MAX: usize = 100;
-/// Entries of one filter list.
-pub const FILTER_ENTRIES_MAX: usize = 1_000;
+/// Shorter literal API keys are accepted with a warning: their fast hash only suits keys that cannot be guessed.
+pub const API_KEY_BYTES_ADVISED: usize = 16;
 /// Additional headers of one backend.
 pub const HEADERS_MAX: usize = 64;
 /// Longest header value, in bytes.
