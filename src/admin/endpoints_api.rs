@@ -104,7 +104,8 @@ enum Consistency {
 }
 
 fn raw(document: &str) -> Result<Box<RawValue>, Problem> {
-    RawValue::from_string(redacted_for_reading(document))
+    redacted_for_reading(document)
+        .and_then(RawValue::from_string)
         .map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))
 }
 

@@ -13,7 +13,7 @@ use wsgateway_raft_store::{RaftStore, StoreError};
 use super::compile::compile;
 use super::document::EndpointDocument;
 use super::registry::Registry;
-use super::secrets::redact_and_hash;
+use super::secrets::{redact_and_hash, restore_redacted};
 use super::validate::{validate, Finding, NodeFacts};
 use crate::model::live_endpoint::LiveEndpoint;
 
@@ -193,7 +193,7 @@ impl ConfigStore {
             kind: KIND.to_owned(),
             id,
             key: unique_key(&checked.path),
-            document: redact_and_hash(document),
+            document: redact_and_hash(document).map_err(unreadable)?,
             by: authorship(&change),
         };
         self.write(command, change, checked.warnings).await
@@ -206,12 +206,15 @@ impl ConfigStore {
         activate: bool,
         change: Change,
     ) -> Result<EndpointView, ConfigError> {
+        // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
+        let stored = self.get(id)?.version.document;
+        let document = &restore_redacted(document, &stored).map_err(unreadable)?;
         let checked = self.check(document)?;
         let command = Command::Update {
             kind: KIND.to_owned(),
             id: id.to_owned(),
             key: unique_key(&checked.path),
-            document: redact_and_hash(document),
+            document: redact_and_hash(document).map_err(unreadable)?,
             activate,
             expected: change.expected,
             by: authorship(&change),
@@ -293,6 +296,11 @@ impl ConfigStore {
         let head = self.head(id)?;
         Ok((head, self.store.versions(KIND, id)?))
     }
+}
+
+/// The text is not even JSON of a document's shape.
+fn unreadable(err: serde_json::Error) -> ConfigError {
+    ConfigError::Invalid(vec![Finding { path: String::new(), message: err.to_string() }])
 }
 
 fn authorship(change: &Change) -> Authorship {
