@@ -16,8 +16,8 @@ struct Check {
     detail: String,
 }
 
-pub fn routes() -> actix_web::Scope {
-    web::scope("").service(probe("/livez", false)).service(probe("/readyz", true))
+pub fn routes(app: &mut web::ServiceConfig) {
+    app.service(probe("/livez", false)).service(probe("/readyz", true));
 }
 
 fn probe(path: &'static str, readiness: bool) -> Resource {

@@ -36,7 +36,7 @@ pub struct Api {
 pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
     let access = Access::new(api.settings.token.as_deref());
     app.app_data(web::Data::from(api))
-        .service(health::routes())
+        .configure(health::routes)
         .service(web::resource("/metrics").wrap(access.clone()).route(web::get().to(health::metrics)))
         .service(
             web::scope("/api/v1")

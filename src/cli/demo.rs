@@ -113,8 +113,14 @@ impl Demo {
         children.start("sample-chat", command, &folder)?;
 
         println!("starting {} nodes on loopback; logs in {}", nodes.len(), folder.display());
-        children.wait_ready(&gateways).await?;
-        self.create_endpoints(&gateways[0], service).await?;
+        let begun = async {
+            children.wait_ready(&gateways).await?;
+            self.create_endpoints(&gateways[0], service).await
+        };
+        if let Err(err) = begun.await {
+            children.folder = None; // its logs say why
+            return Err(err.context(format!("logs in {}", folder.display())));
+        }
         self.explain(&nodes);
         children.watch().await
     }
@@ -217,8 +223,7 @@ impl Children {
         for gateway in gateways {
             while !is_ok(&client, &format!("{gateway}/readyz")).await {
                 if let Some(ended) = self.ended() {
-                    let folder = self.folder.take(); // keep the logs
-                    bail!("{ended}; see the logs in {}", folder.unwrap_or_default().display());
+                    bail!("{ended}");
                 }
                 if Instant::now() > deadline {
                     bail!("{gateway} is not ready after {} s", READY_WITHIN.as_secs());

@@ -137,7 +137,7 @@ impl Default for Settings {
                 secrets: Vec::new(),
             },
             kafka: KafkaSettings { bootstrap_servers: None, delivery_timeout_millis: 10_000 },
-            log: LogSettings { filter: "info".to_owned(), format: LogFormat::Text },
+            log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
         }
     }
 }
