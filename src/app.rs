@@ -32,7 +32,7 @@ use crate::connections::{Hub, Supervisors};
 use crate::inbound::{upgrade, InboundWorker};
 use crate::push::{PeerPushes, Pushes};
 use crate::settings::{raise_file_limit, ClientSettings, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Metrics, PushLabels};
 
 /// Gossip of other products on the same network is not ours.
 const GOSSIP_LABEL: &str = "wsgateway";
@@ -57,8 +57,8 @@ pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         .context("cluster runtime")?;
     let node = Node::start(settings, &cluster).await?;
     let ended = node.run().await;
-    // Storage threads have been told to stop; what still runs may not hold up the process.
-    cluster.shutdown_timeout(Duration::from_secs(2));
+    // The storage has been told to stop and has; what still runs may not hold up the process.
+    cluster.shutdown_background();
     ended
 }
 
@@ -149,6 +149,7 @@ impl Node {
             config,
             pushes,
             hub: hub.clone(),
+            pushes_queued: metrics.pushes.get_or_create(&PushLabels { result: "queued" }).clone(),
             metrics: metrics.clone(),
             settings: settings.admin.clone(),
             gossip: membership.watch(),
@@ -315,7 +316,9 @@ fn start_server(
         .listen("admin", admin, move || {
             let api = api.clone();
             let hub = api.hub.clone();
-            let app = actix_web::App::new().configure(move |routes| admin::routes(routes, api.clone()));
+            let app = actix_web::App::new()
+                .wrap(admin::shortcut(api.clone()))
+                .configure(move |routes| admin::routes(routes, api.clone()));
             let _attached = hub.this_worker();
             let config = AppConfig::default();
             let factory = app.into_factory().map_err(|err: actix_web::Error| err.error_response());
