@@ -1,1 +1,19 @@
-//! x
+//! WSGateway: a self-hosted, clustered WebSocket API gateway. Clients keep one WebSocket to it; it routes their JSON
+//! events to HTTP services and Kafka topics, and services push back through HTTP on any node.
+//!
+//! Two stories in file order. An inbound event: `inbound::upgrade → connections::session → inbound::client_events →
+//! inbound::decode → inbound::dispatch → backends`. A push: `admin::connections_api → push::locate → push::forward →
+//! push::deliver → connections::outbox`.
+
+pub mod admin;
+pub mod app;
+pub mod backends;
+pub mod cli;
+pub mod close_code;
+pub mod config;
+pub mod connections;
+pub mod inbound;
+pub mod model;
+pub mod push;
+pub mod settings;
+pub mod telemetry;

@@ -1,4 +1,29 @@
 //! Agree and remember: openraft over RocksDB, holding opaque versioned documents with a unique key. The only crate that
-//! imports openraft or rocksdb. Imports cluster below it; the gateway above uses [`types`] and the handle.
+//! imports openraft or rocksdb. Imports cluster below it; the gateway above uses [`types`] and the handle
+//! [`RaftStore`]. Reading order: `types → apply → storage → log_store → state_machine → snapshot → rpc → network →
+//! service → propose → bootstrap → autopilot → store`.
 
 pub mod types;
+
+pub mod apply;
+mod autopilot;
+mod bootstrap;
+mod disk;
+mod hand_over;
+mod keys;
+pub mod log_store;
+mod network;
+mod node;
+mod propose;
+pub mod raft_types;
+mod rpc;
+mod service;
+pub mod snapshot;
+pub mod state_machine;
+mod status;
+mod storage;
+mod store;
+
+pub use disk::{Disk, DiskError};
+pub use storage::Storage;
+pub use store::{RaftStore, StoreError, StoreOptions};

@@ -44,8 +44,14 @@ pub enum Command {
 #[serde(tag = "result", rename_all = "camelCase")]
 pub enum Reply {
     /// The command took effect at this log index; `version` is the one it made, activated or deleted.
-    Done { id: String, version: u64, index: u64 },
-    Rejected { rejection: Rejection },
+    Done {
+        id: String,
+        version: u64,
+        index: u64,
+    },
+    Rejected {
+        rejection: Rejection,
+    },
 }
 
 /// Why a committed command changed nothing.

@@ -1,0 +1,206 @@
+//! WebSocket clients, as cheap as they get: a fleet of connections on one event loop, that answers pings, reports
+//! what it receives to the board, and sends events as its windows allow.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::{Buf, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::event::{Stamp, HELLO_RUN};
+use crate::event_loop::EventLoop;
+use crate::frame::{self, Frame};
+use crate::http1;
+use crate::meter::{now_nanos, Board, Run};
+
+/// Handshakes under way at once: well below any server's listen backlog.
+const CONCURRENT_HANDSHAKES: usize = 64;
+const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
+/// Grows where needed; ten thousand idle clients should not need gigabytes.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// Open connections. Dropping it closes them.
+pub struct Fleet {
+    clients: Vec<Arc<Client>>,
+    readers: Vec<AbortHandle>,
+}
+
+struct Client {
+    writer: OwnedWriteHalf,
+    /// Frames that the socket has not taken yet; appended whole, so that writers never tear each other's.
+    unsent: Mutex<BytesMut>,
+}
+
+impl Fleet {
+    /// Opens `count` connections to `path`.
+    pub async fn connect(
+        event_loop: &EventLoop,
+        board: &Arc<Board>,
+        address: SocketAddr,
+        path: &'static str,
+        count: usize,
+    ) -> anyhow::Result<Self> {
+        let board = board.clone();
+        event_loop
+            .run(async move {
+                futures::stream::iter(0..count)
+                    .map(|_| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
+                    .buffer_unordered(CONCURRENT_HANDSHAKES)
+                    .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
+                    .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (stream, input)| {
+                        fleet.adopt(stream, input, board.clone());
+                        std::future::ready(Ok(fleet))
+                    })
+                    .await
+                    .with_context(|| format!("opening WebSocket connections to {address}{path}"))
+            })
+            .await
+    }
+
+    fn adopt(&mut self, stream: TcpStream, input: BytesMut, board: Arc<Board>) {
+        let (reader, writer) = stream.into_split();
+        let client = Arc::new(Client { writer, unsent: Mutex::new(BytesMut::new()) });
+        self.clients.push(client.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = receive(reader, input, &client, &board).await {
+                board.complain(format!("client: {error:#}"));
+            }
+        });
+        self.readers.push(task.abort_handle());
+    }
+
+    /// Makes every connection known to the backend by one event each, and waits for the ids the server gave them.
+    pub async fn introduce(&self, handle: &Handle, board: &Board) -> anyhow::Result<Vec<String>> {
+        board.expect_connections(self.clients.len());
+        for (slot, client) in self.clients.iter().cloned().enumerate() {
+            handle.spawn(async move {
+                let stamp = Stamp { run: HELLO_RUN, slot: slot as u64, sent_nanos: now_nanos() };
+                client.append_event(stamp, 0, &mut BytesMut::new());
+                client.flush().await
+            });
+        }
+        const POLL: Duration = Duration::from_millis(10);
+        const POLLS_MAX: usize = 1000;
+        for _ in 0..POLLS_MAX {
+            tokio::time::sleep(POLL).await;
+            if let Some(ids) = board.connection_ids() {
+                return Ok(ids);
+            }
+        }
+        anyhow::bail!("the backend did not hear from every connection within 10 s {:?}", board.take_complaints())
+    }
+
+    /// Starts sending events of `event_bytes` on all connections, as `run` allows. The slot is the client's index.
+    /// The tasks end with the run.
+    pub fn send(&self, handle: &Handle, board: &Arc<Board>, run: &Arc<Run>, event_bytes: usize) -> Vec<JoinHandle<()>> {
+        let start = |(slot, client): (usize, Arc<Client>)| {
+            let (run, board) = (run.clone(), board.clone());
+            handle.spawn(async move {
+                let mut event = BytesMut::new();
+                while let Some(count) = run.claim(slot).await {
+                    for _ in 0..count {
+                        client.append_event(run.stamp(slot), event_bytes, &mut event);
+                    }
+                    if let Err(error) = client.flush().await {
+                        return board.complain(format!("client: {error}"));
+                    }
+                }
+            })
+        };
+        self.clients.iter().cloned().enumerate().map(start).collect()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.readers.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Client {
+    fn append_event(&self, stamp: Stamp, bytes: usize, scratch: &mut BytesMut) {
+        scratch.clear();
+        stamp.write(bytes, scratch);
+        self.append(frame::TEXT, scratch);
+    }
+
+    fn append(&self, opcode: u8, payload: &[u8]) {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        frame::write_masked(opcode, payload, rand::random(), &mut unsent);
+    }
+
+    /// Writes what the socket takes now. `Ok(true)`: nothing is left.
+    fn try_flush(&self) -> io::Result<bool> {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        while !unsent.is_empty() {
+            match self.writer.try_write(&unsent) {
+                Ok(written) => unsent.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        while !self.try_flush()? {
+            self.writer.writable().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens one connection; gives the socket and what came after the handshake's answer.
+pub async fn handshake(address: SocketAddr, path: &str) -> anyhow::Result<(TcpStream, BytesMut)> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    // The key only has to be 16 bytes in Base64; that the server answers this one is the conformance tests' matter.
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    loop {
+        if let Some(head) = http1::parse_head(&input)? {
+            let status = &input[head.second_word.clone()];
+            anyhow::ensure!(status == b"101", "handshake answered {}", String::from_utf8_lossy(status));
+            input.advance(head.bytes);
+            return Ok((stream, input));
+        }
+        anyhow::ensure!(stream.read_buf(&mut input).await? > 0, "closed during the handshake");
+    }
+}
+
+async fn receive(mut reader: OwnedReadHalf, mut input: BytesMut, client: &Client, board: &Board) -> anyhow::Result<()> {
+    loop {
+        while let Some(Frame { opcode, payload }) = frame::read_unmasked(&mut input).map_err(anyhow::Error::msg)? {
+            match opcode {
+                frame::TEXT => match Stamp::read(&payload) {
+                    Some(stamp) => board.received(stamp, None),
+                    None => board.complain(format!("client received {}", String::from_utf8_lossy(&payload))),
+                },
+                frame::PING => {
+                    client.append(frame::PONG, &payload);
+                    // What does not fit now goes out before the next event does.
+                    client.try_flush()?;
+                }
+                frame::CLOSE => anyhow::bail!("closed by the server: {:?}", payload.get(..2).map(close_code)),
+                _ => {}
+            }
+        }
+        anyhow::ensure!(reader.read_buf(&mut input).await? > 0, "cut off by the server");
+    }
+}
+
+fn close_code(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |code, byte| code << 8 | u16::from(*byte))
+}

@@ -1,0 +1,160 @@
+//! Kafka's side of a load: the consumer that stands in for the backend, and the floor's producer. Everything of
+//! librdkafka is in here; without the feature `kafka`, `kafka_absent` takes this module's place.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use crate::event::Stamp;
+use crate::meter::Board;
+
+/// For the broker to answer about metadata and offsets.
+const BROKER_LONGEST: Duration = Duration::from_secs(10);
+/// How long the consumer's thread takes to notice its end.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Reads the topic from its current end on, on a thread of its own, and reports our own events to the board.
+pub struct Consumer {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Consumer {
+    pub fn start(brokers: &str, topic: &str, board: Arc<Board>) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            // Never joined nor committed to; the client library wants the name.
+            .set("group.id", "wsgateway-bench")
+            .set("enable.auto.commit", "false")
+            // A record is handed over when it is there, so that the latency is the server's.
+            .set("fetch.wait.max.ms", "10")
+            .create()?;
+        consumer.assign(&ends(&consumer, topic).with_context(|| format!("topic {topic} at {brokers}"))?)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                match consumer.poll(POLL) {
+                    Some(Ok(record)) => {
+                        if let Some(stamp) = record.payload().and_then(Stamp::read) {
+                            board.received(stamp, None);
+                        }
+                    }
+                    Some(Err(error)) => board.complain(format!("consumer: {error}")),
+                    None => {}
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It only fails when the thread panicked, which has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// All partitions at the offsets where they end now: resolved, so that no record written from now on is missed.
+fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionList> {
+    let metadata = consumer.fetch_metadata(Some(topic), BROKER_LONGEST)?;
+    let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+    anyhow::ensure!(!partitions.is_empty(), "it has no partitions: create it first");
+    let mut ends = TopicPartitionList::new();
+    for partition in partitions {
+        let (_, end) = consumer.fetch_watermarks(topic, partition.id(), BROKER_LONGEST)?;
+        ends.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
+    }
+    Ok(ends)
+}
+
+/// The floor's way to Kafka: idempotent as the gateway's, keyed by connection, nothing waited for but room.
+pub struct Producer {
+    inner: ThreadedProducer<DefaultProducerContext>,
+    topic: String,
+}
+
+impl Producer {
+    pub fn start(brokers: &str, topic: &str) -> anyhow::Result<Self> {
+        let inner = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .create()?;
+        Ok(Self { inner, topic: topic.to_owned() })
+    }
+
+    pub async fn send(&self, connection: usize, body: &[u8]) -> anyhow::Result<()> {
+        const ROOM_POLL: Duration = Duration::from_millis(1);
+        let key = connection.to_string();
+        let mut record = BaseRecord::to(&self.topic).key(&key).payload(body);
+        while let Err((error, unsent)) = self.inner.send(record) {
+            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
+                return Err(error.into());
+            }
+            tokio::time::sleep(ROOM_POLL).await;
+            record = unsent;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        // What is left then is counted as missing by whoever waits for it.
+        let _ = self.inner.flush(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::now_nanos;
+    use rdkafka::mocking::MockCluster;
+
+    #[test]
+    fn what_is_produced_is_reported_and_nothing_older() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 2, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let board = Arc::new(Board::default());
+            let run = board.start(1, 10, 10);
+            let producer = Producer::start(&brokers, "events").unwrap();
+            let mut event = bytes::BytesMut::new();
+            run.stamp(0).write(64, &mut event);
+            producer.send(7, &event).await.unwrap();
+            producer.inner.flush(BROKER_LONGEST).unwrap();
+
+            let _consumer = Consumer::start(&brokers, "events", board.clone()).unwrap();
+            for connection in 0..10 {
+                producer.send(connection, &event).await.unwrap();
+            }
+            assert_eq!(run.claim(0).await, Some(10));
+            let outcome = board.finish(&run, now_nanos(), Duration::from_secs(10)).await;
+            assert_eq!((outcome.completed, outcome.missing), (10, 0));
+        });
+    }
+
+    #[test]
+    fn a_missing_topic_is_an_error_that_names_it() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster
+            .topic_error("nothing", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+            .unwrap();
+        let error = Consumer::start(&cluster.bootstrap_servers(), "nothing", Arc::default()).err().unwrap();
+        assert!(format!("{error:#}").contains("topic nothing"), "{error:#}");
+    }
+}

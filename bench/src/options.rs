@@ -1,0 +1,219 @@
+//! The command line, and what it means in amounts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::load::{Amounts, Rig};
+use crate::suite::Suite;
+use crate::target::KafkaTopic;
+
+const CONNECTIONS: usize = 64;
+const IDLE_CONNECTIONS: usize = 10_000;
+/// Open files of this program besides its idle clients: the backend's side of the server's connections, and its own.
+const OTHER_OPEN_FILES: u64 = 1_000;
+
+/// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
+/// events and pushes. Starts and ends all servers itself, on loopback.
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    after_help = "Examples:\n  bench all --rounds 3\n  bench inbound --window 16 --output json\n  \
+    bench idle --connections 5000 --floor-only"
+)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Connections under events and pushes [default: 64]; with `idle`, the idle ones
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: Option<u32>,
+    /// Idle connections [default: 10000]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(2..))]
+    idle_connections: Option<u32>,
+    /// Events outstanding per connection; several values are several loads
+    #[arg(long, global = true, value_delimiter = ',', default_values_t = [1, 16], value_parser = clap::value_parser!(u16).range(1..))]
+    window: Vec<u16>,
+    /// Concurrent push senders, each with one push outstanding
+    #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    senders: u16,
+    /// Events (or pushes) per load and round
+    #[arg(long, global = true, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    events: u64,
+    /// Bytes of one event
+    #[arg(long, global = true, default_value_t = 128)]
+    event_bytes: u16,
+    /// Longest time of one load in one round
+    #[arg(long, global = true, default_value_t = 60)]
+    seconds_max: u16,
+    /// Wait between opening idle connections and reading memory
+    #[arg(long, global = true, default_value_t = 2)]
+    settle_seconds: u16,
+    /// Rounds; each runs the floor, then the gateway
+    #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// The gateway [default: `wsgateway` beside this program]
+    #[arg(long, global = true)]
+    binary: Option<PathBuf>,
+    /// Gateway nodes under pushes (two or more for remote ones)
+    #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
+    /// Worker threads of the floor; the gateway has one per core
+    #[arg(long, global = true, default_value_t = default_workers())]
+    workers: usize,
+    /// Kafka's bootstrap servers, for the Kafka load
+    #[arg(long, global = true, value_name = "HOST:PORT", requires = "topic")]
+    kafka: Option<String>,
+    /// An existing topic for the Kafka load, which only adds records to it
+    #[arg(long, global = true, requires = "kafka")]
+    topic: Option<String>,
+    /// Measure the floor alone
+    #[arg(long, global = true)]
+    floor_only: bool,
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Resident memory per idle connection
+    Idle,
+    /// Events from clients to an HTTP backend
+    Inbound,
+    /// Pushes from services to clients, through the owning node and through another one
+    Push,
+    /// Events from clients to a Kafka topic; needs --kafka and --topic
+    Kafka,
+    /// All of these; Kafka where --kafka says
+    All,
+    /// The floor itself; started by the others
+    #[command(hide = true)]
+    Floor {
+        #[arg(long)]
+        backend: SocketAddr,
+        #[arg(long)]
+        workers: usize,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Options {
+    /// The amounts asked for, scaled down to `open_files_max` per process, with a note where that happened.
+    pub fn amounts(&self, open_files_max: u64) -> (Amounts, Vec<String>) {
+        let mut notes = Vec::new();
+        let as_idle = self.connections.filter(|_| self.command == Command::Idle);
+        let wanted = self.idle_connections.or(as_idle).map_or(IDLE_CONNECTIONS, |count| count as usize);
+        let possible = usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2);
+        let idle_connections = wanted.min(possible);
+        if idle_connections < wanted && self.measures(Command::Idle) {
+            notes.push(format!(
+                "{idle_connections} idle connections instead of {wanted}: a process may open {open_files_max} files here"
+            ));
+        }
+        let amounts = Amounts {
+            connections: self.connections.map_or(CONNECTIONS, |count| count as usize).min(possible),
+            idle_connections,
+            senders: usize::from(self.senders),
+            events: self.events,
+            event_bytes: usize::from(self.event_bytes),
+            longest: Duration::from_secs(u64::from(self.seconds_max)),
+            settle: Duration::from_secs(u64::from(self.settle_seconds)),
+        };
+        (amounts, notes)
+    }
+
+    fn measures(&self, command: Command) -> bool {
+        self.command == command || self.command == Command::All
+    }
+
+    pub fn kafka(&self) -> Option<KafkaTopic> {
+        Some(KafkaTopic { brokers: self.kafka.clone()?, topic: self.topic.clone()? })
+    }
+
+    /// What someone needs to know to repeat the run.
+    pub fn describe(&self, amounts: &Amounts) -> serde_json::Value {
+        serde_json::json!({
+            "cores": default_workers(),
+            "floor_workers": self.workers,
+            "push_nodes": self.nodes,
+            "rounds": self.rounds,
+            "windows": self.window,
+            "connections": amounts.connections,
+            "idle_connections": amounts.idle_connections,
+            "senders": amounts.senders,
+            "events": amounts.events,
+            "event_bytes": amounts.event_bytes,
+            "seconds_max": amounts.longest.as_secs(),
+        })
+    }
+
+    pub fn suite(&self, rig: Rig) -> anyhow::Result<Suite> {
+        let beside = || -> anyhow::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name("wsgateway")) };
+        let binary = match (self.floor_only, &self.binary) {
+            (true, _) => None,
+            (false, Some(binary)) => Some(binary.clone()),
+            (false, None) => Some(beside()?),
+        };
+        if let Some(binary) = &binary {
+            std::fs::metadata(binary).with_context(|| {
+                format!("{}: build the gateway, or give --binary or --floor-only", binary.display())
+            })?;
+        }
+        let kafka = self.kafka().filter(|_| self.measures(Command::Kafka));
+        anyhow::ensure!(kafka.is_some() || self.command != Command::Kafka, "which Kafka? Give --kafka and --topic");
+        Ok(Suite {
+            rig,
+            kafka,
+            idle: self.measures(Command::Idle),
+            inbound: self.measures(Command::Inbound),
+            push: self.measures(Command::Push),
+            windows: self.window.iter().map(|window| usize::from(*window)).collect(),
+            rounds: usize::from(self.rounds),
+            workers: self.workers,
+            nodes: usize::from(self.nodes),
+            binary,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amounts(line: &[&str], open_files_max: u64) -> (Amounts, Vec<String>) {
+        Options::try_parse_from(line).unwrap().amounts(open_files_max)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn connections_are_idle_ones_only_with_idle() {
+        let (with_idle, _) = amounts(&["bench", "idle", "--connections", "500"], 20_000);
+        assert_eq!(with_idle.idle_connections, 500);
+        let (with_all, _) = amounts(&["bench", "all", "--connections", "500"], 20_000);
+        assert_eq!((with_all.connections, with_all.idle_connections), (500, IDLE_CONNECTIONS));
+    }
+
+    #[test]
+    fn too_few_open_files_scale_down_and_say_so() {
+        let (scaled, notes) = amounts(&["bench", "idle"], 4096);
+        assert_eq!(scaled.idle_connections, 3096);
+        assert!(notes[0].contains("3096 idle connections instead of 10000"));
+        assert!(amounts(&["bench", "idle"], 20_000).1.is_empty());
+    }
+}

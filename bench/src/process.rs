@@ -1,0 +1,97 @@
+//! What the kernel says about a process, and the limits of this one. Linux only (`/proc`).
+
+use std::fs;
+use std::process::Child;
+
+use anyhow::Context;
+
+/// CPU seconds (user + system, all threads, ended ones included) of process `pid`. Resolution: one clock tick, 10 ms.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let ticks = cpu_ticks(&stat).with_context(|| format!("unreadable /proc/{pid}/stat"))?;
+    // SAFETY: sysconf only reads a constant of the system.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(ticks as f64 / ticks_per_second as f64)
+}
+
+/// utime + stime: fields 14 and 15 of proc_pid_stat(5). The second field, the command, may hold spaces and brackets.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut after_command = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
+    let user: u64 = after_command.next()?.parse().ok()?;
+    let system: u64 = after_command.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// Resident bytes of process `pid`. `smaps_rollup` counts pages as they are; `VmRSS` may lag by some pages a thread.
+pub fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+        .or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:")))
+        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .with_context(|| format!("no resident size for process {pid}"))?;
+    Ok(kilobytes * 1024)
+}
+
+/// Raises the soft limit of open files to the hard one (children inherit it) and gives that.
+pub fn raise_open_files_limit() -> anyhow::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a valid pointer to a struct that outlives them.
+    let done = unsafe {
+        let read = libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        read == 0 && libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+    };
+    anyhow::ensure!(done, "RLIMIT_NOFILE: {}", std::io::Error::last_os_error());
+    Ok(limit.rlim_cur)
+}
+
+/// Makes the kernel kill the command's process when this program dies without having cleaned up.
+pub fn die_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: prctl is async-signal-safe, and nothing else runs between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+/// A child that is killed, by its id, when its owner lets go of it: at the end, on an error, on a signal.
+pub struct Owned(pub Child);
+
+impl Owned {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_survive_an_odd_command_name() {
+        let stat = "42 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 100 0 0";
+        assert_eq!(cpu_ticks(stat), Some(12));
+        assert_eq!(cpu_ticks("42 (a"), None);
+    }
+
+    #[test]
+    fn this_process_has_figures() {
+        assert!(rss_bytes(std::process::id()).unwrap() > 100_000);
+        assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(cpu_seconds(u32::MAX).is_err());
+    }
+}

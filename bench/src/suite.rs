@@ -1,0 +1,114 @@
+//! Which loads run against what, in which order: interleaved rounds – floor, gateway, floor, gateway – with servers
+//! started afresh for each, so that neither gets the warmer machine or the other's leftovers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::gateway::{self, endpoint, http_backend, kafka_backend};
+use crate::kafka::Consumer;
+use crate::load::{Flow, Rig, CPU_PER_EVENTS};
+use crate::table::{Server, Table};
+use crate::target::{start_floor, KafkaTopic, Target};
+
+pub struct Suite {
+    pub rig: Rig,
+    pub idle: bool,
+    pub inbound: bool,
+    pub push: bool,
+    /// `None`: no Kafka load.
+    pub kafka: Option<KafkaTopic>,
+    pub windows: Vec<usize>,
+    pub rounds: usize,
+    /// Worker threads of the floor.
+    pub workers: usize,
+    /// Nodes of the gateway's cluster under pushes; everything else runs on one node.
+    pub nodes: usize,
+    /// `None`: floor only.
+    pub binary: Option<PathBuf>,
+}
+
+impl Suite {
+    pub async fn run(&self) -> anyhow::Result<Table> {
+        let mut table = Table::default();
+        for round in 1..=self.rounds {
+            for server in [Server::Floor, Server::Gateway] {
+                if server == Server::Gateway && self.binary.is_none() {
+                    continue;
+                }
+                eprintln!("round {round} of {}: {server:?}", self.rounds);
+                self.round(server, &mut table).await.with_context(|| format!("round {round}, {server:?}"))?;
+                for complaint in self.rig.board.take_complaints() {
+                    table.note(format!("{server:?}: {complaint}"));
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    async fn round(&self, server: Server, table: &mut Table) -> anyhow::Result<()> {
+        if self.idle {
+            let target = self.start(server, 1, None).await?;
+            let load = format!("{} idle connections", self.rig.amounts.idle_connections);
+            table.add(server, &load, "resident bytes each", self.rig.idle(&target).await?);
+        }
+        if self.inbound {
+            let target = self.start(server, 1, None).await?;
+            self.events(server, &target, "HTTP", table).await?;
+        }
+        if let Some(kafka) = &self.kafka {
+            let _consumer = Consumer::start(&kafka.brokers, &kafka.topic, self.rig.board.clone())?;
+            let target = self.start(server, 1, Some(kafka)).await?;
+            self.events(server, &target, "Kafka", table).await?;
+        }
+        if self.push {
+            let target = self.start(server, self.nodes, None).await?;
+            let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
+            let ids = Arc::new(fleet.introduce(&self.rig.clients.handle, &self.rig.board).await?);
+            for route in &target.pushes {
+                let flow = self.rig.push(route, &ids).await?;
+                for load in route.loads {
+                    record(table, server, load, "pushes/s", &flow);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn events(&self, server: Server, target: &Target, to: &str, table: &mut Table) -> anyhow::Result<()> {
+        let fleet = self.rig.connect(target, self.rig.amounts.connections).await?;
+        for window in &self.windows {
+            let flow = self.rig.inbound(target, &fleet, *window).await?;
+            record(table, server, &format!("events to {to}, window {window}"), "events/s", &flow);
+        }
+        Ok(())
+    }
+
+    /// A server whose events go to `kafka`, or else to the HTTP backend, where connect events go in any case.
+    async fn start(&self, server: Server, nodes: usize, kafka: Option<&KafkaTopic>) -> anyhow::Result<Target> {
+        match (server, &self.binary) {
+            (Server::Gateway, Some(binary)) => {
+                let http = http_backend(self.rig.backend);
+                let default = kafka.map_or_else(|| http.clone(), kafka_backend);
+                gateway::start(binary, nodes, &endpoint(http, default)).await
+            }
+            _ => start_floor(self.rig.backend, kafka, self.workers),
+        }
+    }
+}
+
+fn record(table: &mut Table, server: Server, load: &str, rate: &'static str, flow: &Flow) {
+    let outcome = &flow.outcome;
+    let completed = outcome.completed as f64;
+    table.add(server, load, rate, completed / outcome.seconds);
+    table.add(server, load, "server CPU s per 100,000", flow.cpu_seconds / completed * CPU_PER_EVENTS);
+    table.add(server, load, "p50 ms", outcome.p50_nanos / 1e6);
+    table.add(server, load, "p99 ms", outcome.p99_nanos / 1e6);
+    if outcome.failed + outcome.missing > 0 {
+        table.note(format!(
+            "{server:?}: {load}: {} completed, {} refused, {} missing when the time was up",
+            outcome.completed, outcome.failed, outcome.missing
+        ));
+    }
+}

@@ -1,0 +1,67 @@
+//! A running server under load, floor or gateway: where to connect, where to push, whose CPU and memory to count.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+
+use crate::floor::{Listening, PUSH_PREFIX};
+use crate::process::{die_with_parent, Owned};
+use crate::push::PushDoor;
+
+pub const PUSH_LOCAL: &str = "push to a local owner";
+pub const PUSH_REMOTE: &str = "push to a remote owner";
+
+/// Where events go that go to Kafka.
+#[derive(Clone)]
+pub struct KafkaTopic {
+    pub brokers: String,
+    pub topic: String,
+}
+
+/// Ends its processes, and removes their files, when it is dropped.
+pub struct Target {
+    pub websocket: SocketAddr,
+    pub path: &'static str,
+    /// The process that holds the clients' connections.
+    pub owner_pid: u32,
+    pub pushes: Vec<PushRoute>,
+    // Only held; the processes end before their files go.
+    pub _processes: Vec<Owned>,
+    pub _files: Option<tempfile::TempDir>,
+}
+
+pub struct PushRoute {
+    /// The loads that this route's figures stand for.
+    pub loads: &'static [&'static str],
+    pub door: PushDoor,
+    /// All processes that such a push goes through.
+    pub pids: Vec<u32>,
+}
+
+/// Starts `bench floor`, which posts to `backend`; with `kafka`, events go there instead.
+pub fn start_floor(backend: SocketAddr, kafka: Option<&KafkaTopic>, workers: usize) -> anyhow::Result<Target> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["floor", "--backend", &backend.to_string(), "--workers", &workers.to_string()]);
+    if let Some(KafkaTopic { brokers, topic }) = kafka {
+        command.args(["--kafka", brokers, "--topic", topic]);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    die_with_parent(&mut command);
+    let mut process = Owned(command.spawn().context("starting the floor")?);
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().context("the floor has no output")?).read_line(&mut line)?;
+    let listening: Listening = serde_json::from_str(&line).context("the floor did not say where it listens")?;
+    let pid = process.pid();
+    let door = PushDoor { address: listening.push, prefix: PUSH_PREFIX };
+    Ok(Target {
+        websocket: listening.client,
+        path: "/bench",
+        owner_pid: pid,
+        // The floor knows no nodes: its direct push is what both of the gateway's are measured by.
+        pushes: vec![PushRoute { loads: &[PUSH_LOCAL, PUSH_REMOTE], door, pids: vec![pid] }],
+        _processes: vec![process],
+        _files: None,
+    })
+}

@@ -1,0 +1,196 @@
+//! openraft's network over peer links: it asks, `service` answers. Also where this node's knowledge of addresses lives.
+//! Called by openraft; imports `rpc`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{select, Either};
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{BasicNode, RPCTypes, RaftNetwork, RaftNetworkFactory, Snapshot, Vote};
+use serde::de::DeserializeOwned;
+use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError, PeerTransport};
+
+use crate::raft_types::TypeConfig;
+use crate::rpc::{self, kind, ChunkAnswer, ChunkHeader, CodecError};
+
+/// Small enough that a heartbeat behind a chunk on the same link is not late.
+const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// How long openraft leaves a node alone that could not be reached. Links reopen with a backoff of their own.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Sends requests of this crate to other nodes. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    me: NodeId,
+    transport: Arc<dyn PeerTransport>,
+    /// Where nodes were last heard of, by themselves over an authenticated link; goes before the address in the
+    /// membership. A wrong one does no harm, since the handshake demands the expected node id.
+    heard_at: Arc<RwLock<BTreeMap<NodeId, String>>>,
+}
+
+impl Peers {
+    pub fn new(me: NodeId, transport: Arc<dyn PeerTransport>) -> Peers {
+        Peers { me, transport, heard_at: Arc::default() }
+    }
+
+    /// Notes where a node says it listens.
+    pub fn heard(&self, node_id: NodeId, addr: &str) {
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let before = heard_at.insert(node_id, addr.to_owned());
+        drop(heard_at);
+        if let Some(before) = before.filter(|before| before != addr) {
+            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before });
+        }
+    }
+
+    /// The address of a node: where it was heard of last, else `known`.
+    pub fn address(&self, node_id: NodeId, known: &str) -> PeerAddress {
+        let heard_at = self.heard_at.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let addr = heard_at.get(&node_id).map_or(known, String::as_str).to_owned();
+        PeerAddress { node_id: Some(node_id), addr }
+    }
+
+    /// One request on the control channel.
+    pub async fn call(
+        &self,
+        peer: &PeerAddress,
+        kind: u16,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, PeerError> {
+        self.transport.call(peer, Channel::Control, kind, payload, deadline).await
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Peers {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+        Peer { peers: self.clone(), target, addr: node.addr.clone() }
+    }
+}
+
+/// The way to one node.
+pub struct Peer {
+    peers: Peers,
+    target: NodeId,
+    /// As it stands in the membership.
+    addr: String,
+}
+
+/// Why a request has no answer, before it becomes one of openraft's error types.
+enum CallError {
+    Peer(PeerError),
+    Codec(CodecError),
+}
+
+impl Peer {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        kind: u16,
+        payload: Result<Bytes, CodecError>,
+        deadline: Duration,
+    ) -> Result<T, CallError> {
+        let address = self.peers.address(self.target, &self.addr);
+        let payload = payload.map_err(CallError::Codec)?;
+        let answer = self.peers.call(&address, kind, payload, deadline).await.map_err(CallError::Peer)?;
+        rpc::from_json(&answer).map_err(CallError::Codec)
+    }
+
+    fn rpc_error<E: std::error::Error>(
+        &self,
+        action: RPCTypes,
+        deadline: Duration,
+        error: CallError,
+    ) -> RPCError<NodeId, BasicNode, E> {
+        match error {
+            CallError::Peer(PeerError::Timeout { .. }) => {
+                Timeout { action, id: self.peers.me, target: self.target, timeout: deadline }.into()
+            }
+            // Anything else is worth a pause: openraft repeats a `NetworkError` at once, in a hot loop.
+            CallError::Peer(error) => Unreachable::new(&error).into(),
+            CallError::Codec(error) => Unreachable::new(&error).into(),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: Vote<u64>,
+        snapshot: Snapshot<TypeConfig>,
+        deadline: Duration,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        let transfer = rand::random();
+        let len = snapshot.snapshot.len().map_err(|error| NetworkError::new(&error))?;
+        let mut offset = 0;
+        loop {
+            let file = snapshot.snapshot.clone();
+            let read = tokio::task::spawn_blocking(move || file.read_at(offset, SNAPSHOT_CHUNK_BYTES));
+            let bytes =
+                read.await.map_err(|error| Unreachable::new(&error))?.map_err(|error| Unreachable::new(&error))?;
+            let next = offset + bytes.len() as u64;
+            let header = ChunkHeader { transfer, vote, meta: snapshot.meta.clone(), offset, last: next >= len };
+            let payload = rpc::chunk_to_bytes(&header, &bytes);
+            match self.ask(kind::SNAPSHOT_CHUNK, payload, deadline).await {
+                Ok(ChunkAnswer::Stored) if next < len => offset = next,
+                Ok(ChunkAnswer::Installed(response)) => return Ok(response),
+                Ok(ChunkAnswer::Stored) => {
+                    let error = std::io::Error::other("the last chunk of a snapshot was not taken as the last");
+                    return Err(Unreachable::new(&error).into());
+                }
+                Ok(ChunkAnswer::Restart(reason)) => {
+                    return Err(Unreachable::new(&std::io::Error::other(reason)).into());
+                }
+                Err(CallError::Peer(error)) => return Err(Unreachable::new(&error).into()),
+                Err(CallError::Codec(error)) => return Err(Unreachable::new(&error).into()),
+            }
+        }
+    }
+}
+
+impl RaftNetwork<TypeConfig> for Peer {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let deadline = option.hard_ttl();
+        let answer = self.ask(kind::APPEND_ENTRIES, rpc::to_json(&rpc), deadline).await;
+        answer.map_err(|error| self.rpc_error(RPCTypes::AppendEntries, deadline, error))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let deadline = option.hard_ttl();
+        let answer = self.ask(kind::VOTE, rpc::to_json(&rpc), deadline).await;
+        answer.map_err(|error| self.rpc_error(RPCTypes::Vote, deadline, error))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote<u64>,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        let send = pin!(self.send_snapshot(vote, snapshot, option.hard_ttl()));
+        match select(send, pin!(cancel)).await {
+            Either::Left((sent, _)) => sent,
+            Either::Right((closed, _)) => Err(closed.into()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(UNREACHABLE_PAUSE))
+    }
+}

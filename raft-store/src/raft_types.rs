@@ -1,0 +1,71 @@
+//! The types that openraft is set up with: what a log entry carries and what applying it answers. Plain data.
+//! Used by every module of this crate that touches openraft; imports `types` and `snapshot`.
+
+use openraft::BasicNode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::snapshot::SnapshotFile;
+use crate::types::{Command, Reply};
+
+openraft::declare_raft_types!(
+    /// openraft as this crate uses it. A node is its cluster address; ids are the permanent node ids.
+    pub TypeConfig:
+        D = Proposal,
+        R = Answer,
+        NodeId = u64,
+        Node = BasicNode,
+        SnapshotData = SnapshotFile,
+);
+
+/// The version of [`Proposal`] that this program writes, and the newest that it can apply.
+pub const PROPOSAL_VERSION: u32 = 1;
+
+/// What a log entry carries. The command stays raw JSON until it is applied: a node that does not know it can still
+/// store and forward it, and halts with a clear error only when it would have to apply it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Proposal {
+    pub v: u32,
+    /// Chosen by the proposer; a second proposal with the same id gets the first one's reply. Empty: not deduplicated.
+    pub request_id: String,
+    pub command: Box<RawValue>,
+}
+
+/// A proposal that this program cannot make or apply.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposalError {
+    #[error("the log holds a command of version {found}, but this program knows versions up to {PROPOSAL_VERSION}; upgrade this node")]
+    UnknownVersion { found: u32 },
+    #[error("the log holds a command that this program does not know: {0}; upgrade this node")]
+    UnknownCommand(serde_json::Error),
+    #[error("the command cannot be written as JSON: {0}")]
+    Unwritable(serde_json::Error),
+}
+
+impl Proposal {
+    /// Wraps a command for the log.
+    pub fn new(request_id: String, command: &Command) -> Result<Proposal, ProposalError> {
+        let command = serde_json::value::to_raw_value(command).map_err(ProposalError::Unwritable)?;
+        Ok(Proposal { v: PROPOSAL_VERSION, request_id, command })
+    }
+
+    /// The command, if this program understands it.
+    pub fn command(&self) -> Result<Command, ProposalError> {
+        if self.v != PROPOSAL_VERSION {
+            return Err(ProposalError::UnknownVersion { found: self.v });
+        }
+        serde_json::from_str(self.command.get()).map_err(ProposalError::UnknownCommand)
+    }
+}
+
+/// What applying an entry answers: nothing for openraft's own entries (blank, membership).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer(pub Option<Reply>);
+
+/// Shorthands for openraft's generics.
+pub type Raft = openraft::Raft<TypeConfig>;
+pub type Entry = openraft::Entry<TypeConfig>;
+pub type LogId = openraft::LogId<u64>;
+pub type StorageError = openraft::StorageError<u64>;
+pub type StoredMembership = openraft::StoredMembership<u64, BasicNode>;
+pub type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;

@@ -1,0 +1,274 @@
+//! The handle: start, propose, read, watch, stop. The gateway's only way to the replicated state. Wires the other
+//! modules together and holds no logic of its own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use openraft::{Config, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use wsgateway_cluster::{kinds, Identity, NodeId, PeerTransport, Services};
+
+use crate::disk::{Disk, DiskError};
+use crate::keys::raft_meta;
+use crate::log_store::LogStore;
+use crate::network::Peers;
+use crate::node::Node;
+use crate::raft_types::Raft;
+use crate::rpc::ProposeRequest;
+use crate::service::StoreService;
+use crate::state_machine::StateMachine;
+use crate::status::{status, LeaderContact};
+use crate::types::{Command, Head, ProposeError, RaftStatus, Reply, Version};
+use crate::{autopilot, bootstrap};
+
+/// A node that sends a snapshot has this long for each chunk, and for installing it.
+const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a store runs. The defaults are the product's; tests shorten them.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The static seed list, the same on all nodes.
+    pub seeds: Vec<String>,
+    /// With how many nodes a new cluster starts; 0: only join one.
+    pub bootstrap_expect: usize,
+    /// `host:port` where other nodes reach this one.
+    pub advertise: String,
+    /// How long a learner has to be healthy before it becomes a voter.
+    pub promote_after: Duration,
+    /// Between two looks of the leader at its learners.
+    pub autopilot_interval: Duration,
+    /// Between two rounds of probing the seeds, while not in a cluster.
+    pub probe_interval: Duration,
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    /// Also how long a voter stands by a leader that it has heard of.
+    pub election_max: Duration,
+    /// A snapshot is made after so many log entries.
+    pub snapshot_every: u64,
+    /// So many log entries are kept behind a snapshot, for followers that are only a little late.
+    pub snapshot_keep: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            seeds: Vec::new(),
+            bootstrap_expect: 1,
+            advertise: "127.0.0.1:7000".to_owned(),
+            promote_after: Duration::from_secs(2),
+            autopilot_interval: Duration::from_secs(1),
+            probe_interval: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(300),
+            election_min: Duration::from_millis(900),
+            election_max: Duration::from_millis(1_800),
+            snapshot_every: 5_000,
+            snapshot_keep: 1_000,
+        }
+    }
+}
+
+/// Why a store cannot start or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("Raft's settings: {0}")]
+    Settings(String),
+    #[error("Raft has stopped: {0}")]
+    Raft(String),
+}
+
+/// A running store. Cheap to clone.
+#[derive(Clone)]
+pub struct RaftStore {
+    node: Arc<Node>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl RaftStore {
+    /// Starts on the current tokio runtime, which must be a multi-thread one. Returns at once: finding or making a
+    /// cluster goes on in the background (see [`RaftStore::waiting_for`]), and what is on disk can be read already.
+    pub async fn start(
+        disk: Disk,
+        transport: Arc<dyn PeerTransport>,
+        services: &Services,
+        options: StoreOptions,
+    ) -> Result<RaftStore, StoreError> {
+        let identity = disk.identity();
+        let storage = disk.storage();
+        drop(disk);
+        let log = LogStore::new(storage.clone())?;
+        let machine = StateMachine::open(storage.clone())?;
+        let view = machine.view();
+        let peers = Peers::new(identity.node_id, transport);
+        let config = Arc::new(raft_config(&options)?);
+        let raft = Raft::new(identity.node_id, config, peers.clone(), log.clone(), machine).await;
+        let raft = raft.map_err(|fatal| StoreError::Raft(fatal.to_string()))?;
+        let promised_to = storage.meta::<NodeId>(raft_meta::PROMISE)?;
+        let node = Arc::new(Node {
+            identity,
+            options,
+            storage,
+            raft,
+            peers,
+            log,
+            view,
+            contact: LeaderContact::new(),
+            status: watch::Sender::default(),
+            waiting_for: watch::Sender::new("starting".to_owned()),
+            promised_to: Mutex::new(promised_to),
+            membership_change: tokio::sync::Mutex::new(()),
+            handing_over: AtomicBool::new(false),
+            incoming: tokio::sync::Mutex::new(None),
+        });
+        services.register(kinds::RAFT_STORE, Arc::new(StoreService { node: Arc::downgrade(&node) }));
+        let tasks = vec![
+            tokio::spawn(follow_metrics(Arc::downgrade(&node), node.raft.metrics())),
+            tokio::spawn(bootstrap::run(Arc::downgrade(&node))),
+            tokio::spawn(autopilot::promote_learners(Arc::downgrade(&node))),
+            tokio::spawn(autopilot::elect_when_leaderless(Arc::downgrade(&node))),
+        ];
+        Ok(RaftStore { node, tasks: Arc::new(Mutex::new(tasks)) })
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.node.identity.clone()
+    }
+
+    /// Commits a command, from any node. Ends within about five seconds; without a leader, within two. A repeated
+    /// `request_id` gets the first one's reply; with an empty one, a retry is a new command.
+    pub async fn propose(&self, request_id: String, command: Command) -> Result<Reply, ProposeError> {
+        // Tries within this call must be recognised as one, whatever the caller thinks of retries.
+        let request_id = match request_id.is_empty() {
+            true => format!("{:032x}", rand::random::<u128>()),
+            false => request_id,
+        };
+        self.node.propose(ProposeRequest { request_id, command }).await
+    }
+
+    /// All documents of a kind as of the last applied command, by id.
+    pub fn heads(&self, kind: &str) -> Vec<Head> {
+        self.node.view.heads(kind)
+    }
+
+    pub fn head(&self, kind: &str, id: &str) -> Option<Head> {
+        self.node.view.head(kind, id)
+    }
+
+    pub fn version(&self, kind: &str, id: &str, version: u64) -> Result<Option<Version>, StoreError> {
+        Ok(self.node.view.version(kind, id, version)?)
+    }
+
+    /// All versions of a document, ascending.
+    pub fn versions(&self, kind: &str, id: &str) -> Result<Vec<Version>, StoreError> {
+        Ok(self.node.view.versions(kind, id)?)
+    }
+
+    /// Waits until this node has applied all that was committed before the call; the log index of that.
+    pub async fn linearize(&self) -> Result<u64, ProposeError> {
+        self.node.linearize().await
+    }
+
+    /// The index of the last applied log entry. Changes after every applied batch; level-triggered.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.node.view.applied()
+    }
+
+    pub fn status(&self) -> RaftStatus {
+        status(&self.node.metrics(), self.node.committed())
+    }
+
+    /// The status at every change of it.
+    pub fn watch_status(&self) -> watch::Receiver<RaftStatus> {
+        self.node.status.subscribe()
+    }
+
+    /// What keeps this node from being in a cluster; empty once it is. For readiness and logs.
+    pub fn waiting_for(&self) -> watch::Receiver<String> {
+        self.node.waiting_for.subscribe()
+    }
+
+    /// The applied log index, and a hash of the whole state at that index: the same on all nodes. Reads all of the
+    /// state once per index; blocks on IO.
+    pub fn state_hash(&self) -> (u64, String) {
+        self.node.view.state_hash().unwrap_or_else(|error| (0, format!("unreadable: {error}")))
+    }
+
+    /// All members with their cluster addresses.
+    pub fn members(&self) -> BTreeMap<NodeId, String> {
+        let metrics = self.node.metrics();
+        let members = metrics.membership_config.membership().nodes();
+        members.map(|(id, node)| (*id, node.addr.clone())).collect()
+    }
+
+    /// Ends when Raft has stopped, with the reason: a failed write or sync, or a command that this program does not
+    /// know. The process should then exit, for this node acknowledges nothing any more.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.node.raft.metrics();
+        let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
+        let reason = stopped.ok().and_then(|metrics| metrics.running_state.clone().err());
+        reason.map_or_else(|| "stopped".to_owned(), |fatal| fatal.to_string())
+    }
+
+    /// If this node leads: makes another voter lead. Takes about two seconds, in which writes answer "no leader".
+    pub async fn hand_over_leadership(&self) {
+        self.node.hand_over_leadership().await;
+    }
+
+    /// Stops Raft and the background tasks. Reading goes on to work; the disk closes with the last handle.
+    pub async fn shutdown(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        for task in &tasks {
+            task.abort();
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+        if let Err(error) = self.node.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not stop in order");
+        }
+    }
+}
+
+fn raft_config(options: &StoreOptions) -> Result<Config, StoreError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let config = Config {
+        cluster_name: "wsgateway".to_owned(),
+        heartbeat_interval: millis(options.heartbeat),
+        election_timeout_min: millis(options.election_min),
+        election_timeout_max: millis(options.election_max),
+        install_snapshot_timeout: millis(INSTALL_SNAPSHOT_TIMEOUT),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
+        max_in_snapshot_log_to_keep: options.snapshot_keep,
+        // Above the distance between two snapshots, or a follower could be late again right after getting one.
+        replication_lag_threshold: options.snapshot_every + options.snapshot_keep,
+        ..Config::default()
+    };
+    config.validate().map_err(|error| StoreError::Settings(error.to_string()))
+}
+
+/// Keeps the status and the leader's own sign of life up to date.
+async fn follow_metrics(node: Weak<Node>, mut metrics: watch::Receiver<crate::status::Metrics>) {
+    loop {
+        let now = metrics.borrow_and_update().clone();
+        let Some(node) = node.upgrade() else { return };
+        if now.state == ServerState::Leader {
+            if let Some(millis) = now.millis_since_quorum_ack {
+                node.contact.heard_before(Duration::from_millis(millis));
+            }
+        }
+        let status = status(&now, node.committed());
+        node.status.send_if_modified(|before| {
+            let changed = *before != status;
+            *before = status;
+            changed
+        });
+        drop(node);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}

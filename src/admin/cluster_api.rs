@@ -1,0 +1,98 @@
+//! The cluster as this node sees it.
+
+use std::sync::Arc;
+
+use actix_web::{web, HttpResponse};
+use serde::Serialize;
+use tokio::sync::watch;
+use wsgateway_cluster::membership::Members;
+use wsgateway_raft_store::types::RaftStatus;
+
+use super::Api;
+
+/// What gossip knows.
+pub type GossipView = watch::Receiver<Arc<Members>>;
+
+pub fn routes(scope: &mut web::ServiceConfig) {
+    scope.service(web::resource("/cluster").route(web::get().to(cluster)));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ClusterBody {
+    cluster_id: Option<String>,
+    node: String,
+    node_id: String,
+    leader: Option<String>,
+    term: u64,
+    state_hash: String,
+    state_index: u64,
+    raft: RaftStatus,
+    nodes: Vec<NodeBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeBody {
+    node_id: String,
+    name: String,
+    live: bool,
+    ready: bool,
+    role: &'static str,
+    generation: u64,
+    version: String,
+    cluster_addr: String,
+    admin_addr: String,
+    client_addr: String,
+    applied_index: u64,
+    active_connections: u64,
+}
+
+fn hex(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+async fn cluster(api: web::Data<Api>) -> HttpResponse {
+    let raft = api.config.raft();
+    let status = raft.status();
+    let (state_index, state_hash) = raft.state_hash();
+    let members = api.gossip.borrow().clone();
+    let nodes = members.values().map(|peer| NodeBody {
+        node_id: hex(peer.node_id),
+        name: peer.facts.name.clone(),
+        live: peer.live,
+        ready: peer.facts.ready,
+        role: role(&status, peer.node_id),
+        generation: peer.generation,
+        version: peer.facts.version.clone(),
+        cluster_addr: peer.facts.cluster_addr.clone(),
+        admin_addr: peer.facts.admin_addr.clone(),
+        client_addr: peer.facts.client_addr.clone(),
+        applied_index: peer.facts.applied_index,
+        active_connections: peer.facts.active_connections,
+    });
+    let me = members.get(&api.hub.node_id);
+    HttpResponse::Ok().json(ClusterBody {
+        cluster_id: me.and_then(|me| me.facts.cluster_id).map(|id| id.to_string()),
+        node: api.hub.node_name.clone(),
+        node_id: hex(api.hub.node_id),
+        leader: status.leader.map(hex),
+        term: status.term,
+        state_hash,
+        state_index,
+        nodes: nodes.collect(),
+        raft: status,
+    })
+}
+
+fn role(status: &RaftStatus, node: u64) -> &'static str {
+    if status.leader == Some(node) {
+        "leader"
+    } else if status.voters.contains(&node) {
+        "voter"
+    } else if status.learners.contains(&node) {
+        "learner"
+    } else {
+        "none"
+    }
+}

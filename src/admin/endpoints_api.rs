@@ -1,0 +1,300 @@
+//! Endpoints and their versions: create, read, update, delete, activate. Writes may be sent to any node.
+
+use actix_web::http::header::{ETAG, IF_MATCH, LOCATION};
+use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use wsgateway_raft_store::types::{Head, Version};
+
+use super::access::Caller;
+use super::problem::Problem;
+use super::Api;
+use crate::backends::event::rfc3339;
+use crate::config::document::json_schema;
+use crate::config::secrets::redacted_for_reading;
+use crate::config::store::{Change, EndpointView};
+use crate::config::validate::Finding;
+use crate::model::limits::DOCUMENT_BYTES_MAX;
+
+/// Items of a list without `?limit=`, and at most.
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+
+pub fn routes(scope: &mut web::ServiceConfig) {
+    scope
+        .app_data(web::PayloadConfig::new(DOCUMENT_BYTES_MAX))
+        .service(web::resource("/schemas/endpoint").route(web::get().to(schema)))
+        .service(web::resource("/endpoints").route(web::get().to(list)).route(web::post().to(create)))
+        .service(
+            web::resource("/endpoints/{id}")
+                .route(web::get().to(read))
+                .route(web::put().to(update))
+                .route(web::delete().to(delete)),
+        )
+        .service(web::resource("/endpoints/{id}/versions").route(web::get().to(versions)))
+        .service(web::resource("/endpoints/{id}/versions/{version}").route(web::get().to(version)))
+        .service(web::resource("/endpoints/{id}/versions/{version}/activate").route(web::post().to(activate)));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndpointBody {
+    id: String,
+    path: String,
+    active_version: u64,
+    latest_version: u64,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct VersionBody {
+    version: u64,
+    author: String,
+    message: String,
+    #[serde(rename = "createdAt")]
+    created_at: String,
+    hash: String,
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+    /// Only endpoints whose path contains this.
+    path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WriteQuery {
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    dry_run: bool,
+    activate: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadQuery {
+    consistency: Option<Consistency>,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Consistency {
+    Stale,
+    Linearizable,
+}
+
+fn raw(document: &str) -> Result<Box<RawValue>, Problem> {
+    redacted_for_reading(document)
+        .and_then(RawValue::from_string)
+        .map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))
+}
+
+fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    web::Query::<T>::from_query(request.query_string())
+        .map(web::Query::into_inner)
+        .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))
+}
+
+fn text(body: &web::Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body)
+        .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))
+}
+
+fn head_body(head: &Head) -> EndpointBody {
+    EndpointBody {
+        id: head.id.clone(),
+        path: String::new(),
+        active_version: head.active_version,
+        latest_version: head.latest_version,
+        created_at: rfc3339(head.created_at),
+        updated_at: rfc3339(head.updated_at),
+        document: None,
+        warnings: Vec::new(),
+    }
+}
+
+#[derive(Deserialize)]
+struct PathOnly {
+    path: String,
+}
+
+fn document_path(document: &str) -> String {
+    // Stored documents have passed validation, which requires a path.
+    serde_json::from_str::<PathOnly>(document).map(|document| document.path).unwrap_or_default()
+}
+
+fn view_body(view: EndpointView) -> Result<EndpointBody, Problem> {
+    let mut body = head_body(&view.head);
+    body.path = document_path(&view.version.document);
+    body.document = Some(raw(&view.version.document)?);
+    body.warnings = view.warnings;
+    Ok(body)
+}
+
+fn etag(version: u64) -> (actix_web::http::header::HeaderName, String) {
+    (ETAG, format!("\"{version}\""))
+}
+
+/// Who asks for a change, and under which conditions.
+fn change(request: &HttpRequest, message: String) -> Result<Change, Problem> {
+    let header =
+        |name| request.headers().get(name).and_then(|value: &actix_web::http::header::HeaderValue| value.to_str().ok());
+    let expected = match header(IF_MATCH.as_str()) {
+        None | Some("*") => None,
+        Some(tag) => {
+            let number = tag.trim_start_matches("W/").trim_matches('"').parse();
+            Some(
+                number
+                    .map_err(|_| Problem::new(412, "version_mismatch", format!("If-Match {tag} names no version")))?,
+            )
+        }
+    };
+    let request_id = match header("idempotency-key") {
+        Some(key) if key.is_empty() || key.len() > 255 => {
+            return Err(Problem::new(400, "invalid_idempotency_key", "Idempotency-Key must have 1–255 characters"));
+        }
+        Some(key) => format!("key:{key}"),
+        None => format!("auto:{:032x}", rand::random::<u128>()),
+    };
+    let author = request.extensions().get::<Caller>().map_or("", |caller| caller.0).to_owned();
+    Ok(Change { request_id, author, message, expected })
+}
+
+async fn schema() -> HttpResponse {
+    HttpResponse::Ok().json(json_schema())
+}
+
+async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let page: PageQuery = query(&request)?;
+    let limit = page.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::new(400, "invalid_query", format!("limit must be 1–{LIMIT_MAX}, is {limit}")));
+    }
+    let mut items = Vec::new();
+    let mut next_cursor = None;
+    let mut heads = api.config.list();
+    heads.sort_by(|a, b| a.id.cmp(&b.id));
+    for head in heads.into_iter().filter(|head| page.cursor.as_ref().is_none_or(|cursor| head.id > *cursor)) {
+        let mut body = head_body(&head);
+        // Deleted meanwhile: not an item any more.
+        let Ok(view) = api.config.version(&head.id, head.active_version) else { continue };
+        body.path = document_path(&view.version.document);
+        if page.path.as_ref().is_some_and(|part| !body.path.contains(part)) {
+            continue;
+        }
+        if items.len() == limit {
+            next_cursor = items.last().map(|last: &EndpointBody| last.id.clone());
+            break;
+        }
+        items.push(body);
+    }
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+}
+
+async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
+    let options: WriteQuery = query(&request)?;
+    let document = text(&body)?;
+    if options.activate.is_some() {
+        return Err(Problem::new(400, "invalid_query", "activate: the first version of an endpoint is always active"));
+    }
+    if options.dry_run {
+        return Ok(HttpResponse::Ok().json(api.config.check(document)?));
+    }
+    let view = api.config.create(document, change(&request, options.message)?).await?;
+    let location = format!("/api/v1/endpoints/{}", view.head.id);
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((LOCATION, location)).insert_header(etag(view.head.active_version));
+    Ok(answer.json(view_body(view)?))
+}
+
+async fn read(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let options: ReadQuery = query(&request)?;
+    if options.consistency == Some(Consistency::Linearizable) {
+        api.config.raft().linearize().await.map_err(crate::config::store::ConfigError::from)?;
+    }
+    let view = api.config.get(&id)?;
+    Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
+}
+
+async fn update(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    id: web::Path<String>,
+    body: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    let options: WriteQuery = query(&request)?;
+    let document = text(&body)?;
+    if options.dry_run {
+        api.config.get(&id)?;
+        return Ok(HttpResponse::Ok().json(api.config.check(document)?));
+    }
+    let activate = options.activate.unwrap_or(true);
+    let view = api.config.update(&id, document, activate, change(&request, options.message)?).await?;
+    Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
+}
+
+async fn delete(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let options: WriteQuery = query(&request)?;
+    api.config.delete(&id, change(&request, options.message)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn version_body(version: &Version, active: u64, with_document: bool) -> Result<VersionBody, Problem> {
+    Ok(VersionBody {
+        version: version.version,
+        author: version.by.author.clone(),
+        message: version.by.message.clone(),
+        created_at: rfc3339(version.by.at),
+        hash: version.hash.clone(),
+        active: version.version == active,
+        document: if with_document { Some(raw(&version.document)?) } else { None },
+    })
+}
+
+async fn versions(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let (head, versions) = api.config.versions(&id)?;
+    let items: Result<Vec<_>, _> =
+        versions.iter().map(|version| version_body(version, head.active_version, false)).collect();
+    Ok(HttpResponse::Ok().json(Page { items: items?, next_cursor: None }))
+}
+
+fn version_number(text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| Problem::new(404, "version_not_found", format!("{text:?} is no version number")))
+}
+
+async fn version(api: web::Data<Api>, path: web::Path<(String, String)>) -> Result<HttpResponse, Problem> {
+    let (id, version) = path.into_inner();
+    let view = api.config.version(&id, version_number(&version)?)?;
+    Ok(HttpResponse::Ok().json(version_body(&view.version, view.head.active_version, true)?))
+}
+
+async fn activate(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (id, version) = path.into_inner();
+    let options: WriteQuery = query(&request)?;
+    let view = api.config.activate(&id, version_number(&version)?, change(&request, options.message)?).await?;
+    Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
+}

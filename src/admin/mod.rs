@@ -1,0 +1,53 @@
+//! The HTTP surface for operators and for services that push (API.md): the same on every node. A front door: imports
+//! config, push and the cluster's floors; never the inbound side.
+
+mod access;
+mod cluster_api;
+mod connections_api;
+mod endpoints_api;
+mod health;
+pub mod problem;
+
+use std::sync::Arc;
+
+use actix_web::{web, HttpResponse};
+
+use crate::config::store::ConfigStore;
+use crate::connections::Hub;
+use crate::push::Pushes;
+use crate::settings::AdminSettings;
+use crate::telemetry::Metrics;
+use access::Access;
+pub use cluster_api::GossipView;
+use problem::Problem;
+
+/// What the handlers work with; one per node.
+pub struct Api {
+    pub config: Arc<ConfigStore>,
+    pub pushes: Arc<Pushes>,
+    pub hub: Arc<Hub>,
+    pub metrics: Metrics,
+    pub settings: AdminSettings,
+    pub gossip: GossipView,
+    pub started: std::time::Instant,
+}
+
+/// All routes of the admin listener.
+pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
+    let access = Access::new(api.settings.token.as_deref());
+    app.app_data(web::Data::from(api))
+        .configure(health::routes)
+        .service(web::resource("/metrics").wrap(access.clone()).route(web::get().to(health::metrics)))
+        .service(
+            web::scope("/api/v1")
+                .wrap(access)
+                .configure(endpoints_api::routes)
+                .configure(connections_api::routes)
+                .configure(cluster_api::routes),
+        )
+        .default_service(web::to(not_found));
+}
+
+async fn not_found(path: actix_web::HttpRequest) -> HttpResponse {
+    Problem::new(404, "not_found", format!("there is nothing at {} {}", path.method(), path.path())).into()
+}

@@ -1,0 +1,107 @@
+//! Errors as RFC 9457 problem documents; the one table from the gateway's errors to HTTP statuses.
+
+use std::fmt;
+
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use wsgateway_raft_store::types::{ProposeError, Rejection};
+
+use crate::config::store::ConfigError;
+use crate::config::validate::Finding;
+use crate::push::PushError;
+
+/// `{"type", "title", "status", "detail", "code", "errors"}`.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Finding>,
+}
+
+impl Problem {
+    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Problem {
+        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
+        Problem { r#type: "about:blank", title, status, detail: detail.into(), code, errors: Vec::new() }
+    }
+
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status, self.code, self.detail)
+    }
+}
+
+impl From<Problem> for HttpResponse {
+    fn from(problem: Problem) -> HttpResponse {
+        problem.error_response()
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status_code());
+        if matches!(self.status, 429 | 503) {
+            answer.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        if self.status == 401 {
+            answer.insert_header(("WWW-Authenticate", "Bearer"));
+        }
+        answer.insert_header(("Content-Type", "application/problem+json"));
+        // Texts and numbers: always serializable.
+        answer.body(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+impl From<ConfigError> for Problem {
+    fn from(err: ConfigError) -> Problem {
+        let detail = err.to_string();
+        match err {
+            ConfigError::Invalid(errors) => {
+                let first = errors.first().map(|first| format!("{}: {}", first.path, first.message));
+                let detail = first.map_or(detail.clone(), |first| format!("{detail}; {first}"));
+                Problem { errors, ..Problem::new(400, "invalid_document", detail) }
+            }
+            ConfigError::NotFound(_) => Problem::new(404, "endpoint_not_found", detail),
+            ConfigError::VersionNotFound { .. } => Problem::new(404, "version_not_found", detail),
+            ConfigError::Rejected(rejection) => match rejection {
+                Rejection::KeyTaken { .. } => Problem::new(409, "path_taken", detail),
+                Rejection::IdTaken { .. } => Problem::new(409, "id_taken", detail),
+                Rejection::NotFound { .. } => Problem::new(404, "endpoint_not_found", detail),
+                Rejection::VersionNotFound { .. } => Problem::new(404, "version_not_found", detail),
+                Rejection::VersionMismatch { .. } => Problem::new(412, "version_mismatch", detail),
+            },
+            ConfigError::Propose(ProposeError::NoLeader(_)) => Problem::new(503, "no_leader", detail),
+            ConfigError::Propose(ProposeError::Unknown(_)) => Problem::new(503, "outcome_unknown", detail),
+            ConfigError::Propose(ProposeError::Storage(_)) | ConfigError::Store(_) => {
+                Problem::new(503, "storage_failed", detail)
+            }
+        }
+    }
+}
+
+impl From<PushError> for Problem {
+    fn from(err: PushError) -> Problem {
+        let detail = err.to_string();
+        match err {
+            PushError::Gone => Problem::new(410, "connection_gone", detail),
+            PushError::OutboxFull => Problem::new(429, "outbox_full", detail),
+            PushError::TooBig => Problem::new(413, "message_too_big", detail),
+            PushError::OwnerUnreachable(_) => Problem::new(503, "owner_unreachable", detail),
+            PushError::Overloaded(_) => Problem::new(503, "overloaded", detail),
+        }
+    }
+}

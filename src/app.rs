@@ -1,0 +1,331 @@
+//! The only room that knows every room: starts a node, wires the rooms together, waits for a signal, drains.
+//!
+//! Threads: the actix server's workers carry connections and answer the admin listener; Raft, RocksDB and peer links run
+//! on a tokio runtime of their own; supervisors have an arbiter of their own.
+
+mod facts;
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_http::HttpService;
+use actix_rt::net::TcpStream;
+use actix_rt::Arbiter;
+use actix_server::{Server, ServerHandle};
+use actix_service::{fn_service, map_config, IntoServiceFactory, ServiceFactoryExt};
+use actix_web::dev::AppConfig;
+use anyhow::Context;
+use tokio::runtime::Runtime;
+use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERVAL};
+use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
+use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
+use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
+
+use crate::admin::{self, Api};
+use crate::backends::kafka::KafkaProducers;
+use crate::backends::BackendPool;
+use crate::config::registry::Registry;
+use crate::config::store::ConfigStore;
+use crate::config::validate::NodeFacts;
+use crate::connections::{Hub, Supervisors};
+use crate::inbound::{upgrade, InboundWorker};
+use crate::push::{PeerPushes, Pushes};
+use crate::settings::{raise_file_limit, ClientSettings, Settings};
+use crate::telemetry::Metrics;
+
+/// Gossip of other products on the same network is not ours.
+const GOSSIP_LABEL: &str = "wsgateway";
+
+/// Threads of the cluster runtime: one applies and serves peers while another waits for the disk.
+const CLUSTER_THREADS: usize = 2;
+
+/// Connections waiting to be accepted; reconnect storms come in thousands.
+const BACKLOG: i32 = 4096;
+
+/// After the last connection is closed, answers of backends are waited for so long.
+const DELIVERIES_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Runs a node until it is told to stop.
+pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+    announce_limits(&mut settings)?;
+    let cluster = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CLUSTER_THREADS)
+        .thread_name("cluster")
+        .enable_all()
+        .build()
+        .context("cluster runtime")?;
+    let node = Node::start(settings, &cluster).await?;
+    let ended = node.run().await;
+    // Storage threads have been told to stop; what still runs may not hold up the process.
+    cluster.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+fn announce_limits(settings: &mut Settings) -> anyhow::Result<()> {
+    let limit = raise_file_limit().context("limit of open files")?;
+    settings.fit_connections(&limit)?;
+    let room = settings.client.max_connections;
+    tracing::info!(
+        open_files = limit.now,
+        max_connections = room,
+        "the limit of {} open files allows {room} client connections",
+        limit.now
+    );
+    Ok(())
+}
+
+fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bound().with_context(|| format!("{what} listener on {address}"))
+}
+
+/// The parts of a running node.
+struct Node {
+    settings: Settings,
+    hub: Arc<Hub>,
+    store: RaftStore,
+    transport: Arc<TcpTransport>,
+    membership: Arc<Membership>,
+    gossiping: tokio::task::JoinHandle<()>,
+    kafka: KafkaProducers,
+    server: ServerHandle,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    cluster: tokio::runtime::Handle,
+}
+
+/// What lives on the cluster runtime.
+struct ClusterSide {
+    identity: Identity,
+    services: Services,
+    transport: Arc<TcpTransport>,
+    membership: Arc<Membership>,
+    store: RaftStore,
+}
+
+impl Node {
+    async fn start(settings: Settings, cluster: &Runtime) -> anyhow::Result<Node> {
+        let client = bind(settings.client.listen, "client")?;
+        let admin = bind(settings.admin.listen, "admin")?;
+        let for_cluster = settings.clone();
+        let side = cluster.spawn(start_cluster(for_cluster)).await.context("cluster start")??;
+        let ClusterSide { identity, services, transport, membership, store } = side;
+
+        let workers = settings.workers();
+        let supervisors = Supervisors::new(Arbiter::new().handle());
+        let name = settings.node.name.clone();
+        let hub = Hub::new(identity.node_id, identity.generation, name, workers, supervisors.clone());
+        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(hub.clone())));
+
+        let registry = Arc::new(Registry::default());
+        let node_facts = NodeFacts { kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
+        let on_change = Box::new(move |endpoint: &_| supervisors.reread(endpoint));
+        let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
+        cluster.spawn(config.clone().follow());
+
+        let members_of = store.clone();
+        let members = Box::new(move |node| members_of.members().get(&node).cloned());
+        let peers: Arc<dyn PeerTransport> = transport.clone();
+        let pushes = Pushes::new(hub.clone(), peers, membership.watch(), members);
+        let metrics = Metrics::default();
+        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
+        let gossiping = cluster.spawn(facts::gossip_facts(
+            settings.clone(),
+            membership.clone(),
+            config.clone(),
+            hub.clone(),
+            identity,
+        ));
+
+        let timeout = Duration::from_millis(settings.kafka.delivery_timeout_millis);
+        let kafka = KafkaProducers::new(settings.kafka.bootstrap_servers.clone(), timeout);
+        let api = Arc::new(Api {
+            config,
+            pushes,
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+            settings: settings.admin.clone(),
+            gossip: membership.watch(),
+            started: Instant::now(),
+        });
+        let inbound = InboundParts {
+            hub: hub.clone(),
+            registry,
+            metrics,
+            settings: Arc::new(settings.client.clone()),
+            kafka: kafka.clone(),
+            workers,
+        };
+        let (server, served) = start_server(client, admin, workers, inbound, api)?;
+        tracing::info!(
+            name = %settings.node.name, client = %settings.client.listen, admin = %settings.admin.listen,
+            cluster = %settings.cluster.listen, workers, "node started"
+        );
+        if settings.admin.token.is_none() {
+            tracing::warn!("no admin.token: anyone on this machine may administer the gateway");
+        }
+        let cluster = cluster.handle().clone();
+        Ok(Node { settings, hub, store, transport, membership, gossiping, kafka, server, served, cluster })
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let store = self.store.clone();
+        let failed = self.cluster.spawn(async move { store.failed().await });
+        let ended = tokio::select! {
+            _ = terminate.recv() => Ok("SIGTERM"),
+            _ = tokio::signal::ctrl_c() => Ok("SIGINT"),
+            reason = failed => Err(anyhow::anyhow!("storage failed: {}", reason.unwrap_or_else(|err| err.to_string()))),
+        };
+        match &ended {
+            Ok(signal) => tracing::info!(%signal, "leaving"),
+            Err(err) => tracing::error!("leaving at once: {err}"),
+        }
+        self.leave(ended.is_ok()).await;
+        ended.map(|_| ())
+    }
+
+    /// Stops accepting, closes connections with 1012 spread over the drain time, waits for deliveries, hands leadership
+    /// over, stops.
+    async fn leave(self, gracefully: bool) {
+        let over = Duration::from_secs(if gracefully { self.settings.node.drain_seconds } else { 0 });
+        self.hub.drain(over).await;
+        let left = || self.hub.deliveries.load(std::sync::atomic::Ordering::Relaxed);
+        let deadline = Instant::now() + over + DELIVERIES_DEADLINE;
+        while left() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if left() > 0 {
+            tracing::warn!(connections = left(), "leaving although deliveries are unanswered");
+        }
+        self.kafka.flush(Duration::from_secs(5));
+        let Node { store, transport, membership, gossiping, server, served, cluster, .. } = self;
+        gossiping.abort();
+        server.stop(false).await;
+        if let Ok(Err(err)) = served.await {
+            tracing::warn!("server: {err}");
+        }
+        let stopped = cluster.spawn(async move {
+            store.hand_over_leadership().await;
+            store.shutdown().await;
+            let _aborted = gossiping.await; // it holds the other reference
+            if let Some(membership) = Arc::into_inner(membership) {
+                membership.shutdown().await;
+            }
+            transport.shutdown().await;
+        });
+        if tokio::time::timeout(Duration::from_secs(10), stopped).await.is_err() {
+            tracing::warn!("cluster side did not stop in time");
+        }
+        tracing::info!("left");
+    }
+}
+
+async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
+    let data_dir = settings.node.data_dir.clone();
+    let name = settings.node.name.clone();
+    let disk = tokio::task::spawn_blocking(move || Disk::open(&data_dir, &name))
+        .await?
+        .with_context(|| format!("data folder {}", settings.node.data_dir.display()))?;
+    let identity = disk.identity();
+    let services = Services::default();
+    let secrets = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
+    let options = TcpOptions::new(settings.cluster.listen, secrets);
+    let transport = TcpTransport::start(options, identity.clone(), services.clone())
+        .with_context(|| format!("cluster listener on {}", settings.cluster.listen))?;
+    let advertise = settings.cluster.advertised();
+    let gossip_advertise = advertise
+        .to_socket_addrs()
+        .with_context(|| format!("cluster.advertise {advertise}"))?
+        .next()
+        .with_context(|| format!("cluster.advertise {advertise} has no address"))?;
+    let membership = Membership::start(MembershipOptions {
+        identity: identity.clone(),
+        gossip_listen: settings.cluster.listen,
+        advertise: gossip_advertise,
+        seeds: settings.cluster.seeds.clone(),
+        cluster_label: GOSSIP_LABEL.to_owned(),
+        interval: GOSSIP_INTERVAL,
+    })
+    .await
+    .with_context(|| format!("gossip on UDP {}", settings.cluster.listen))?;
+    let seeds =
+        if settings.cluster.seeds.is_empty() { vec![advertise.clone()] } else { settings.cluster.seeds.clone() };
+    let options = StoreOptions {
+        seeds,
+        bootstrap_expect: settings.cluster.bootstrap_expect,
+        advertise,
+        ..StoreOptions::default()
+    };
+    let store = RaftStore::start(disk, transport.clone(), &services, options).await?;
+    Ok(ClusterSide { identity, services, transport, membership: Arc::new(membership), store })
+}
+
+/// What each worker's inbound side is made of.
+#[derive(Clone)]
+struct InboundParts {
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    metrics: Metrics,
+    settings: Arc<ClientSettings>,
+    kafka: KafkaProducers,
+    workers: usize,
+}
+
+impl InboundParts {
+    /// On a worker's thread.
+    fn on_worker(&self) -> std::rc::Rc<InboundWorker> {
+        let pool = BackendPool::new(self.kafka.clone(), self.workers);
+        let worker = self.hub.this_worker();
+        InboundWorker::new(worker, self.registry.clone(), self.metrics.clone(), self.settings.clone(), pool)
+    }
+}
+
+/// Client and admin listeners are two services of one server and share its workers, so that a push whose connection
+/// lives on the worker that received it is written on the spot.
+fn start_server(
+    client: TcpListener,
+    admin: TcpListener,
+    workers: usize,
+    inbound: InboundParts,
+    api: Arc<Api>,
+) -> anyhow::Result<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)> {
+    let max = inbound.settings.max_connections as usize;
+    let server = Server::build()
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(2)
+        .max_concurrent_connections(max.max(1))
+        .listen("client", client, move || {
+            let inbound = inbound.on_worker();
+            fn_service(move |io: TcpStream| {
+                let inbound = inbound.clone();
+                async move {
+                    upgrade::accept(inbound, io).await;
+                    Ok::<_, std::convert::Infallible>(())
+                }
+            })
+        })?
+        .listen("admin", admin, move || {
+            let api = api.clone();
+            let hub = api.hub.clone();
+            let app = actix_web::App::new().configure(move |routes| admin::routes(routes, api.clone()));
+            let _attached = hub.this_worker();
+            let config = AppConfig::default();
+            let factory = app.into_factory().map_err(|err: actix_web::Error| err.error_response());
+            HttpService::build()
+                .keep_alive(Duration::from_secs(75))
+                .client_request_timeout(Duration::from_secs(5))
+                .finish(map_config(factory, move |()| config.clone()))
+                .tcp()
+        })?
+        .run();
+    let handle = server.handle();
+    Ok((handle, tokio::task::spawn_local(server)))
+}

@@ -1,0 +1,120 @@
+//! What a node tells about itself: facts for gossip, and the figures of `/metrics` that are read when asked for.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::sync::watch;
+use wsgateway_cluster::membership::{LocalFacts, Members, Membership};
+use wsgateway_cluster::Identity;
+
+use crate::config::store::ConfigStore;
+use crate::connections::Hub;
+use crate::settings::Settings;
+
+/// How often changed facts are given to gossip.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Keeps this node's gossiped facts at what they are.
+pub(super) async fn gossip_facts(
+    settings: Settings,
+    membership: Arc<Membership>,
+    config: Arc<ConfigStore>,
+    hub: Arc<Hub>,
+    identity: Identity,
+) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    loop {
+        ticks.tick().await;
+        let status = config.raft().status();
+        let facts = LocalFacts {
+            cluster_addr: settings.cluster.advertised(),
+            admin_addr: settings.admin.listen.to_string(),
+            client_addr: settings.client.listen.to_string(),
+            ready: !status.voters.is_empty() && !hub.is_draining(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            applied_index: status.applied_index.unwrap_or(0),
+            active_connections: hub.open_connections.load(Ordering::Relaxed),
+            cluster_id: identity.cluster_id.get().copied(),
+            name: settings.node.name.clone(),
+        };
+        if let Err(err) = membership.local_update(facts).await {
+            tracing::warn!("facts not gossiped: {err}");
+        }
+    }
+}
+
+/// Gauges of connections, Raft and gossip.
+pub(super) struct NodeCollector {
+    config: Arc<ConfigStore>,
+    hub: Arc<Hub>,
+    gossip: watch::Receiver<Arc<Members>>,
+}
+
+impl NodeCollector {
+    pub(super) fn new(
+        config: &Arc<ConfigStore>,
+        hub: &Arc<Hub>,
+        gossip: watch::Receiver<Arc<Members>>,
+    ) -> NodeCollector {
+        NodeCollector { config: config.clone(), hub: hub.clone(), gossip }
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let raft = self.config.raft().status();
+        let leads = raft.leader == Some(raft.node_id);
+        let members = self.gossip.borrow();
+        let live = members.values().filter(|peer| peer.live).count();
+        vec![
+            ("connections_open", "Open client connections", self.hub.open_connections.load(Ordering::Relaxed)),
+            (
+                "deliveries_pending",
+                "Connections with unfinished deliveries, closed ones included",
+                self.hub.deliveries.load(Ordering::Relaxed),
+            ),
+            ("raft_is_leader", "1 on the leader", u64::from(leads)),
+            ("raft_has_leader", "1 when a leader is known", u64::from(raft.leader.is_some())),
+            ("raft_term", "Raft term", raft.term),
+            ("raft_last_log_index", "Last log index", raft.last_log_index.unwrap_or(0)),
+            ("raft_committed_index", "Last committed log index known here", raft.committed_index.unwrap_or(0)),
+            ("raft_applied_index", "Last applied log index", raft.applied_index.unwrap_or(0)),
+            ("raft_snapshot_index", "Log index of the last snapshot", raft.snapshot_index.unwrap_or(0)),
+            ("raft_voters", "Voters", raft.voters.len() as u64),
+            ("raft_learners", "Learners", raft.learners.len() as u64),
+            ("gossip_nodes_live", "Nodes that gossip says are live, this one included", live as u64),
+            ("gossip_nodes_known", "Nodes that gossip knows, dead ones included", members.len() as u64),
+            ("endpoints", "Endpoints served", self.config.registry().all().len() as u64),
+            ("endpoints_degraded", "Endpoints not at their active version here", self.config.degraded().len() as u64),
+        ]
+    }
+}
+
+impl std::fmt::Debug for NodeCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+impl Collector for NodeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for (name, help, value) in self.gauges() {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for endpoint in self.config.registry().all() {
+            let path = endpoint.current().path.to_string();
+            let gauge = ConstGauge::new(endpoint.connections.load(Ordering::Relaxed));
+            let mut family = encoder.encode_descriptor(
+                "endpoint_connections",
+                "Open client connections by endpoint",
+                None,
+                gauge.metric_type(),
+            )?;
+            gauge.encode(family.encode_family(&[("endpoint", path.as_str())])?)?;
+        }
+        Ok(())
+    }
+}

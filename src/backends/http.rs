@@ -1,0 +1,197 @@
+//! An HTTP service as a backend: CloudEvents in binary mode over awc, whose keep-alive connections belong to the worker.
+//! Constant headers are frozen once; an event adds its own. 2xx is delivered; redirects are not followed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
+use actix_http::{Method, Uri};
+use awc::error::{ConnectError, SendRequestError};
+use awc::{Client, Connector, FrozenClientRequest};
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+
+use super::event::{attribute_value, names};
+use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts};
+use crate::model::endpoint::{HttpMethod, HttpSpec};
+
+/// Keep-alive connections to one authority and worker. Beyond them requests wait for one to be free.
+const CONNECTIONS_PER_AUTHORITY: usize = 1024;
+
+/// Idle time after which a pooled connection is not used again; common servers close theirs after 60 s or more.
+const KEEP_ALIVE: Duration = Duration::from_secs(50);
+
+/// Requests with rendered destinations kept frozen per backend and worker.
+const FROZEN_MAX: usize = 1024;
+
+/// Bytes of an ignored answer that are read so that its connection can be used again.
+const IGNORED_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// One client per connect timeout and worker: awc pools per authority inside it.
+pub fn client(connect_timeout: Duration) -> Client {
+    let connector = Connector::new()
+        .timeout(connect_timeout)
+        .conn_keep_alive(KEEP_ALIVE)
+        .conn_lifetime(Duration::from_secs(600))
+        .limit(CONNECTIONS_PER_AUTHORITY);
+    Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+}
+
+pub struct HttpBackend {
+    client: Client,
+    spec: HttpSpec,
+    headers: HeaderMap,
+    /// By rendered destination; one entry when the destination has no parameters.
+    frozen: RefCell<HashMap<String, Rc<FrozenClientRequest>>>,
+    fixed: Option<Rc<FrozenClientRequest>>,
+    in_flight: Rc<Semaphore>,
+}
+
+impl HttpBackend {
+    /// `share` is this worker's part of the node's `maxInFlight`.
+    pub fn new(client: Client, spec: &HttpSpec, route: &RouteFacts, share: usize) -> Result<HttpBackend, Failure> {
+        let mut backend = HttpBackend {
+            client,
+            spec: spec.clone(),
+            headers: constant_headers(spec, route)?,
+            frozen: RefCell::default(),
+            fixed: None,
+            in_flight: Rc::new(Semaphore::new(share.max(1))),
+        };
+        if let Some(destination) = spec.destination.as_constant() {
+            backend.fixed = Some(Rc::new(backend.freeze(destination)?));
+        }
+        Ok(backend)
+    }
+
+    fn freeze(&self, destination: &str) -> Result<FrozenClientRequest, Failure> {
+        let uri: Uri = destination
+            .parse()
+            .map_err(|err| Failure::Misconfigured(format!("destination {destination:?} is not a URL: {err}")))?;
+        let method = match self.spec.method {
+            HttpMethod::Post => Method::POST,
+            HttpMethod::Put => Method::PUT,
+            HttpMethod::Patch => Method::PATCH,
+        };
+        let mut request = self.client.request(method, uri);
+        for (name, value) in self.headers.iter() {
+            request.headers_mut().append(name.clone(), value.clone());
+        }
+        request.freeze().map_err(|err| Failure::Misconfigured(format!("destination {destination:?}: {err}")))
+    }
+
+    fn request(&self, event: &Event) -> Result<Rc<FrozenClientRequest>, Failure> {
+        if let Some(fixed) = &self.fixed {
+            return Ok(fixed.clone());
+        }
+        let param =
+            |name: &str| event.source.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let destination =
+            self.spec.destination.render(param).map_err(|err| Failure::Misconfigured(format!("destination: {err}")))?;
+        if let Some(known) = self.frozen.borrow().get(&*destination) {
+            return Ok(known.clone());
+        }
+        let request = Rc::new(self.freeze(&destination)?);
+        let mut frozen = self.frozen.borrow_mut();
+        if frozen.len() >= FROZEN_MAX {
+            frozen.clear();
+        }
+        frozen.insert(destination.into_owned(), request.clone());
+        Ok(request)
+    }
+
+    /// One request; the answer's body is read and dropped.
+    async fn exchange(&self, request: &FrozenClientRequest, event: &Event) -> Result<u16, SendRequestError> {
+        let mut headers = HeaderMap::with_capacity(6);
+        for (name, value) in event.header_values() {
+            headers.insert(name.clone(), value);
+        }
+        headers.insert(names::CONNECTION_ID.clone(), event.source.connection_id_header.clone());
+        if let Some(user) = &event.source.user_header {
+            headers.insert(names::USER_ID.clone(), user.clone());
+        }
+        let mut answer = request.extra_headers(headers).send_body(event.body.clone()).await?;
+        let status = answer.status().as_u16();
+        let mut left = IGNORED_ANSWER_BYTES_MAX;
+        while let Some(chunk) = answer.next().await {
+            // A body that breaks off or goes on without end costs its connection; the status has been said.
+            match chunk {
+                Ok(chunk) if chunk.len() <= left => left -= chunk.len(),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        Ok(status)
+    }
+
+    async fn deliver(&self, event: &Event) -> Result<Delivered, Failure> {
+        let request = self.request(event)?;
+        let started = Instant::now();
+        let all = async {
+            let _permit = self.in_flight.acquire().await;
+            let first = self.exchange(&request, event).await;
+            match first {
+                // The service may have closed a kept-alive connection while our request was on its way: once more,
+                // with the same event id, so that a service which did see it can tell.
+                Err(err) if broke_off(&err) => self.exchange(&request, event).await,
+                done => done,
+            }
+        };
+        let answered = tokio::time::timeout(self.spec.timeout, all).await;
+        match answered {
+            Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }),
+            Ok(Err(err)) => Err(describe(err, &started)),
+            Ok(Ok(status @ 200..=299)) => Ok(Delivered { status: Some(status) }),
+            Ok(Ok(status)) => Err(Failure::Status { status }),
+        }
+    }
+}
+
+impl Backend for HttpBackend {
+    fn one_at_a_time(&self) -> bool {
+        true
+    }
+
+    fn begin(self: Rc<Self>, event: &Rc<Event>) -> Begin {
+        let event = event.clone();
+        Begin::Started(Box::pin(async move { self.deliver(&event).await }))
+    }
+}
+
+fn constant_headers(spec: &HttpSpec, route: &RouteFacts) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-type", route.kind.cloud_event_type()),
+        ("ce-source", &format!("/endpoints/{}", route.endpoint_id)),
+        ("ce-endpointpath", &route.endpoint_path),
+        ("ce-route", &route.route),
+        ("ce-node", &route.node),
+    ] {
+        headers.insert(HeaderName::from_static(name), attribute_value(value));
+    }
+    for (name, value) in &spec.headers {
+        let illegal = |_| Failure::Misconfigured(format!("additionalHeaders: {name:?} is not a legal header"));
+        let value = HeaderValue::from_str(value).map_err(|err| illegal(err.to_string()))?;
+        headers.insert(HeaderName::try_from(name.as_str()).map_err(|err| illegal(err.to_string()))?, value);
+    }
+    Ok(headers)
+}
+
+/// The connection ended before an answer: what happens when a kept-alive connection was closed by the other side.
+fn broke_off(err: &SendRequestError) -> bool {
+    matches!(err, SendRequestError::Send(_) | SendRequestError::Response(_))
+        || matches!(err, SendRequestError::Connect(ConnectError::Disconnected))
+}
+
+fn describe(err: SendRequestError, started: &Instant) -> Failure {
+    match err {
+        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
+            Failure::Timeout { millis: started.elapsed().as_millis() }
+        }
+        SendRequestError::Connect(err) => Failure::Unreachable(err.to_string()),
+        other => Failure::Unreachable(other.to_string()),
+    }
+}

@@ -1,0 +1,95 @@
+//! `wsgateway ws`: a console client.
+
+use anyhow::Context;
+use clap::Args;
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  wsgateway ws 'ws://127.0.0.1:8081/chat/lobby?name=ann'\n  > {\"text\": \"hello\"}")]
+pub struct Ws {
+    /// ws://HOST:PORT/PATH
+    url: String,
+    /// Request header, NAME:VALUE; may be given several times
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// Offered subprotocol; may be given several times
+    #[arg(long)]
+    subprotocol: Vec<String>,
+    /// Send this message first; may be given several times
+    #[arg(short, long)]
+    send: Vec<String>,
+    /// End after so many received messages
+    #[arg(long)]
+    receive: Option<usize>,
+}
+
+impl Ws {
+    pub fn run(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.talk())
+    }
+
+    fn request(&self) -> anyhow::Result<tokio_tungstenite::tungstenite::handshake::client::Request> {
+        let mut request = self.url.as_str().into_client_request().with_context(|| self.url.clone())?;
+        for header in &self.headers {
+            let (name, value) =
+                header.split_once(':').with_context(|| format!("header {header:?} is not NAME:VALUE"))?;
+            request.headers_mut().append(HeaderName::try_from(name.trim())?, HeaderValue::from_str(value.trim())?);
+        }
+        if !self.subprotocol.is_empty() {
+            let offered = HeaderValue::from_str(&self.subprotocol.join(", "))?;
+            request.headers_mut().insert("sec-websocket-protocol", offered);
+        }
+        Ok(request)
+    }
+
+    async fn talk(self) -> anyhow::Result<()> {
+        let connected = tokio_tungstenite::connect_async(self.request()?).await;
+        let (mut socket, _) = connected.map_err(|err| match err {
+            Error::Http(answer) => {
+                let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+                anyhow::anyhow!("{}: the gateway answered {} {body}", self.url, answer.status())
+            }
+            other => anyhow::Error::from(other).context(self.url.clone()),
+        })?;
+        eprintln!("connected to {}; each line is sent as one message, Ctrl-D ends", self.url);
+        for message in &self.send {
+            socket.send(Message::text(message.clone())).await?;
+        }
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        let mut typing = true;
+        let mut received = 0;
+        loop {
+            tokio::select! {
+                line = lines.next_line(), if typing => match line? {
+                    Some(line) if line.trim().is_empty() => {}
+                    Some(line) => socket.send(Message::text(line)).await?,
+                    // End of input: with --receive the rest is still waited for.
+                    None if self.receive.is_some() => typing = false,
+                    None => return Ok(socket.close(None).await?),
+                },
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => {
+                        println!("{text}");
+                        received += 1;
+                        if self.receive.is_some_and(|enough| received >= enough) {
+                            return Ok(socket.close(None).await?);
+                        }
+                    }
+                    Some(Ok(Message::Binary(data))) => println!("({} binary bytes)", data.len()),
+                    Some(Ok(Message::Close(frame))) => {
+                        let why = frame.map_or("without a code".to_owned(), |frame| format!("{} {}", frame.code, frame.reason));
+                        eprintln!("closed: {why}");
+                        return Ok(());
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(err)) => return Err(err.into()),
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Backends: fields that their type needs, and what those must look like. Called by compile; imports model and document.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::document::{self, Acks, Backend, BackendType, Compression, Route, StringMap};
+use crate::config::findings::{member, Findings};
+use crate::model::endpoint::{
+    BackendKind, CompiledBackend, HttpMethod, HttpSpec, KafkaAcks, KafkaCompression, KafkaKey, KafkaSpec,
+};
+use crate::model::json_path::JsonPath;
+use crate::model::limits;
+use crate::model::url_template::UrlTemplate;
+
+use super::path_template::PathParams;
+use super::text;
+
+/// Compiles the backends of the route at `path`; those with findings are left out.
+pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Findings) -> Vec<Arc<CompiledBackend>> {
+    let mut compiled = Vec::new();
+    for (index, backend) in route.backends.iter().flatten().enumerate() {
+        let path = format!("{path}.backends[{index}]");
+        let kind = match backend.kind {
+            BackendType::Http => http(backend, &path, params, findings).map(BackendKind::Http),
+            BackendType::Kafka => kafka(backend, &path, findings).map(BackendKind::Kafka),
+            BackendType::Echo => Some(BackendKind::Echo { raw: backend.raw.unwrap_or(false) }),
+        };
+        let Some(kind) = kind else { continue };
+        let label = format!("{}/{}/{index}", super::kind(route.kind).as_str(), route.name);
+        let required = backend.required.unwrap_or(true);
+        compiled.push(Arc::new(CompiledBackend { index, kind, required, label: label.into() }));
+    }
+    compiled
+}
+
+fn http(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings) -> Option<HttpSpec> {
+    let headers = headers(from.additional_headers.as_ref(), path, findings);
+    let Some(destination) = &from.destination else {
+        findings.add(path, "an http backend needs a \"destination\"");
+        return None;
+    };
+    let at = format!("{path}.destination");
+    findings.take(at.as_str(), text::check_destination(destination))?;
+    let destination = findings.take(at, UrlTemplate::parse(destination, |name| params.is_catch_all(name)))?;
+    let timeout = from.timeout_in_millis.unwrap_or(limits::HTTP_TIMEOUT_MILLIS_DEFAULT);
+    let connect_timeout = from.connect_timeout_in_millis.unwrap_or(limits::HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT);
+    let max_in_flight = u64::from(from.max_in_flight.unwrap_or(limits::HTTP_MAX_IN_FLIGHT_DEFAULT));
+    Some(HttpSpec {
+        method: match from.method {
+            None | Some(document::HttpMethod::Post) => HttpMethod::Post,
+            Some(document::HttpMethod::Put) => HttpMethod::Put,
+            Some(document::HttpMethod::Patch) => HttpMethod::Patch,
+        },
+        destination,
+        timeout: Duration::from_millis(timeout),
+        connect_timeout: Duration::from_millis(connect_timeout),
+        headers,
+        max_in_flight: super::size(Some(max_in_flight), 0),
+    })
+}
+
+fn headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) -> Vec<(String, String)> {
+    let path = format!("{path}.additionalHeaders");
+    let mut seen = HashSet::new();
+    let mut headers = Vec::new();
+    for (name, value) in from.into_iter().flatten() {
+        let at = member(&path, name);
+        let lower = name.to_ascii_lowercase();
+        if !text::is_token(name) {
+            findings.add(at.as_str(), "is no header name");
+        } else if text::is_reserved_header(name) {
+            findings.add(at.as_str(), "is set by the gateway");
+        } else if !seen.insert(lower.clone()) {
+            findings.add(at.as_str(), "is there twice (names ignore case)");
+        }
+        findings.take(at, text::check_header_value(value));
+        headers.push((lower, value.clone()));
+    }
+    too_many(headers.len(), path, findings);
+    headers
+}
+
+fn too_many(count: usize, path: String, findings: &mut Findings) {
+    if count > limits::HEADERS_MAX {
+        findings.add(path, format!("must have at most {} entries, has {count}", limits::HEADERS_MAX));
+    }
+}
+
+fn kafka(from: &Backend, path: &str, findings: &mut Findings) -> Option<KafkaSpec> {
+    let headers = kafka_headers(from.headers.as_ref(), path, findings);
+    let key = kafka_key(from.key.as_deref(), path, findings);
+    for server in from.bootstrap_servers.iter().flat_map(|servers| servers.split(',')) {
+        findings.take(format!("{path}.bootstrapServers"), text::check_host_port(server.trim()));
+    }
+    let Some(topic) = &from.topic else {
+        findings.add(path, "a kafka backend needs a \"topic\"");
+        return None;
+    };
+    findings.take(format!("{path}.topic"), check_topic(topic))?;
+    Some(KafkaSpec {
+        topic: topic.clone(),
+        bootstrap_servers: from.bootstrap_servers.clone(),
+        acks: match from.acks {
+            None | Some(Acks::All) => KafkaAcks::All,
+            Some(Acks::Leader) => KafkaAcks::Leader,
+            Some(Acks::None) => KafkaAcks::None,
+        },
+        retries: from.retries_nr,
+        key: key?,
+        headers,
+        compression: match from.compression {
+            None | Some(Compression::None) => KafkaCompression::None,
+            Some(Compression::Gzip) => KafkaCompression::Gzip,
+            Some(Compression::Zstd) => KafkaCompression::Zstd,
+            Some(Compression::Lz4) => KafkaCompression::Lz4,
+            Some(Compression::Snappy) => KafkaCompression::Snappy,
+        },
+    })
+}
+
+/// Kafka's own rule (org.apache.kafka.common.internals.Topic).
+fn check_topic(topic: &str) -> Result<(), String> {
+    let max = limits::KAFKA_TOPIC_BYTES_MAX;
+    if topic.is_empty() || topic.len() > max {
+        return Err(format!("must have 1–{max} characters, has {}", topic.len()));
+    }
+    let legal = topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match legal && topic != "." && topic != ".." {
+        true => Ok(()),
+        false => Err("must have only letters, digits, '.', '_' and '-', and not be \".\" or \"..\"".to_owned()),
+    }
+}
+
+fn kafka_key(from: Option<&str>, path: &str, findings: &mut Findings) -> Option<KafkaKey> {
+    match from {
+        None | Some("connectionId") => Some(KafkaKey::ConnectionId),
+        Some("userId") => Some(KafkaKey::UserId),
+        Some(text) if text.starts_with('$') => {
+            findings.take(format!("{path}.key"), JsonPath::parse(text)).map(KafkaKey::Path)
+        }
+        Some(_) => {
+            findings.add(format!("{path}.key"), "must be \"connectionId\", \"userId\" or a JSONPath");
+            None
+        }
+    }
+}
+
+fn kafka_headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) -> Vec<(String, String)> {
+    let path = format!("{path}.headers");
+    let mut headers = Vec::new();
+    for (name, value) in from.into_iter().flatten() {
+        let at = member(&path, name);
+        let lower = name.to_ascii_lowercase();
+        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+            findings.add(at.as_str(), "is no header name");
+        } else if lower.starts_with("ce_") || matches!(lower.as_str(), "content-type" | "traceparent") {
+            findings.add(at.as_str(), "is set by the gateway");
+        }
+        if value.len() > limits::HEADER_VALUE_BYTES_MAX {
+            findings.add(at, format!("must have at most {} bytes", limits::HEADER_VALUE_BYTES_MAX));
+        }
+        headers.push((name.clone(), value.clone()));
+    }
+    too_many(headers.len(), path, findings);
+    headers
+}

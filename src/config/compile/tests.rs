@@ -1,0 +1,75 @@
+use super::*;
+use crate::model::endpoint::{BackendKind, HttpMethod};
+use crate::model::expression::RouteScratch;
+use serde_json::json;
+
+fn compiled(document: serde_json::Value) -> CompiledEndpoint {
+    let document: EndpointDocument = serde_json::from_value(document).unwrap();
+    compile("e1", 3, &document).unwrap()
+}
+
+#[test]
+fn the_sample_compiles() {
+    let document: EndpointDocument =
+        serde_json::from_str(include_str!("../testdata/endpoint-config-sample.json")).unwrap();
+    let endpoint = compile("e1", 1, &document).unwrap();
+    assert!(matches!(endpoint.auth, Authentication::None));
+    assert!(endpoint.needs_tree());
+    let connect = endpoint.routes.connect.as_ref().unwrap();
+    assert_eq!(connect.backends.len(), 2);
+    let BackendKind::Http(http) = &connect.backends[0].kind else { panic!("{connect:?}") };
+    assert_eq!(http.destination.as_constant(), Some("http://service.1.example.com/connect"));
+    assert_eq!(http.timeout, Duration::from_millis(300));
+    assert_eq!(http.headers, [("x-debug-id".to_owned(), "id".to_owned())]);
+    assert_eq!(&*connect.backends[1].label, "connect/Connect/1");
+    assert!(endpoint.routes.error.is_none());
+    // Its blacklist holds the same prefix as its whitelist.
+    assert!(endpoint.filters.admit("127.0.0.1".parse().unwrap(), Some("localhost"), None).is_err());
+    let mut scratch = RouteScratch::default();
+    // $.b would have to be 8 and "b" at once, unless $.a matches.
+    for (event, expected) in
+        [(json!({"a": "xax", "b": "b"}), vec![0]), (json!({"b": 8}), vec![]), (json!({"a": "a", "b": "c"}), vec![])]
+    {
+        assert_eq!(endpoint.routes.custom.select(&event, &json!({}), &mut scratch), expected, "{event}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_document_language() {
+    let endpoint = compiled(json!({"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [
+        {"type": "http", "destination": "http://h"}, {"type": "kafka", "topic": "t"}, {"type": "echo", "required": false}]}]}));
+    let settings = &endpoint.settings;
+    assert_eq!(
+        (settings.max_in_flight, settings.heartbeat_interval.as_secs(), settings.heartbeat_max_missing),
+        (64, 15, 3)
+    );
+    assert_eq!(
+        (settings.idle_timeout, settings.max_connection_duration, settings.max_message_bytes),
+        (None, None, 131_072)
+    );
+    let outbox = OutboxSettings { max_bytes: 262_144, max_messages: 256, when_full: WhenFull::Close };
+    assert_eq!((&settings.outbox, settings.on_version_change), (&outbox, OnVersionChange::Keep));
+    assert!(!endpoint.needs_tree());
+    let backends = &endpoint.routes.default.as_ref().unwrap().backends;
+    let BackendKind::Http(http) = &backends[0].kind else { panic!() };
+    assert_eq!(
+        (http.method, http.timeout.as_millis(), http.connect_timeout.as_millis()),
+        (HttpMethod::Post, 1500, 200)
+    );
+    assert!(backends[0].required && !backends[2].required);
+    assert!(matches!(backends[2].kind, BackendKind::Echo { raw: false }));
+}
+
+#[test]
+fn kafka_keys_from_the_event_need_the_tree() {
+    let endpoint = compiled(json!({"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [
+        {"type": "kafka", "topic": "t", "key": "$.id"}]}]}));
+    assert!(endpoint.needs_tree());
+}
+
+#[test]
+fn an_endpoint_never_opens_up_by_mistake() {
+    let document = json!({"path": "/a", "authentication": {"mode": "jwt", "issuer": "x"}});
+    let document: EndpointDocument = serde_json::from_value(document).unwrap();
+    assert_eq!(compile("e1", 1, &document).unwrap_err()[0].path, "authentication.mode");
+}

@@ -1,0 +1,336 @@
+//! Configuration as users see it (endpoints with versions) over the replicated store of opaque documents, and the task
+//! that keeps this node's registry at what is committed. A document that does not compile here leaves the last good
+//! version in place and marks the node degraded; it never crashes it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use wsgateway_raft_store::types::{Authorship, Command, Head, ProposeError, Rejection, Reply, Version};
+use wsgateway_raft_store::{RaftStore, StoreError};
+
+use super::compile::compile;
+use super::document::EndpointDocument;
+use super::registry::Registry;
+use super::secrets::{redact_and_hash, restore_redacted};
+use super::validate::{validate, Finding, NodeFacts};
+use crate::model::live_endpoint::LiveEndpoint;
+
+/// The store's namespace for endpoints.
+const KIND: &str = "endpoint";
+
+/// Why a request on configuration was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the document is not valid")]
+    Invalid(Vec<Finding>),
+    #[error(transparent)]
+    Rejected(Rejection),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("there is no endpoint {0}")]
+    NotFound(String),
+    #[error("endpoint {id} has no version {version}")]
+    VersionNotFound { id: String, version: u64 },
+}
+
+/// Who asks for a change, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Makes a retried write safe: the same id is carried out once.
+    pub request_id: String,
+    pub author: String,
+    pub message: String,
+    /// The active version that the author looked at (If-Match).
+    pub expected: Option<u64>,
+}
+
+/// An endpoint with one of its versions' document.
+pub struct EndpointView {
+    pub head: Head,
+    pub version: Version,
+    pub warnings: Vec<Finding>,
+}
+
+/// What an accepted document would be or is.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub path: String,
+    pub warnings: Vec<Finding>,
+}
+
+type OnChange = Box<dyn Fn(&LiveEndpoint) + Send + Sync>;
+
+/// Configuration on this node.
+pub struct ConfigStore {
+    store: RaftStore,
+    registry: Arc<Registry>,
+    node: NodeFacts,
+    /// Endpoints whose active version does not work here, with the reason.
+    degraded: Mutex<BTreeMap<String, String>>,
+    /// Told of each endpoint that changed or was deleted.
+    on_change: OnChange,
+    applied: tokio::sync::watch::Sender<u64>,
+}
+
+impl ConfigStore {
+    pub fn new(store: RaftStore, registry: Arc<Registry>, node: NodeFacts, on_change: OnChange) -> Arc<ConfigStore> {
+        let applied = tokio::sync::watch::Sender::new(0);
+        Arc::new(ConfigStore { store, registry, node, degraded: Mutex::default(), on_change, applied })
+    }
+
+    pub fn raft(&self) -> &RaftStore {
+        &self.store
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    pub fn degraded(&self) -> BTreeMap<String, String> {
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the registry at what is committed, for as long as the store runs.
+    pub async fn follow(self: Arc<Self>) {
+        let mut applied = self.store.applied();
+        loop {
+            let index = *applied.borrow_and_update();
+            self.refresh();
+            self.applied.send_replace(index);
+            if applied.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Compiles what has changed since the last time. Reads levels, not events: nothing can be missed.
+    fn refresh(&self) {
+        let heads = self.store.heads(KIND);
+        let mut known: BTreeMap<String, Arc<LiveEndpoint>> =
+            self.registry.all().into_iter().map(|endpoint| (endpoint.id().to_owned(), endpoint)).collect();
+        let mut next = Vec::with_capacity(heads.len());
+        let mut changed = Vec::new();
+        for head in heads {
+            match known.remove(&head.id) {
+                Some(endpoint) if endpoint.current().version == head.active_version => next.push(endpoint),
+                existing => {
+                    if let Some(endpoint) = self.renew(existing, &head) {
+                        changed.push(endpoint.clone());
+                        next.push(endpoint);
+                    }
+                }
+            }
+        }
+        if changed.is_empty() && known.is_empty() {
+            return;
+        }
+        for gone in known.into_values() {
+            gone.mark_deleted();
+            self.degraded.lock().unwrap_or_else(PoisonError::into_inner).remove(gone.id());
+            changed.push(gone);
+        }
+        for (id, conflict) in self.registry.replace(next) {
+            self.degrade(&id, format!("its path cannot be routed: {conflict}"));
+        }
+        for endpoint in &changed {
+            (self.on_change)(endpoint);
+        }
+    }
+
+    /// Brings one endpoint to its head's active version; the last good version stays when that does not work.
+    fn renew(&self, existing: Option<Arc<LiveEndpoint>>, head: &Head) -> Option<Arc<LiveEndpoint>> {
+        let compiled = match self.compile_active(head) {
+            Ok(compiled) => compiled,
+            Err(reason) => {
+                self.degrade(&head.id, reason);
+                return existing;
+            }
+        };
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).remove(&head.id);
+        tracing::info!(endpoint = %head.id, path = %compiled.path, version = head.active_version, "endpoint live");
+        Some(match existing {
+            Some(endpoint) => {
+                endpoint.replace(compiled);
+                endpoint
+            }
+            None => LiveEndpoint::new(compiled),
+        })
+    }
+
+    fn compile_active(&self, head: &Head) -> Result<crate::model::endpoint::CompiledEndpoint, String> {
+        let version = self.store.version(KIND, &head.id, head.active_version).map_err(|err| err.to_string())?;
+        let version = version.ok_or("its active version is missing from the store")?;
+        let document: EndpointDocument = serde_json::from_str(&version.document).map_err(|err| err.to_string())?;
+        compile(&head.id, head.active_version, &document).map_err(|findings| {
+            findings
+                .iter()
+                .map(|finding| format!("{}: {}", finding.path, finding.message))
+                .collect::<Vec<_>>()
+                .join("; ")
+        })
+    }
+
+    fn degrade(&self, id: &str, reason: String) {
+        tracing::error!(endpoint = %id, "node degraded, endpoint keeps its last good version: {reason}");
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), reason);
+    }
+
+    /// Validates without writing.
+    pub fn check(&self, document: &str) -> Result<Checked, ConfigError> {
+        let validated = validate(document, &self.node).map_err(ConfigError::Invalid)?;
+        compile("check", 0, &validated.document).map_err(ConfigError::Invalid)?;
+        Ok(Checked { path: validated.document.path, warnings: validated.warnings })
+    }
+
+    pub async fn create(&self, document: &str, change: Change) -> Result<EndpointView, ConfigError> {
+        let checked = self.check(document)?;
+        let id = format!("ep-{:016x}", rand::random::<u64>());
+        let command = Command::Create {
+            kind: KIND.to_owned(),
+            id,
+            key: unique_key(&checked.path),
+            document: redact_and_hash(document).map_err(unreadable)?,
+            by: authorship(&change),
+        };
+        self.write(command, change, checked.warnings).await
+    }
+
+    pub async fn update(
+        &self,
+        id: &str,
+        document: &str,
+        activate: bool,
+        change: Change,
+    ) -> Result<EndpointView, ConfigError> {
+        // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
+        let stored = self.get(id)?.version.document;
+        let document = &restore_redacted(document, &stored).map_err(unreadable)?;
+        let checked = self.check(document)?;
+        let command = Command::Update {
+            kind: KIND.to_owned(),
+            id: id.to_owned(),
+            key: unique_key(&checked.path),
+            document: redact_and_hash(document).map_err(unreadable)?,
+            activate,
+            expected: change.expected,
+            by: authorship(&change),
+        };
+        self.write(command, change, checked.warnings).await
+    }
+
+    pub async fn activate(&self, id: &str, version: u64, change: Change) -> Result<EndpointView, ConfigError> {
+        let command = Command::Activate {
+            kind: KIND.to_owned(),
+            id: id.to_owned(),
+            version,
+            expected: change.expected,
+            by: authorship(&change),
+        };
+        self.write(command, change, Vec::new()).await
+    }
+
+    pub async fn delete(&self, id: &str, change: Change) -> Result<(), ConfigError> {
+        let by = authorship(&change);
+        let command = Command::Delete { kind: KIND.to_owned(), id: id.to_owned(), expected: change.expected, by };
+        self.propose(command, change.request_id).await.map(|_| ())
+    }
+
+    async fn propose(&self, command: Command, request_id: String) -> Result<(String, u64), ConfigError> {
+        match self.store.propose(request_id, command).await? {
+            Reply::Done { id, version, index } => {
+                self.applied_here(index).await;
+                Ok((id, version))
+            }
+            Reply::Rejected { rejection } => Err(ConfigError::Rejected(rejection)),
+        }
+    }
+
+    /// Waits until this node serves what is committed at `index`: its answer must not be ahead of its behaviour.
+    async fn applied_here(&self, index: u64) {
+        let mut applied = self.applied.subscribe();
+        let wait = applied.wait_for(|at| *at >= index);
+        if tokio::time::timeout(std::time::Duration::from_secs(2), wait).await.is_err() {
+            tracing::warn!(index, "committed, but not yet applied on this node");
+        }
+    }
+
+    async fn write(
+        &self,
+        command: Command,
+        change: Change,
+        warnings: Vec<Finding>,
+    ) -> Result<EndpointView, ConfigError> {
+        let (id, version) = self.propose(command, change.request_id).await?;
+        let mut view = self.version(&id, version)?;
+        view.warnings = warnings;
+        Ok(view)
+    }
+
+    pub fn list(&self) -> Vec<Head> {
+        self.store.heads(KIND)
+    }
+
+    /// The endpoint with its active version.
+    pub fn get(&self, id: &str) -> Result<EndpointView, ConfigError> {
+        let head = self.head(id)?;
+        let version = head.active_version;
+        self.version(id, version)
+    }
+
+    fn head(&self, id: &str) -> Result<Head, ConfigError> {
+        self.store.head(KIND, id).ok_or_else(|| ConfigError::NotFound(id.to_owned()))
+    }
+
+    pub fn version(&self, id: &str, version: u64) -> Result<EndpointView, ConfigError> {
+        let head = self.head(id)?;
+        let found = self.store.version(KIND, id, version)?;
+        let version = found.ok_or_else(|| ConfigError::VersionNotFound { id: id.to_owned(), version })?;
+        Ok(EndpointView { head, version, warnings: Vec::new() })
+    }
+
+    pub fn versions(&self, id: &str) -> Result<(Head, Vec<Version>), ConfigError> {
+        let head = self.head(id)?;
+        Ok((head, self.store.versions(KIND, id)?))
+    }
+}
+
+/// The text is not even JSON of a document's shape.
+fn unreadable(err: serde_json::Error) -> ConfigError {
+    ConfigError::Invalid(vec![Finding { path: String::new(), message: err.to_string() }])
+}
+
+fn authorship(change: &Change) -> Authorship {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    Authorship { author: change.author.clone(), message: change.message.clone(), at }
+}
+
+/// Templates that differ only in their parameters' names are the same path.
+fn unique_key(path: &str) -> String {
+    let mut key = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(open) = rest.find('{') {
+        let Some(close) = rest[open..].find('}') else { break };
+        key.push_str(&rest[..open]);
+        key.push_str(if rest[open + 1..].starts_with('*') { "{*}" } else { "{}" });
+        rest = &rest[open + close + 1..];
+    }
+    key.push_str(rest);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unique_key;
+
+    #[test]
+    fn parameter_names_do_not_make_a_path_another_one() {
+        assert_eq!(unique_key("/a/{x}/b/{*rest}"), "/a/{}/b/{*}");
+        assert_eq!(unique_key("/a/{room}"), unique_key("/a/{chat}"));
+        assert_ne!(unique_key("/a/{x}"), unique_key("/a/{*x}"));
+        assert_eq!(unique_key("/plain"), "/plain");
+    }
+}

@@ -1,0 +1,60 @@
+//! What the document language has and this build does not enforce yet: refused, never silently stored. Work that adds
+//! a feature deletes its line here. (Two more places say so where a table cannot: https destinations in
+//! `compile/text.rs`, `${env:…}` references in `secrets.rs`.) Called by validate; imports findings.
+
+use serde_json::{json, Value};
+
+use super::findings::{member, Findings};
+
+/// Said of all of them.
+pub const MESSAGE: &str = "is not supported by this build yet";
+
+/// Where, and the values that mean nothing is asked for. null always means that.
+fn table() -> Vec<(&'static str, Vec<Value>)> {
+    vec![
+        ("settings.ordering", vec![json!("connection")]),
+        ("settings.orderingKey", vec![]),
+        ("settings.backendParallelism", vec![json!(8)]),
+        ("authentication.mode", vec![json!("none"), json!("apiKey")]),
+        ("throttling", vec![]),
+        ("transform.outbound", vec![]),
+        ("ack", vec![]),
+        ("routes[].schema", vec![]),
+        ("routes[].transform.inbound", vec![]),
+        ("routes[].ack", vec![]),
+        ("routes[].backends[].retry", vec![]),
+        ("routes[].backends[].circuitBreaker", vec![]),
+        ("routes[].backends[].reply", vec![json!(false)]),
+        ("routes[].backends[].signingSecret", vec![]),
+        ("routes[].backends[].batch.maxEvents", vec![json!(1)]),
+        ("routes[].backends[].batch.maxDelayMillis", vec![json!(0)]),
+        ("routes[].backends[].batch.maxBytes", vec![]),
+        ("routes[].backends[].security", vec![]),
+    ]
+}
+
+/// Reports every field of the table that asks for something.
+pub fn check(document: &Value, findings: &mut Findings) {
+    for (pattern, accepted) in table() {
+        let steps: Vec<&str> = pattern.split('.').collect();
+        visit(document, &steps, "", &accepted, findings);
+    }
+}
+
+fn visit(value: &Value, steps: &[&str], path: &str, accepted: &[Value], findings: &mut Findings) {
+    let Some((step, rest)) = steps.split_first() else {
+        if !value.is_null() && !accepted.contains(value) {
+            findings.add(path, MESSAGE);
+        }
+        return;
+    };
+    let name = step.trim_end_matches("[]");
+    let Some(found) = value.get(name) else { return };
+    let path = member(path, name);
+    if name.len() == step.len() {
+        return visit(found, rest, &path, accepted, findings);
+    }
+    for (index, item) in found.as_array().into_iter().flatten().enumerate() {
+        visit(item, rest, &format!("{path}[{index}]"), accepted, findings);
+    }
+}

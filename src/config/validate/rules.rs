@@ -1,0 +1,248 @@
+//! Rules between fields: which belong together, which names repeat, what is legal but cannot work here.
+//! Called by validate; imports model's limits, document and findings.
+
+use std::collections::HashSet;
+
+use crate::config::compile::text;
+use crate::config::document::{
+    ApiKeyPlace, Authentication, AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, Route, RouteType,
+};
+use crate::config::findings::{Finding, Findings};
+use crate::config::secrets;
+use crate::model::limits;
+
+use super::NodeFacts;
+
+/// Reports every broken rule that needs no compiling.
+pub fn check(document: &EndpointDocument, findings: &mut Findings) {
+    let settings = document.settings.as_ref();
+    subprotocols(settings.and_then(|settings| settings.subprotocols.as_deref()).unwrap_or_default(), findings);
+    if let Some(authentication) = &document.authentication {
+        api_key(authentication, findings);
+    }
+    if let Some(filters) = &document.filters {
+        hosts_and_origins(filters, findings);
+    }
+    let mut names = HashSet::new();
+    for (index, route) in document.routes.iter().flatten().enumerate() {
+        let path = format!("routes[{index}]");
+        if !names.insert((route.kind, route.name.as_str())) {
+            findings
+                .add(format!("{path}.name"), format!("{:?} is the name of an earlier route of this type", route.name));
+        }
+        if route.name.chars().any(char::is_control) {
+            findings.add(format!("{path}.name"), "must not contain control characters");
+        }
+        foreign_route_fields(route, &path, findings);
+        for (index, backend) in route.backends.iter().flatten().enumerate() {
+            foreign_backend_fields(backend, &format!("{path}.backends[{index}]"), findings);
+        }
+    }
+}
+
+fn subprotocols(offered: &[String], findings: &mut Findings) {
+    let mut seen = HashSet::new();
+    for (index, name) in offered.iter().enumerate() {
+        let path = format!("settings.subprotocols[{index}]");
+        if !text::is_token(name) {
+            findings.add(path, "is no subprotocol name (letters, digits and some signs, no spaces)");
+        } else if name.starts_with("bearer.") {
+            findings.add(path, "must not start with \"bearer.\": that carries credentials");
+        } else if !seen.insert(name) {
+            findings.add(path, "is there twice");
+        }
+    }
+}
+
+/// Mode "none" ignores the other fields; modes that the build lacks are a finding already.
+fn api_key(from: &Authentication, findings: &mut Findings) {
+    if from.mode != AuthenticationMode::ApiKey {
+        return;
+    }
+    let foreign = [
+        ("username", from.username.is_some()),
+        ("password", from.password.is_some()),
+        ("users", from.users.is_some()),
+        ("authorizationServerUrl", from.authorization_server_url.is_some()),
+        ("cacheInSeconds", from.cache_in_seconds.is_some()),
+        ("issuer", from.issuer.is_some()),
+        ("audience", from.audience.is_some()),
+        ("jwksUrl", from.jwks_url.is_some()),
+        ("algorithms", from.algorithms.is_some()),
+        ("requiredScopes", from.required_scopes.is_some()),
+        ("leewayInSeconds", from.leeway_in_seconds.is_some()),
+        ("introspectionUrl", from.introspection_url.is_some()),
+        ("clientId", from.client_id.is_some()),
+        ("clientSecret", from.client_secret.is_some()),
+        ("url", from.url.is_some()),
+        ("tokenQuery", from.token_query.is_some()),
+        ("recheckInSeconds", from.recheck_in_seconds.is_some()),
+    ];
+    report_foreign(&foreign, "authentication", "mode \"apiKey\"", findings);
+    let place = from.place.unwrap_or(ApiKeyPlace::Header);
+    let name = from.name.as_deref().unwrap_or(limits::API_KEY_NAME_DEFAULT);
+    if place == ApiKeyPlace::Header && (!text::is_token(name) || is_handshake_header(name)) {
+        findings.add("authentication.name", format!("{name:?} is no header that can carry a key"));
+    }
+    if name.chars().any(char::is_control) {
+        findings.add("authentication.name", "must not contain control characters");
+    }
+    let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
+    for (index, key) in from.keys.iter().flatten().enumerate() {
+        let path = format!("authentication.keys[{index}]");
+        if !ids.insert(key.id.as_str()) {
+            findings.add(format!("{path}.id"), format!("{:?} is the id of an earlier key", key.id));
+        }
+        if secrets::key_digest(key).is_ok_and(|digest| !digests.insert(digest)) {
+            findings.add(path.as_str(), "is the same key as an earlier one");
+        }
+        let carried = |text: &str| match place {
+            ApiKeyPlace::Header => text.bytes().all(|b| b.is_ascii_graphic()),
+            ApiKeyPlace::Query => !text.chars().any(char::is_control),
+            ApiKeyPlace::Subprotocol => text::is_token(text),
+        };
+        if key.key.as_deref().is_some_and(|text| !text.is_empty() && !carried(text)) {
+            findings.add(format!("{path}.key"), "has characters that its place (\"in\") cannot carry");
+        }
+    }
+}
+
+fn is_handshake_header(name: &str) -> bool {
+    text::is_reserved_header(name) || name.to_ascii_lowercase().starts_with("sec-websocket-")
+}
+
+fn hosts_and_origins(from: &Filters, findings: &mut Findings) {
+    for (name, hosts) in [("whitelistHosts", &from.whitelist_hosts), ("blacklistHosts", &from.blacklist_hosts)] {
+        for (index, host) in hosts.iter().flatten().enumerate() {
+            let bare_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+            if let (false, Err(message)) = (bare_v6, text::check_host_port(host)) {
+                findings.add(format!("filters.{name}[{index}]"), message);
+            }
+        }
+    }
+    for (index, origin) in from.allowed_origins.iter().flatten().enumerate() {
+        let authority = origin.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+        let sound = authority.is_some_and(|(_, authority)| text::check_host_port(authority).is_ok());
+        if origin != "*" && !sound {
+            let path = format!("filters.allowedOrigins[{index}]");
+            findings.add(path, "must be \"*\" or http(s)://host[:port], without a path");
+        }
+    }
+}
+
+fn foreign_route_fields(route: &Route, path: &str, findings: &mut Findings) {
+    if route.kind == RouteType::Custom {
+        return;
+    }
+    let foreign = [
+        ("expression", route.expression.is_some()),
+        ("key", route.key.is_some()),
+        ("continue", route.go_on == Some(true)),
+    ];
+    for (field, _) in foreign.iter().filter(|(_, given)| *given) {
+        findings.add(format!("{path}.{field}"), "only belongs to custom routes");
+    }
+}
+
+/// Fields and whether they are given, of one type of backend.
+type Given = Vec<(&'static str, bool)>;
+
+fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
+    let http: Given = vec![
+        ("destination", from.destination.is_some()),
+        ("method", from.method.is_some()),
+        ("timeoutInMillis", from.timeout_in_millis.is_some()),
+        ("connectTimeoutInMillis", from.connect_timeout_in_millis.is_some()),
+        ("additionalHeaders", from.additional_headers.is_some()),
+        ("retry", from.retry.is_some()),
+        ("circuitBreaker", from.circuit_breaker.is_some()),
+        ("reply", from.reply == Some(true)),
+        ("signingSecret", from.signing_secret.is_some()),
+        ("maxInFlight", from.max_in_flight.is_some()),
+        ("batch", from.batch.is_some()),
+    ];
+    let kafka: Given = vec![
+        ("topic", from.topic.is_some()),
+        ("bootstrapServers", from.bootstrap_servers.is_some()),
+        ("acks", from.acks.is_some()),
+        ("retriesNr", from.retries_nr.is_some()),
+        ("key", from.key.is_some()),
+        ("headers", from.headers.is_some()),
+        ("compression", from.compression.is_some()),
+        ("security", from.security.is_some()),
+    ];
+    let echo: Given = vec![("raw", from.raw == Some(true))];
+    let (owner, foreign) = match from.kind {
+        BackendType::Http => ("type \"http\"", [kafka, echo]),
+        BackendType::Kafka => ("type \"kafka\"", [http, echo]),
+        BackendType::Echo => ("type \"echo\"", [http, kafka]),
+    };
+    report_foreign(&foreign.concat(), path, owner, findings);
+}
+
+fn report_foreign(fields: &[(&str, bool)], path: &str, owner: &str, findings: &mut Findings) {
+    for (field, _) in fields.iter().filter(|(_, given)| *given) {
+        findings.add(format!("{path}.{field}"), format!("does not belong to {owner}"));
+    }
+}
+
+/// What is legal, but will not work here as it may be meant. For documents without faults.
+pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
+    let mut warnings = Findings::default();
+    let apis = document.authentication.iter().filter(|auth| auth.mode == AuthenticationMode::ApiKey);
+    for (index, key) in apis.flat_map(|auth| auth.keys.iter().flatten()).enumerate() {
+        let advised = limits::API_KEY_BYTES_ADVISED;
+        if key.key.as_ref().is_some_and(|key| key.len() < advised) {
+            let message = format!("is shorter than {advised} characters: choose a long random one");
+            warnings.add(format!("authentication.keys[{index}].key"), message);
+        }
+    }
+    let mut final_keys = HashSet::new();
+    let custom_routes = document.routes.iter().flatten().any(|route| route.kind == RouteType::Custom);
+    for (index, route) in document.routes.iter().flatten().enumerate() {
+        let path = format!("routes[{index}]");
+        if let Some(key) = route.key.as_deref() {
+            if final_keys.contains(key) {
+                warnings.add(format!("{path}.key"), "is never reached: an earlier route of this key does not continue");
+            }
+            if route.go_on != Some(true) {
+                final_keys.insert(key);
+            }
+        }
+        for (index, backend) in route.backends.iter().flatten().enumerate() {
+            let path = format!("{path}.backends[{index}]");
+            backend_warnings(backend, route.kind, custom_routes, &path, node, &mut warnings);
+        }
+    }
+    warnings.0
+}
+
+fn backend_warnings(
+    backend: &Backend,
+    route: RouteType,
+    custom_routes: bool,
+    path: &str,
+    node: &NodeFacts,
+    warnings: &mut Findings,
+) {
+    let no_brokers = node.kafka_bootstrap_servers.as_deref().is_none_or(|servers| servers.trim().is_empty());
+    if backend.kind == BackendType::Kafka && backend.bootstrap_servers.is_none() && no_brokers {
+        let message =
+            "has no brokers: neither \"bootstrapServers\" here nor kafka.bootstrap_servers on this node is set, \
+                       so its deliveries will fail";
+        warnings.add(path, message);
+    }
+    let connect = backend.connect_timeout_in_millis.unwrap_or(limits::HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT);
+    let whole = backend.timeout_in_millis.unwrap_or(limits::HTTP_TIMEOUT_MILLIS_DEFAULT);
+    if backend.kind == BackendType::Http && connect > whole {
+        let message = format!("the connect timeout ({connect} ms) cannot exceed the whole timeout ({whole} ms)");
+        warnings.add(path, message);
+    }
+    if backend.kind == BackendType::Echo {
+        if !matches!(route, RouteType::Default | RouteType::Custom) {
+            warnings.add(path, "echo answers clients' events only; this route has none");
+        } else if backend.raw == Some(true) && custom_routes {
+            warnings.add(format!("{path}.raw"), "custom routes need decoded events, so nothing is answered before");
+        }
+    }
+}

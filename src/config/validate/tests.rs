@@ -1,0 +1,413 @@
+use super::*;
+use serde_json::json;
+
+const SAMPLE: &str = include_str!("../testdata/endpoint-config-sample.json");
+
+fn node() -> NodeFacts {
+    NodeFacts { kafka_bootstrap_servers: Some("127.0.0.1:9092".into()) }
+}
+
+/// Findings of a document as "path: message".
+fn faults(document: &Value) -> Vec<String> {
+    match validate(&document.to_string(), &node()) {
+        Ok(_) => Vec::new(),
+        Err(findings) => findings.into_iter().map(|f| format!("{}: {}", f.path, f.message)).collect(),
+    }
+}
+
+fn base() -> Value {
+    json!({"path": "/chat/{room}", "routes": []})
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut document = base();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let mut at = &mut document;
+    for step in parent.split('/').skip(1) {
+        at = at.as_object_mut().unwrap().entry(step).or_insert(json!({}));
+    }
+    at[name] = value;
+    document
+}
+
+fn with_backend(backend: Value) -> Value {
+    with("/routes", json!([{"type": "default", "name": "d", "backends": [backend]}]))
+}
+
+fn with_expression(expression: Value) -> Value {
+    with("/routes", json!([{"type": "custom", "name": "c", "expression": expression, "backends": []}]))
+}
+
+#[track_caller]
+fn refused(document: &Value, path: &str, part: &str) {
+    let faults = faults(document);
+    let found = faults.iter().any(|fault| fault.split_once(": ").is_some_and(|(p, m)| p == path && m.contains(part)));
+    assert!(found, "{document}\nexpected {path}: …{part}…\ngot {faults:#?}");
+}
+
+#[test]
+fn the_sample_is_accepted() {
+    let validated = validate(SAMPLE, &node()).unwrap();
+    assert_eq!(validated.warnings, vec![]);
+    let without_brokers = validate(SAMPLE, &NodeFacts::default()).unwrap().warnings;
+    let paths: Vec<_> = without_brokers.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(paths, ["routes[0].backends[1]", "routes[1].backends[1]"]);
+}
+
+#[test]
+fn a_full_document_is_accepted() {
+    let full = json!({
+        "path": "/chat/{room}/{*rest}", "name": "chat", "throttling": null, "ack": null, "transform": {"outbound": null},
+        "settings": {"ordering": "connection", "orderingKey": null, "backendParallelism": 8, "maxInFlight": 64,
+            "heartbeatIntervalInSeconds": 15, "heartbeatMaxMissingPingFrames": 3, "idleTimeoutInSeconds": null,
+            "maxConnectionDurationInSeconds": 60, "maxMessageBytes": 131072, "subprotocols": ["a", "b"],
+            "outbox": {"maxBytes": 262144, "maxMessages": 256, "whenFull": "dropOldest"}, "onVersionChange": "close"},
+        "authentication": {"mode": "apiKey", "in": "query", "name": "k", "keys": [{"id": "a", "key": "0123456789abcdef"}]},
+        "filters": {"whitelistIps": ["10.0.0.0/8", "127.0.0", "::1"], "blacklistIps": [], "whitelistHosts": ["h:80", "::1"],
+            "blacklistHosts": [], "allowedOrigins": ["https://a.example"]},
+        "routeSelector": "$.action",
+        "routes": [
+            {"type": "custom", "name": "k", "key": "go", "continue": true, "ack": null, "transform": null, "backends": [
+                {"type": "http", "destination": "http://h/{room}/{rest}", "method": "PUT", "timeoutInMillis": 100,
+                 "connectTimeoutInMillis": 10, "additionalHeaders": {"X-A": "b"}, "required": false, "maxInFlight": 5,
+                 "reply": false, "retry": null, "batch": {"maxEvents": 1, "maxDelayMillis": 0}},
+                {"type": "kafka", "topic": "t", "bootstrapServers": "a:1,b", "acks": "1", "retriesNr": 0,
+                 "key": "$.id", "headers": {"a": "b"}, "compression": "zstd", "security": null}]},
+            {"type": "custom", "name": "e", "expression": {"not": {"exists": {"path": "$..a", "source": "connection"}}}},
+            {"type": "default", "name": "k", "backends": [{"type": "echo", "raw": false}]}
+        ]
+    });
+    assert_eq!(faults(&full), Vec::<String>::new());
+    assert_eq!(faults(&json!({"path": "/a"})), Vec::<String>::new());
+}
+
+#[test]
+fn every_fault_is_reported() {
+    let document = json!({"path": "/a", "nam": 1, "settings": {"maxInFlight": 0}, "routes": [
+        {"type": "custom", "name": "a", "ack": {"when": "received"}, "expression": {"or": [{"equals": {}}]}}]});
+    for (path, part) in [
+        ("nam", "did you mean \"name\"?"),
+        ("settings.maxInFlight", "must be 1–1024, is 0"),
+        ("routes[0].expression.or[0].equals", "did you mean \"equal\"?"),
+        ("routes[0].ack", "not supported by this build yet"),
+    ] {
+        refused(&document, path, part);
+    }
+}
+
+#[test]
+fn json_faults_have_a_place() {
+    let fault = |text: &str| validate(text, &node()).unwrap_err().remove(0);
+    let syntax = fault("{\"path\": \"/a\",\n  routes: []}");
+    assert!(syntax.path.is_empty() && syntax.message.contains("line 2 column 3"), "{syntax:?}");
+    assert!(fault("{\"path\": \"/a\", \"path\": \"/b\"}").message.contains("duplicate field `path`"));
+    assert!(fault("{\"path\": \"/a\", \"settings\": {\"maxInFlight\": 1e400}}").message.contains("out of range"));
+    let fraction = fault("{\"path\": \"/a\", \"settings\": {\"maxInFlight\": 5.0}}");
+    assert_eq!(fraction.path, "settings.maxInFlight");
+    assert!(fault("[]").message.contains("must be an object"));
+    assert!(fault("").message.contains("not JSON"));
+    assert!(fault(&"[".repeat(200_000)).message.contains("not JSON"));
+    assert!(fault(&format!("\"{}\"", "a".repeat(limits::DOCUMENT_BYTES_MAX))).message.contains("at most"));
+}
+
+#[test]
+fn shapes_and_ranges() {
+    for (document, path, part) in [
+        (json!({"routes": []}), "", "needs the field \"path\""),
+        (with("/setings", json!({})), "setings", "did you mean \"settings\"?"),
+        (with("/zzzzzz", json!({})), "zzzzzz", "is not known here"),
+        (with("/a.b", json!({})), "[\"a.b\"]", "is not known here"),
+        (
+            with("/settings/heartbeatIntervalInSeconds", json!(3)),
+            "settings.heartbeatIntervalInSeconds",
+            "must be 5–60, is 3",
+        ),
+        (
+            with("/settings/heartbeatIntervalInSeconds", json!(61)),
+            "settings.heartbeatIntervalInSeconds",
+            "must be 5–60",
+        ),
+        (
+            with("/settings/heartbeatIntervalInSeconds", json!("9")),
+            "settings.heartbeatIntervalInSeconds",
+            "must be a whole number, is \"9\"",
+        ),
+        (with("/settings/heartbeatMaxMissingPingFrames", json!(11)), "settings.heartbeatMaxMissingPingFrames", "1–10"),
+        (with("/settings/maxMessageBytes", json!(-1)), "settings.maxMessageBytes", "must be 1–16777216"),
+        (with("/settings/maxMessageBytes", json!(1.5)), "settings.maxMessageBytes", "whole number"),
+        (
+            with("/settings/outbox/whenFull", json!("wait")),
+            "settings.outbox.whenFull",
+            "must be one of \"close\", \"dropOldest\", \"dropNewest\", is \"wait\"",
+        ),
+        (with("/settings", json!([])), "settings", "must be an object, is a list"),
+        (with("/authentication/mode", json!("magic")), "authentication.mode", "must be one of"),
+        (with("/authentication", json!({})), "authentication", "needs the field \"mode\""),
+        (with("/routes", json!([{"type": "default"}])), "routes[0]", "needs the field \"name\""),
+        (with("/routes", json!([{"type": "defaul", "name": "a"}])), "routes[0].type", "must be one of"),
+        (
+            with("/routes", json!(vec![json!({"type": "custom", "name": "a"}); 256])),
+            "routes",
+            "at most 255 entries, has 256",
+        ),
+        (
+            with("/routes", json!([{"type": "default", "name": "a", "backends": vec![json!({"type": "echo"}); 11]}])),
+            "routes[0].backends",
+            "at most 10 entries",
+        ),
+        (
+            with_backend(json!({"type": "http", "destination": "http://h", "timeoutInMillis": 0})),
+            "routes[0].backends[0].timeoutInMillis",
+            "1–120000, is 0",
+        ),
+        (
+            with_backend(json!({"type": "http", "destination": "http://h", "additionalHeaders": {"3": 1}})),
+            "routes[0].backends[0].additionalHeaders.3",
+            "must be a string",
+        ),
+        (with("/filters/whitelistIps", json!("x")), "filters.whitelistIps", "must be a list"),
+    ] {
+        refused(&document, path, part);
+    }
+}
+
+#[test]
+fn rules_between_fields() {
+    let two = |a: Value, b: Value| with("/routes", json!([a, b]));
+    let keyed = json!({"type": "custom", "name": "a", "key": "k"});
+    let custom = |expression: Value| json!({"type": "custom", "name": "a", "expression": expression});
+    let exists = json!({"exists": {"path": "$.a"}});
+    for (document, path, part) in [
+        (with("/path", json!("chat")), "path", "must start with"),
+        (with("/path", json!("/{a")), "path", "braces"),
+        (with("/routeSelector", json!("$.")), "routeSelector", "is not a JSONPath"),
+        (with("/settings/subprotocols", json!(["a b"])), "settings.subprotocols[0]", "no subprotocol name"),
+        (with("/settings/subprotocols", json!(["a", "a"])), "settings.subprotocols[1]", "twice"),
+        (with("/settings/subprotocols", json!(["bearer.x"])), "settings.subprotocols[0]", "bearer."),
+        (two(custom(exists.clone()), custom(exists.clone())), "routes[1].name", "earlier route"),
+        (
+            two(json!({"type": "default", "name": "a"}), json!({"type": "default", "name": "b"})),
+            "routes[1].type",
+            "already",
+        ),
+        (with("/routes", json!([keyed])), "routes[0].key", "routeSelector"),
+        (
+            with("/routes", json!([{"type": "custom", "name": "a"}])),
+            "routes[0]",
+            "needs an \"expression\" or a \"key\"",
+        ),
+        (
+            with("/routes", json!([{"type": "custom", "name": "a", "key": "k", "expression": exists}])),
+            "routes[0]",
+            "not both",
+        ),
+        (
+            with("/routes", json!([{"type": "connect", "name": "a", "key": "k"}])),
+            "routes[0].key",
+            "only belongs to custom",
+        ),
+        (
+            with("/filters/whitelistIps", json!(["10.0.0.0/8", "300.1"])),
+            "filters.whitelistIps[1]",
+            "is not an IP address",
+        ),
+        (with("/filters/blacklistHosts", json!(["http://x"])), "filters.blacklistHosts[0]", "must be 1–65535"),
+        (with("/filters/allowedOrigins", json!(["https://a/"])), "filters.allowedOrigins[0]", "without a path"),
+        (with("/filters/allowedOrigins", json!(["null"])), "filters.allowedOrigins[0]", "must be"),
+        (with("/authentication", json!({"mode": "apiKey"})), "authentication.keys", "at least one key"),
+        (
+            with("/authentication", json!({"mode": "apiKey", "issuer": "x", "keys": []})),
+            "authentication.issuer",
+            "does not belong",
+        ),
+        (
+            with("/authentication", json!({"mode": "apiKey", "keys": [{"id": "a"}]})),
+            "authentication.keys[0]",
+            "needs a \"key\"",
+        ),
+        (
+            with(
+                "/authentication",
+                json!({"mode": "apiKey", "keys": [{"id": "a", "key": "x"}, {"id": "a", "key": "y"}]}),
+            ),
+            "authentication.keys[1].id",
+            "earlier key",
+        ),
+        (
+            with(
+                "/authentication",
+                json!({"mode": "apiKey", "keys": [{"id": "a", "key": "x"}, {"id": "b", "key": "x"}]}),
+            ),
+            "authentication.keys[1]",
+            "same key",
+        ),
+        (
+            with(
+                "/authentication",
+                json!({"mode": "apiKey", "in": "subprotocol", "keys": [{"id": "a", "key": "x y"}]}),
+            ),
+            "authentication.keys[0].key",
+            "cannot carry",
+        ),
+        (
+            with("/authentication", json!({"mode": "apiKey", "name": "Host", "keys": [{"id": "a", "key": "x"}]})),
+            "authentication.name",
+            "no header",
+        ),
+    ] {
+        refused(&document, path, part);
+    }
+}
+
+#[test]
+fn backend_faults() {
+    let http = |field: &str, value: Value| {
+        let mut backend = json!({"type": "http", "destination": "http://h/a"});
+        backend[field] = value;
+        with_backend(backend)
+    };
+    let kafka = |field: &str, value: Value| {
+        let mut backend = json!({"type": "kafka", "topic": "t"});
+        backend[field] = value;
+        with_backend(backend)
+    };
+    let at = |rest: &str| format!("routes[0].backends[0]{rest}");
+    for (document, path, part) in [
+        (with_backend(json!({"type": "http"})), at(""), "needs a \"destination\""),
+        (http("destination", json!("ftp://h")), at(".destination"), "http://"),
+        (http("destination", json!("https://h")), at(".destination"), "not supported by this build yet"),
+        (http("destination", json!("http://h/{user}")), at(".destination"), "no parameter \"user\""),
+        (http("destination", json!("http://{room}/")), at(".destination"), "placeholders in its host"),
+        (http("destination", json!("http://h/{room")), at(".destination"), "placeholders are written"),
+        (http("method", json!("GET")), at(".method"), "must be one of"),
+        (http("additionalHeaders", json!({"a b": "c"})), at(".additionalHeaders[\"a b\"]"), "no header name"),
+        (http("additionalHeaders", json!({"ce-id": "c"})), at(".additionalHeaders.ce-id"), "set by the gateway"),
+        (http("additionalHeaders", json!({"X": "a\nb"})), at(".additionalHeaders.X"), "printable"),
+        (http("additionalHeaders", json!({"X": "a", "x": "b"})), at(".additionalHeaders.x"), "twice"),
+        (http("topic", json!("t")), at(".topic"), "does not belong to type \"http\""),
+        (with_backend(json!({"type": "kafka"})), at(""), "needs a \"topic\""),
+        (kafka("topic", json!("a b")), at(".topic"), "only letters"),
+        (kafka("topic", json!("..")), at(".topic"), "only letters"),
+        (kafka("topic", json!("t".repeat(250))), at(".topic"), "must have 1–249 characters, has 250"),
+        (kafka("bootstrapServers", json!("a:0")), at(".bootstrapServers"), "1–65535"),
+        (kafka("bootstrapServers", json!("a:1,,b:2")), at(".bootstrapServers"), "no host name"),
+        (kafka("key", json!("user")), at(".key"), "must be \"connectionId\""),
+        (kafka("key", json!("$[")), at(".key"), "is not a JSONPath"),
+        (kafka("headers", json!({"ce_id": "x"})), at(".headers.ce_id"), "set by the gateway"),
+        (kafka("acks", json!(1)), at(".acks"), "must be"),
+        (with_backend(json!({"type": "echo", "destination": "http://h"})), at(".destination"), "does not belong"),
+    ] {
+        refused(&document, &path, part);
+    }
+}
+
+#[test]
+fn expression_faults() {
+    let nested = (0..40).fold(json!({"exists": {"path": "$.a"}}), |inner, _| json!({"not": inner}));
+    let wide = json!({"or": vec![json!({"exists": {"path": "$.a"}}); 257]});
+    let at = |rest: &str| format!("routes[0].expression{rest}");
+    for (expression, path, part) in [
+        (json!({}), at(""), "has no operator"),
+        (json!({"and": [], "or": []}), at(""), "exactly one operator, has 2"),
+        (json!({"equal": {"path": "$", "value": 1}, "gt": {"path": "$", "value": 1}}), at(""), "exactly one operator"),
+        (json!({"and": []}), at(".and"), "must not be empty"),
+        (json!({"equal": {"path": "$.a"}}), at(".equal.value"), "is missing"),
+        (json!({"equal": {"value": 1}}), at(".equal"), "needs the field \"path\""),
+        (json!({"equal": {"path": "a", "value": 1}}), at(".equal.path"), "is not a JSONPath"),
+        (json!({"equal": {"path": "$", "value": 1, "source": "x"}}), at(".equal.source"), "must be one of"),
+        (
+            json!({"not": {"or": [{"matches": {"path": "$", "value": "("}}]}}),
+            at(".not.or[0].matches.value"),
+            "no regular expression",
+        ),
+        (json!({"matches": {"path": "$", "value": 1}}), at(".matches.value"), "must be a string"),
+        (json!({"matches": {"path": "$", "value": "(?:\\w{1000}){1000}"}}), at(".matches.value"), "too much"),
+        (json!({"matches": {"path": "$", "value": "a".repeat(3000)}}), at(".matches.value"), "at most 2048 bytes"),
+        (json!({"gt": {"path": "$", "value": true}}), at(".gt.value"), "must be a number or a string"),
+        (json!({"in": {"path": "$", "value": "a"}}), at(".in.value"), "must be a list"),
+        (json!({"startsWith": {"path": "$", "value": 1}}), at(".startsWith.value"), "must be a string"),
+        (json!({"exists": {"path": "$", "value": "yes"}}), at(".exists.value"), "true or false"),
+        (json!({"exists": {"path": "$..a..b"}}), at(".exists.path"), "descendant"),
+        (json!({"exists": {"path": "$[?match(@.a, 'x')]"}}), at(".exists.path"), "use the operator \"matches\""),
+        (nested, format!("{}{}", at(""), ".not".repeat(32)), "deeper than 32"),
+        (wide, at(""), "at most 256 comparisons, has 257"),
+    ] {
+        refused(&with_expression(expression), &path, part);
+    }
+}
+
+#[test]
+fn what_the_build_lacks_is_refused() {
+    let backend = |field: &str, value: Value| {
+        let mut backend = json!({"type": "http", "destination": "http://h"});
+        backend[field] = value;
+        (with_backend(backend), format!("routes[0].backends[0].{field}"))
+    };
+    let route = |field: &str, value: Value| {
+        let mut route = json!({"type": "default", "name": "d"});
+        route[field] = value;
+        (with("/routes", json!([route])), format!("routes[0].{field}"))
+    };
+    for (document, path) in [
+        (with("/settings/ordering", json!("none")), "settings.ordering".to_owned()),
+        (with("/settings/ordering", json!("key")), "settings.ordering".to_owned()),
+        (with("/settings/backendParallelism", json!(4)), "settings.backendParallelism".to_owned()),
+        (with("/authentication", json!({"mode": "jwt", "issuer": "x"})), "authentication.mode".to_owned()),
+        (with("/throttling", json!({"maxConnections": 1})), "throttling".to_owned()),
+        (with("/throttling", json!({})), "throttling".to_owned()),
+        (with("/transform/outbound", json!("{{ event }}")), "transform.outbound".to_owned()),
+        (with("/ack", json!({"when": "delivered"})), "ack".to_owned()),
+        route("schema", json!({})),
+        route("ack", json!({"when": "received"})),
+        backend("retry", json!({"attempts": 3})),
+        backend("circuitBreaker", json!({})),
+        backend("reply", json!(true)),
+        backend("signingSecret", json!("x")),
+        (
+            with("/authentication", json!({"mode": "apiKey", "keys": [{"id": "a", "key": "${env:K}"}]})),
+            "authentication.keys[0]".to_owned(),
+        ),
+    ] {
+        refused(&document, &path, "not supported by this build yet");
+    }
+    let batch = backend("batch", json!({"maxEvents": 2})).0;
+    refused(&batch, "routes[0].backends[0].batch.maxEvents", "not supported by this build yet");
+    let inbound = route("transform", json!({"inbound": "x"})).0;
+    refused(&inbound, "routes[0].transform.inbound", "not supported by this build yet");
+}
+
+#[test]
+fn warnings_name_what_cannot_work() {
+    let document = json!({"path": "/a", "routeSelector": "$.a",
+        "authentication": {"mode": "apiKey", "keys": [{"id": "a", "key": "short"}]},
+        "routes": [
+            {"type": "connect", "name": "c", "backends": [{"type": "echo"}]},
+            {"type": "custom", "name": "1", "key": "k", "backends": [{"type": "http", "destination": "http://h", "timeoutInMillis": 100}]},
+            {"type": "custom", "name": "2", "key": "k", "backends": [{"type": "kafka", "topic": "t"}]},
+            {"type": "default", "name": "d", "backends": [{"type": "echo", "raw": true}]}]});
+    let facts = NodeFacts { kafka_bootstrap_servers: Some(" ".into()) };
+    let warnings = validate(&document.to_string(), &facts).unwrap().warnings;
+    let paths: Vec<_> = warnings.iter().map(|warning| warning.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "authentication.keys[0].key",
+            "routes[0].backends[0]",
+            "routes[1].backends[0]",
+            "routes[2].key",
+            "routes[2].backends[0]",
+            "routes[3].backends[0].raw"
+        ]
+    );
+}
+
+#[test]
+fn bombs_are_refused_quickly() {
+    let started = std::time::Instant::now();
+    let leaf = |n: usize| json!({"matches": {"path": "$.a", "value": format!("(?:\\w{{{}}}){{20}}", 100 + n)}});
+    let routes: Vec<_> = (0..100)
+        .map(|n| json!({"type": "custom", "name": n.to_string(), "expression": {"or": (0..100).map(leaf).collect::<Vec<_>>()}}))
+        .collect();
+    assert!(!faults(&with("/routes", json!(routes))).is_empty());
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}

@@ -1,0 +1,421 @@
+//! The state of one client's connection on its worker: the socket, the outbox, the in-flight window, the counters.
+//! Shared by the driver, the actor and pushes of the same worker through an `Rc`; never leaves its thread, takes no lock.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix_rt::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::hub::Worker;
+use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
+use crate::close_code::{self, CloseCode};
+use crate::model::connection_id::ConnectionId;
+use crate::model::live_endpoint::LiveEndpoint;
+
+/// Who ended a connection; part of the disconnect event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initiator {
+    Client,
+    Gateway,
+    Service,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseCause {
+    pub code: u16,
+    pub reason: String,
+    pub initiator: Initiator,
+}
+
+impl CloseCause {
+    pub fn gateway(close: CloseCode) -> CloseCause {
+        CloseCause { code: close.code, reason: close.reason.to_owned(), initiator: Initiator::Gateway }
+    }
+
+    /// The client's socket ended without a close frame (RFC 6455 §7.1.5: 1006 is never sent).
+    pub fn lost() -> CloseCause {
+        CloseCause { code: 1006, reason: "connection lost".to_owned(), initiator: Initiator::Client }
+    }
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum PushOutcome {
+    /// In the socket or in the outbox.
+    Queued,
+    /// The outbox is full and its policy keeps what is there: 429.
+    Full,
+    /// Larger than the outbox's `maxBytes`: 413.
+    TooBig,
+    /// The connection is gone or closing: 410.
+    Gone,
+}
+
+/// Facts fixed at the upgrade.
+#[derive(Debug)]
+pub struct Facts {
+    pub id: ConnectionId,
+    pub id_text: String,
+    pub path: String,
+    pub user: Option<String>,
+    pub source_ip: IpAddr,
+    pub user_agent: Option<String>,
+    pub connected_at_millis: u64,
+    /// The connection description of API.md as a JSON object; credentials are never among it.
+    pub description: Box<str>,
+}
+
+/// What the upgrade hands over.
+pub struct Opening {
+    pub facts: Facts,
+    pub endpoint: Arc<LiveEndpoint>,
+    pub io: TcpStream,
+    /// Bytes that the client sent right behind its handshake.
+    pub early: Bytes,
+    /// The number of the last event already emitted for this connection (its connect event, if any).
+    pub last_sequence: u64,
+    /// Counts the messages taken for this connection.
+    pub sent: Counter,
+}
+
+/// How long a closing connection's last bytes and the client's half of the close are waited for.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
+
+/// One client.
+pub struct Connection {
+    pub facts: Facts,
+    pub endpoint: Arc<LiveEndpoint>,
+    pub worker: Rc<Worker>,
+    io: RefCell<TcpStream>,
+    outbox: RefCell<Outbox>,
+    /// Wakes the driver's task.
+    driver: RefCell<Option<Waker>>,
+    /// Set while the reader waits for room in the in-flight window.
+    reader_paused: Cell<bool>,
+    in_flight: Cell<u32>,
+    cause: RefCell<Option<CloseCause>>,
+    /// Set with the cause: when the socket is dropped whatever its state.
+    close_deadline: Cell<Option<Instant>>,
+    opened: Instant,
+    last_read: Cell<Instant>,
+    last_event: Cell<Instant>,
+    missed_pings: Cell<u32>,
+    pub sequence: Cell<u64>,
+    pub events_in: Cell<u64>,
+    pub events_out: Cell<u64>,
+    sent: Counter,
+}
+
+impl Connection {
+    pub(super) fn new(opening: Opening, worker: Rc<Worker>) -> Rc<Connection> {
+        let Opening { facts, endpoint, io, last_sequence, sent, .. } = opening;
+        let now = Instant::now();
+        Rc::new(Connection {
+            facts,
+            endpoint,
+            worker,
+            io: RefCell::new(io),
+            outbox: RefCell::default(),
+            driver: RefCell::default(),
+            reader_paused: Cell::new(false),
+            in_flight: Cell::new(0),
+            cause: RefCell::new(None),
+            close_deadline: Cell::new(None),
+            opened: now,
+            last_read: Cell::new(now),
+            last_event: Cell::new(now),
+            missed_pings: Cell::new(0),
+            sequence: Cell::new(last_sequence),
+            events_in: Cell::new(0),
+            events_out: Cell::new(0),
+            sent,
+        })
+    }
+
+    // ---- state
+
+    pub fn is_closing(&self) -> bool {
+        self.close_deadline.get().is_some()
+    }
+
+    pub fn cause(&self) -> Option<CloseCause> {
+        self.cause.borrow().clone()
+    }
+
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    pub fn pending_bytes(&self) -> usize {
+        self.outbox.borrow().bytes()
+    }
+
+    pub fn last_active_millis(&self) -> u64 {
+        unix_millis().saturating_sub(self.last_event.get().elapsed().as_millis() as u64)
+    }
+
+    /// The next number of this connection's events to backends.
+    pub fn next_sequence(&self) -> u64 {
+        let next = self.sequence.get() + 1;
+        self.sequence.set(next);
+        next
+    }
+
+    // ---- the in-flight window
+
+    /// How many more messages may be read.
+    pub fn window_left(&self) -> u32 {
+        let max = self.endpoint.current().settings.max_in_flight;
+        (max as u32).saturating_sub(self.in_flight.get())
+    }
+
+    pub(super) fn messages_read(&self, count: u32) {
+        self.in_flight.set(self.in_flight.get() + count);
+        self.events_in.set(self.events_in.get() + u64::from(count));
+        self.last_event.set(Instant::now());
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// One accepted message is delivered, or has failed for good.
+    pub fn event_done(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        if self.reader_paused.replace(false) {
+            self.wake_driver();
+        }
+    }
+
+    // ---- sending
+
+    /// Sends one text message: on the spot when the socket takes it, else through the outbox under its policy.
+    pub fn send(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+        if self.is_closing() {
+            return PushOutcome::Gone;
+        }
+        let outcome = self.send_frame(opcode, payload);
+        if outcome == PushOutcome::Queued {
+            self.events_out.set(self.events_out.get() + 1);
+            self.sent.inc();
+            self.last_event.set(Instant::now());
+        }
+        outcome
+    }
+
+    fn send_frame(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+        let endpoint = self.endpoint.current();
+        let policy = &endpoint.settings.outbox;
+        let mut outbox = self.outbox.borrow_mut();
+        let queued = if outbox.is_empty() {
+            let mut scratch = self.worker.scratch.borrow_mut();
+            scratch.clear();
+            encode_frame(opcode, payload, &mut scratch);
+            if scratch.len() > policy.max_bytes {
+                return PushOutcome::TooBig;
+            }
+            match self.io.borrow().try_write(&scratch) {
+                Ok(count) if count == scratch.len() => return PushOutcome::Queued,
+                Ok(count) if count > 0 => {
+                    outbox.push_partly_written(Bytes::copy_from_slice(&scratch[count..]));
+                    Queued::Yes
+                }
+                Ok(_) => outbox.push(Bytes::copy_from_slice(&scratch), policy),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                    outbox.push(Bytes::copy_from_slice(&scratch), policy)
+                }
+                Err(_) => {
+                    drop(outbox);
+                    self.close(CloseCause::lost());
+                    return PushOutcome::Gone;
+                }
+            }
+        } else {
+            outbox.push(frame(opcode, payload), policy)
+        };
+        drop(outbox);
+        match queued {
+            Queued::Yes => {
+                self.wake_driver();
+                PushOutcome::Queued
+            }
+            Queued::Refused => PushOutcome::Full,
+            Queued::Close => {
+                self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));
+                PushOutcome::Gone
+            }
+        }
+    }
+
+    /// Queues bytes that the actor's context has encoded (pong, ping).
+    pub(super) fn queue_control(&self, bytes: Bytes) {
+        let endpoint = self.endpoint.current();
+        let policy = &endpoint.settings.outbox;
+        if !self.outbox.borrow_mut().push_control(bytes, policy) && !self.is_closing() {
+            self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));
+        }
+    }
+
+    /// Ends the connection: the first cause counts. What is queued before the close frame still goes out, unless the
+    /// client is the reason that it does not; the socket is dropped after [`CLOSE_LINGER`] whatever happens.
+    pub fn close(&self, cause: CloseCause) {
+        if self.is_closing() {
+            return;
+        }
+        self.close_deadline.set(Some(Instant::now() + CLOSE_LINGER));
+        let mut outbox = self.outbox.borrow_mut();
+        if matches!(cause.code, 1006 | 1013 | 4408) {
+            outbox.clear();
+        }
+        if cause.code != 1006 {
+            let mut payload = Vec::with_capacity(2 + cause.reason.len());
+            if cause.code != 1005 {
+                payload.extend_from_slice(&cause.code.to_be_bytes());
+                payload.extend_from_slice(cause.reason.as_bytes());
+                payload.truncate(125);
+            }
+            let endpoint = self.endpoint.current();
+            let policy = &endpoint.settings.outbox;
+            let _too_full = outbox.push_control(frame(Opcode::Close, &payload), policy);
+        }
+        drop(outbox);
+        *self.cause.borrow_mut() = Some(cause);
+        self.wake_driver();
+    }
+
+    fn wake_driver(&self) {
+        if let Some(waker) = &*self.driver.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    // ---- the socket, for the driver and the reader of this worker
+
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn pause_reader(&self) {
+        self.reader_paused.set(true);
+    }
+
+    /// Reads once into the worker's shared buffer. `Ready(Ok(None))` is the end of the stream.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        let mut buffer = self.worker.read_buffer.borrow_mut();
+        buffer.reserve(Worker::READ_BYTES);
+        let mut io = self.io.borrow_mut();
+        let count = {
+            let mut read = ReadBuf::uninit(buffer.spare_capacity_mut());
+            match Pin::new(&mut *io).poll_read(cx, &mut read) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+                Poll::Ready(Ok(())) => read.filled().len(),
+            }
+        };
+        if count == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        // SAFETY: poll_read has initialised `count` bytes of the spare capacity.
+        unsafe { buffer.set_len(count) };
+        self.last_read.set(Instant::now());
+        self.missed_pings.set(0);
+        Poll::Ready(Ok(Some(buffer.split().freeze())))
+    }
+
+    /// Writes what is queued. `Ready(Ok(()))` when all of it is out.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = self.outbox.borrow_mut();
+        let mut io = self.io.borrow_mut();
+        while !outbox.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let filled = outbox.slices(&mut slices);
+            match Pin::new(&mut *io).poll_write_vectored(cx, &slices[..filled]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => outbox.written(count),
+                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn shutdown(&self, how: std::net::Shutdown) {
+        // An error means that the socket is gone already, which is what is wanted.
+        let _gone = socket2::SockRef::from(&*self.io.borrow()).shutdown(how);
+    }
+
+    pub(super) fn discard_outbox(&self) {
+        self.outbox.borrow_mut().clear();
+    }
+
+    pub(super) fn past_close_deadline(&self) -> bool {
+        self.close_deadline.get().is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    // ---- time
+
+    /// Called by the worker's wheel. Sends pings, notices what is overdue; returns when to come back.
+    pub(super) fn tick(&self) -> Duration {
+        if let Some(deadline) = self.close_deadline.get() {
+            self.wake_driver();
+            return deadline.saturating_duration_since(Instant::now());
+        }
+        let endpoint = self.endpoint.current();
+        let settings = &endpoint.settings;
+        let mut next = settings.heartbeat_interval;
+        if let Some(max) = settings.max_connection_duration {
+            let left = max.saturating_sub(self.opened.elapsed());
+            if left.is_zero() {
+                self.close(CloseCause::gateway(close_code::MAX_DURATION));
+                return CLOSE_LINGER;
+            }
+            next = next.min(left);
+        }
+        if let Some(idle) = settings.idle_timeout {
+            let left = idle.saturating_sub(self.last_event.get().elapsed());
+            if left.is_zero() {
+                self.close(CloseCause::gateway(close_code::IDLE));
+                return CLOSE_LINGER;
+            }
+            next = next.min(left);
+        }
+        let quiet = self.last_read.get().elapsed();
+        // While the window is full we do not read, so a missing pong says nothing about the client.
+        if quiet + Duration::from_millis(500) >= settings.heartbeat_interval && !self.reader_paused.get() {
+            if self.missed_pings.get() >= settings.heartbeat_max_missing {
+                self.close(CloseCause::gateway(close_code::HEARTBEAT_MISSED));
+                return CLOSE_LINGER;
+            }
+            self.missed_pings.set(self.missed_pings.get() + 1);
+            self.queue_control(frame(Opcode::Ping, b""));
+            self.wake_driver();
+        } else {
+            next = next.min(settings.heartbeat_interval.saturating_sub(quiet));
+        }
+        next.max(Duration::from_millis(200))
+    }
+}
+
+pub fn unix_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// A buffer that the worker's connections read into, one after the other.
+pub(super) fn new_read_buffer() -> BytesMut {
+    BytesMut::with_capacity(Worker::READ_BYTES)
+}

@@ -1,0 +1,234 @@
+//! Watches frame *headers* as bytes pass from the socket to the codec: refuses an oversized message before its payload
+//! is buffered, caps fragments, and passes no more messages than the in-flight window has room for. Pure: bytes in,
+//! verdict out; [`super::socket`] performs it. Everything else that is wrong with a frame is the codec's to find.
+
+/// Fragments of one message; more is an attack, not a use (a 128 KiB message in 1 KiB pieces has 128).
+pub const FRAGMENTS_PER_MESSAGE_MAX: u32 = 1024;
+
+/// Longest frame header: 2 bytes, 8 of length, 4 of mask (RFC 6455 §5.2).
+const HEADER_BYTES_MAX: usize = 14;
+
+/// Why the guard stopped the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// The message is, or will be, larger than the endpoint allows: 1009.
+    TooBig,
+    /// More fragments than [`FRAGMENTS_PER_MESSAGE_MAX`]: 1008.
+    TooManyFragments,
+}
+
+/// What to do with the bytes given to [`FrameGuard::scan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// So many leading bytes may go to the codec now.
+    pub pass: usize,
+    /// So many data messages end within them.
+    pub messages: u32,
+    /// Set when the stream must stop after `pass` bytes.
+    pub violation: Option<Violation>,
+}
+
+/// Header-level state of one connection's incoming stream.
+#[derive(Debug)]
+pub struct FrameGuard {
+    max_message_bytes: u64,
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    /// Bytes of the current frame's payload still to come.
+    payload_left: u64,
+    /// Payload bytes of the fragments of the message so far, and how many fragments.
+    message_bytes: u64,
+    fragments: u32,
+    /// The frame whose payload is passing ends a data message.
+    ends_message: bool,
+}
+
+impl FrameGuard {
+    pub fn new(max_message_bytes: usize) -> FrameGuard {
+        FrameGuard {
+            max_message_bytes: max_message_bytes as u64,
+            header: [0; HEADER_BYTES_MAX],
+            header_len: 0,
+            payload_left: 0,
+            message_bytes: 0,
+            fragments: 0,
+            ends_message: false,
+        }
+    }
+
+    /// A new configuration's limit holds from the next frame on.
+    pub fn set_max_message_bytes(&mut self, bytes: usize) {
+        self.max_message_bytes = bytes as u64;
+    }
+
+    /// Looks at `bytes` and says how many of them may pass, letting at most `budget` messages end.
+    pub fn scan(&mut self, bytes: &[u8], budget: u32) -> Scan {
+        let mut at = 0;
+        let mut messages = 0;
+        while at < bytes.len() {
+            if messages == budget {
+                break;
+            }
+            if self.payload_left > 0 {
+                let step = self.payload_left.min((bytes.len() - at) as u64);
+                at += step as usize;
+                self.payload_left -= step;
+                if self.payload_left == 0 && self.ends_message {
+                    messages += 1;
+                    self.ends_message = false;
+                }
+                continue;
+            }
+            self.header[self.header_len as usize] = bytes[at];
+            self.header_len += 1;
+            at += 1;
+            let Some(payload) = self.header_payload() else { continue };
+            if let Err(violation) = self.admit(payload) {
+                // The header itself stays back: the codec must not begin to wait for the payload.
+                let held = (self.header_len as usize).min(at);
+                return Scan { pass: at - held, messages, violation: Some(violation) };
+            }
+            self.header_len = 0;
+            self.payload_left = payload;
+            if payload == 0 && self.ends_message {
+                messages += 1;
+                self.ends_message = false;
+            }
+        }
+        Scan { pass: at, messages, violation: None }
+    }
+
+    /// The payload length, once the header is complete.
+    fn header_payload(&self) -> Option<u64> {
+        let have = self.header_len as usize;
+        if have < 2 {
+            return None;
+        }
+        let masked = self.header[1] & 0x80 != 0;
+        let short = self.header[1] & 0x7f;
+        let length_bytes = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        if have < 2 + length_bytes + if masked { 4 } else { 0 } {
+            return None;
+        }
+        Some(match short {
+            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+            127 => self.header[2..10].iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
+            short => u64::from(short),
+        })
+    }
+
+    /// Checks a complete header against the limits and notes what its frame does to the message.
+    fn admit(&mut self, payload: u64) -> Result<(), Violation> {
+        let fin = self.header[0] & 0x80 != 0;
+        let opcode = self.header[0] & 0x0f;
+        if opcode >= 8 {
+            return Ok(()); // control: at most 125 bytes, the codec sees to it; may come between fragments
+        }
+        if opcode != 0 {
+            self.message_bytes = 0;
+            self.fragments = 0;
+        }
+        self.fragments += 1;
+        self.message_bytes = self.message_bytes.saturating_add(payload);
+        if self.message_bytes > self.max_message_bytes {
+            return Err(Violation::TooBig);
+        }
+        if self.fragments > FRAGMENTS_PER_MESSAGE_MAX {
+            return Err(Violation::TooManyFragments);
+        }
+        self.ends_message = fin;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, payload: usize) -> Vec<u8> {
+        let mut out = vec![first];
+        match payload {
+            0..=125 => out.push(0x80 | payload as u8),
+            126..=65535 => {
+                out.push(0x80 | 126);
+                out.extend((payload as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(0x80 | 127);
+                out.extend((payload as u64).to_be_bytes());
+            }
+        }
+        out.extend([1, 2, 3, 4]);
+        out.extend(std::iter::repeat_n(b'x', payload));
+        out
+    }
+
+    #[test]
+    fn passes_whole_frames_and_counts_messages() {
+        let mut bytes = frame(0x81, 10);
+        bytes.extend(frame(0x89, 5));
+        bytes.extend(frame(0x81, 0));
+        let mut guard = FrameGuard::new(100);
+        assert_eq!(guard.scan(&bytes, 10), Scan { pass: bytes.len(), messages: 2, violation: None });
+    }
+
+    #[test]
+    fn gives_the_same_answer_byte_by_byte() {
+        let mut bytes = frame(0x01, 300);
+        bytes.extend(frame(0x80, 70_000));
+        let mut guard = FrameGuard::new(100_000);
+        let mut messages = 0;
+        for byte in &bytes {
+            let scan = guard.scan(std::slice::from_ref(byte), 1);
+            assert_eq!((scan.pass, scan.violation), (1, None));
+            messages += scan.messages;
+        }
+        assert_eq!(messages, 1);
+    }
+
+    #[test]
+    fn refuses_an_oversized_frame_on_its_header() {
+        let mut bytes = frame(0x81, 5);
+        let first = bytes.len();
+        bytes.extend(&frame(0x81, 200)[..8]);
+        let mut guard = FrameGuard::new(100);
+        assert_eq!(guard.scan(&bytes, 9), Scan { pass: first, messages: 1, violation: Some(Violation::TooBig) });
+    }
+
+    #[test]
+    fn adds_up_fragments_and_survives_lengths_that_overflow() {
+        let mut guard = FrameGuard::new(100);
+        assert_eq!(guard.scan(&frame(0x01, 60), 9).violation, None);
+        assert_eq!(guard.scan(&frame(0x89, 100), 9).violation, None, "a control frame is not part of the message");
+        assert_eq!(guard.scan(&frame(0x80, 60), 9).violation, Some(Violation::TooBig));
+
+        let mut guard = FrameGuard::new(100);
+        let huge = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
+        assert_eq!(guard.scan(&huge, 9).violation, Some(Violation::TooBig));
+    }
+
+    #[test]
+    fn caps_fragments() {
+        let mut guard = FrameGuard::new(1 << 20);
+        assert_eq!(guard.scan(&frame(0x01, 1), 9).violation, None);
+        let mut violation = None;
+        for _ in 0..FRAGMENTS_PER_MESSAGE_MAX {
+            violation = violation.or(guard.scan(&frame(0x00, 0), 9).violation);
+        }
+        assert_eq!(violation, Some(Violation::TooManyFragments));
+    }
+
+    #[test]
+    fn stops_at_the_budget() {
+        let one = frame(0x81, 3);
+        let bytes: Vec<u8> = std::iter::repeat_n(one.clone(), 5).flatten().collect();
+        let mut guard = FrameGuard::new(100);
+        let scan = guard.scan(&bytes, 2);
+        assert_eq!(scan, Scan { pass: one.len() * 2, messages: 2, violation: None });
+        assert_eq!(guard.scan(&bytes[scan.pass..], 9).messages, 3);
+    }
+}

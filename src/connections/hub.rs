@@ -1,0 +1,359 @@
+//! Where connections are found: one [`Worker`] per worker thread owns its connections and a timer wheel for them; the
+//! node-wide [`Hub`] routes requests to workers through one bounded channel each. The worker of a connection is part of
+//! its id (`random % workers`), so there is no directory and no shared lock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{new_read_buffer, CloseCause, Connection, Opening, PushOutcome};
+use super::outbox::Opcode;
+use super::session::{ClientEvents, Session};
+use super::socket::Driver;
+use super::supervisor::Supervisors;
+use crate::close_code;
+use crate::model::connection_id::ConnectionId;
+
+/// Requests that may wait for one worker; beyond it a push is answered 503 by its sender.
+const WORKER_QUEUE_REQUESTS: usize = 4096;
+
+/// Requests handled before the worker's other tasks get their turn.
+const BATCH_REQUESTS: usize = 256;
+
+/// One slot a second; the longest interval a connection asks for is 60 s.
+const WHEEL_SLOTS: usize = 64;
+
+/// Connection keys are random already.
+#[derive(Default)]
+pub struct RandomKeyHasher(u64);
+
+impl Hasher for RandomKeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = (key >> 64) as u64 ^ key as u64;
+    }
+}
+
+type ConnectionMap = HashMap<u128, Rc<Connection>, BuildHasherDefault<RandomKeyHasher>>;
+
+/// What is asked of the worker that owns a connection.
+pub enum WorkerRequest {
+    Push {
+        key: u128,
+        payload: Bytes,
+        answer: oneshot::Sender<PushOutcome>,
+    },
+    Close {
+        key: u128,
+        cause: CloseCause,
+        answer: oneshot::Sender<bool>,
+    },
+    Describe {
+        key: u128,
+        answer: oneshot::Sender<Option<ConnectionView>>,
+    },
+    /// Close every connection within this time, spread evenly.
+    Drain {
+        over: Duration,
+    },
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionView {
+    pub id: String,
+    pub endpoint: String,
+    pub path: String,
+    pub node: String,
+    pub user: Option<String>,
+    pub source_ip: String,
+    pub user_agent: Option<String>,
+    pub connected_at_millis: u64,
+    pub last_active_at_millis: u64,
+    pub events_in: u64,
+    pub events_out: u64,
+    pub pending_bytes: usize,
+    pub in_flight: u32,
+}
+
+/// The owner of one worker thread's connections.
+pub struct Worker {
+    pub index: usize,
+    pub hub: Arc<Hub>,
+    connections: RefCell<ConnectionMap>,
+    wheel: RefCell<Vec<Vec<u128>>>,
+    now_slot: Cell<usize>,
+    /// Frames are encoded here before the socket takes them.
+    pub(super) scratch: RefCell<BytesMut>,
+    pub(super) read_buffer: RefCell<BytesMut>,
+}
+
+impl Worker {
+    pub(super) const READ_BYTES: usize = 64 * 1024;
+
+    /// Makes the calling thread the next worker of `hub`. Must run on an actix worker thread.
+    fn start(hub: Arc<Hub>) -> Rc<Worker> {
+        let index = hub.attached.fetch_add(1, Ordering::Relaxed);
+        let (sender, requests) = mpsc::channel(WORKER_QUEUE_REQUESTS);
+        let worker = Rc::new(Worker {
+            index,
+            hub: hub.clone(),
+            connections: RefCell::default(),
+            wheel: RefCell::new(vec![Vec::new(); WHEEL_SLOTS]),
+            now_slot: Cell::new(0),
+            scratch: RefCell::new(BytesMut::with_capacity(Self::READ_BYTES)),
+            read_buffer: RefCell::new(new_read_buffer()),
+        });
+        if hub.workers[index].set(sender).is_err() {
+            unreachable!("indexes are given out once");
+        }
+        actix_rt::spawn(worker.clone().answer_requests(requests));
+        actix_rt::spawn(worker.clone().turn_wheel());
+        worker
+    }
+
+    /// A fresh id whose worker is this one.
+    pub fn new_connection_id(&self) -> ConnectionId {
+        let count = self.hub.workers.len() as u128;
+        let random: u128 = rand::rng().random();
+        let base = random.min(u128::MAX - count);
+        ConnectionId {
+            node: self.hub.node_id,
+            generation: self.hub.generation,
+            random: base - base % count + self.index as u128,
+        }
+    }
+
+    /// Takes over an upgraded socket: registers the connection and starts its driver.
+    pub fn open(self: &Rc<Self>, mut opening: Opening, events: impl FnOnce(Rc<Connection>) -> Box<dyn ClientEvents>) {
+        let endpoint = opening.endpoint.clone();
+        let early = std::mem::take(&mut opening.early);
+        let connection = Connection::new(opening, self.clone());
+        let key = connection.facts.id.random;
+        self.connections.borrow_mut().insert(key, connection.clone());
+        self.hub.open_connections.fetch_add(1, Ordering::Relaxed);
+        endpoint.connections.fetch_add(1, Ordering::Relaxed);
+        self.schedule(key, endpoint.current().settings.heartbeat_interval);
+        let supervisor = self.hub.supervisors.of(&endpoint);
+        let session = Session::new(connection.clone(), events(connection.clone()), supervisor);
+        if self.hub.is_draining() {
+            connection.close(CloseCause::gateway(close_code::RESTARTING));
+        }
+        actix_rt::spawn(Driver::new(connection, session, early));
+    }
+
+    /// The driver has ended.
+    pub(super) fn forget(&self, connection: &Connection) {
+        if self.connections.borrow_mut().remove(&connection.facts.id.random).is_some() {
+            self.hub.open_connections.fetch_sub(1, Ordering::Relaxed);
+            connection.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn find(&self, key: u128) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&key).cloned()
+    }
+
+    pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
+        self.find(key).map_or(PushOutcome::Gone, |connection| connection.send(Opcode::Text, payload))
+    }
+
+    fn close(&self, key: u128, cause: CloseCause) -> bool {
+        let Some(connection) = self.find(key) else { return false };
+        let open = !connection.is_closing();
+        connection.close(cause);
+        open
+    }
+
+    fn describe(&self, key: u128) -> Option<ConnectionView> {
+        let connection = self.find(key).filter(|connection| !connection.is_closing())?;
+        let facts = &connection.facts;
+        Some(ConnectionView {
+            id: facts.id_text.clone(),
+            endpoint: connection.endpoint.id().to_owned(),
+            path: facts.path.clone(),
+            node: self.hub.node_name.clone(),
+            user: facts.user.clone(),
+            source_ip: facts.source_ip.to_string(),
+            user_agent: facts.user_agent.clone(),
+            connected_at_millis: facts.connected_at_millis,
+            last_active_at_millis: connection.last_active_millis(),
+            events_in: connection.events_in.get(),
+            events_out: connection.events_out.get(),
+            pending_bytes: connection.pending_bytes(),
+            in_flight: connection.in_flight(),
+        })
+    }
+
+    async fn answer_requests(self: Rc<Self>, mut requests: mpsc::Receiver<WorkerRequest>) {
+        let mut batch = Vec::with_capacity(BATCH_REQUESTS);
+        while requests.recv_many(&mut batch, BATCH_REQUESTS).await > 0 {
+            for request in batch.drain(..) {
+                self.answer(request);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// An asker that has given up meanwhile is no error.
+    fn answer(self: &Rc<Self>, request: WorkerRequest) {
+        match request {
+            WorkerRequest::Push { key, payload, answer } => drop(answer.send(self.push(key, &payload))),
+            WorkerRequest::Close { key, cause, answer } => drop(answer.send(self.close(key, cause))),
+            WorkerRequest::Describe { key, answer } => drop(answer.send(self.describe(key))),
+            WorkerRequest::Drain { over } => drop(actix_rt::spawn(self.clone().drain(over))),
+        }
+    }
+
+    /// Closes this worker's connections one after the other, so that their clients do not come back all at once.
+    async fn drain(self: Rc<Self>, over: Duration) {
+        let keys: Vec<u128> = self.connections.borrow().keys().copied().collect();
+        let step = over / keys.len().max(1) as u32;
+        let started = tokio::time::Instant::now();
+        for (done, key) in keys.into_iter().enumerate() {
+            self.close(key, CloseCause::gateway(close_code::RESTARTING));
+            tokio::time::sleep_until(started + step * (done as u32 + 1)).await;
+        }
+    }
+
+    fn schedule(&self, key: u128, after: Duration) {
+        // Rounded up to whole slots, at least one ahead of the slot that is being worked on.
+        let slots = (after.as_millis().div_ceil(1000) as usize).clamp(1, WHEEL_SLOTS - 1);
+        self.wheel.borrow_mut()[(self.now_slot.get() + slots) % WHEEL_SLOTS].push(key);
+    }
+
+    async fn turn_wheel(self: Rc<Self>) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            seconds.tick().await;
+            let slot = (self.now_slot.get() + 1) % WHEEL_SLOTS;
+            self.now_slot.set(slot);
+            let due = std::mem::take(&mut self.wheel.borrow_mut()[slot]);
+            for key in due {
+                if let Some(connection) = self.find(key) {
+                    self.schedule(key, connection.tick());
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// A worker thread belongs to one node for its whole life, so this is no global of the process.
+    static WORKER: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// All workers of a node.
+pub struct Hub {
+    pub node_id: u64,
+    pub generation: u64,
+    pub node_name: String,
+    pub supervisors: Supervisors,
+    workers: Vec<OnceLock<mpsc::Sender<WorkerRequest>>>,
+    attached: AtomicUsize,
+    pub open_connections: AtomicU64,
+    /// Deliveries to backends that are under way, of connections that may be gone already.
+    pub deliveries: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// A request could not be handed to the worker: it has more waiting than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the worker that owns the connection is overloaded")]
+pub struct Overloaded;
+
+impl Hub {
+    pub fn new(node_id: u64, generation: u64, node_name: String, workers: usize, supervisors: Supervisors) -> Arc<Hub> {
+        Arc::new(Hub {
+            node_id,
+            generation,
+            node_name,
+            supervisors,
+            workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            attached: AtomicUsize::new(0),
+            open_connections: AtomicU64::new(0),
+            deliveries: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The calling worker thread's worker, made at the first call.
+    pub fn this_worker(self: &Arc<Self>) -> Rc<Worker> {
+        WORKER.with(|slot| slot.borrow_mut().get_or_insert_with(|| Worker::start(self.clone())).clone())
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn sender(&self, key: u128) -> Option<&mpsc::Sender<WorkerRequest>> {
+        self.workers[(key % self.workers.len() as u128) as usize].get()
+    }
+
+    /// Pushes to a connection of this node, from any thread. On the owning worker's thread nothing is queued.
+    pub async fn push(&self, key: u128, payload: Bytes) -> Result<PushOutcome, Overloaded> {
+        let here = WORKER.with(|slot| {
+            let slot = slot.borrow();
+            let worker = slot.as_ref().filter(|worker| worker.index as u128 == key % self.workers.len() as u128)?;
+            Some(worker.push(key, &payload))
+        });
+        match here {
+            Some(outcome) => Ok(outcome),
+            None => Ok(self.begin_push(key, payload)?.await.unwrap_or(PushOutcome::Gone)),
+        }
+    }
+
+    /// Hands a push to the owning worker at once and returns its answer's receiver: keeps the caller's order.
+    pub fn begin_push(&self, key: u128, payload: Bytes) -> Result<oneshot::Receiver<PushOutcome>, Overloaded> {
+        let (answer, receiver) = oneshot::channel();
+        self.hand_over(key, WorkerRequest::Push { key, payload, answer })?;
+        Ok(receiver)
+    }
+
+    /// Whether an open connection was closed by this.
+    pub async fn close(&self, key: u128, cause: CloseCause) -> Result<bool, Overloaded> {
+        let (answer, receiver) = oneshot::channel();
+        self.hand_over(key, WorkerRequest::Close { key, cause, answer })?;
+        Ok(receiver.await.unwrap_or(false))
+    }
+
+    pub async fn describe(&self, key: u128) -> Result<Option<ConnectionView>, Overloaded> {
+        let (answer, receiver) = oneshot::channel();
+        self.hand_over(key, WorkerRequest::Describe { key, answer })?;
+        Ok(receiver.await.unwrap_or(None))
+    }
+
+    fn hand_over(&self, key: u128, request: WorkerRequest) -> Result<(), Overloaded> {
+        // A worker that has not started owns nothing: dropping the request answers "gone".
+        let Some(sender) = self.sender(key) else { return Ok(()) };
+        match sender.try_send(request) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Overloaded),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    /// Stops accepting and closes every connection within `over`.
+    pub async fn drain(&self, over: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        for worker in self.workers.iter().filter_map(OnceLock::get) {
+            // An error means that the worker's thread has ended, and its connections with it.
+            let _ended = worker.send(WorkerRequest::Drain { over }).await;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Drives one client's socket: [`FrameStream`] feeds the actor's context with bytes that the frame guard lets pass;
+//! [`Driver`] is the one future per connection that polls the actor, writes the outbox and sees the close through.
+
+use std::future::Future;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::error::PayloadError;
+use actix_http::ws::Codec;
+use actix_web_actors::ws::WebsocketContext;
+use bytes::Bytes;
+use futures::Stream;
+
+use super::connection::{CloseCause, Connection};
+use super::frame_guard::{FrameGuard, Violation};
+use super::session::Session;
+use crate::close_code;
+
+/// The client's bytes, guarded: a stream for the WebSocket context.
+pub(super) struct FrameStream {
+    connection: Rc<Connection>,
+    guard: FrameGuard,
+    /// Read from the socket, but beyond the window: at most one read's worth.
+    held: Option<Bytes>,
+    done: bool,
+    /// A message has passed since the context last decoded: let it decode before more is read.
+    yield_first: bool,
+}
+
+impl FrameStream {
+    fn new(connection: Rc<Connection>, early: Bytes) -> FrameStream {
+        let max = connection.endpoint.current().settings.max_message_bytes;
+        let held = (!early.is_empty()).then_some(early);
+        FrameStream { connection, guard: FrameGuard::new(max), held, done: false, yield_first: false }
+    }
+}
+
+impl Stream for FrameStream {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.done {
+            return Poll::Ready(None);
+        }
+        if this.yield_first {
+            // The context drains its stream before it decodes; without this pause a client that sends without end
+            // would fill its buffer with a window's worth of messages.
+            this.yield_first = false;
+            if this.held.is_some() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        let window = this.connection.window_left();
+        if window == 0 {
+            this.connection.pause_reader();
+            return Poll::Pending;
+        }
+        let bytes = match this.held.take() {
+            Some(held) => held,
+            None => match this.connection.poll_read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(bytes))) => bytes,
+                Poll::Ready(Ok(None) | Err(_)) => {
+                    this.done = true;
+                    return Poll::Ready(None);
+                }
+            },
+        };
+        this.guard.set_max_message_bytes(this.connection.endpoint.current().settings.max_message_bytes);
+        let scan = this.guard.scan(&bytes, window);
+        this.connection.messages_read(scan.messages);
+        this.yield_first = scan.messages > 0;
+        if let Some(violation) = scan.violation {
+            this.done = true;
+            let close = match violation {
+                Violation::TooBig => close_code::TOO_BIG,
+                Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
+            };
+            this.connection.close(CloseCause::gateway(close));
+            return Poll::Ready(None);
+        }
+        if scan.pass < bytes.len() {
+            // A copy, so that a stalled connection does not pin the worker's whole read buffer.
+            this.held = Some(Bytes::copy_from_slice(&bytes[scan.pass..]));
+        }
+        Poll::Ready(Some(Ok(bytes.slice(..scan.pass))))
+    }
+}
+
+type ContextStream = Pin<Box<dyn Stream<Item = Result<Bytes, actix_web::Error>>>>;
+
+/// The future that a connection lives in.
+pub(super) struct Driver {
+    connection: Rc<Connection>,
+    /// The actor's context; dropped (and with it the actor) as soon as the connection closes.
+    context: Option<ContextStream>,
+    /// The close frame is out and our half of the socket shut; waiting for the client's half.
+    lingering: bool,
+}
+
+impl Driver {
+    pub(super) fn new(connection: Rc<Connection>, session: Session, early: Bytes) -> Driver {
+        let codec = Codec::new().max_size(usize::MAX); // the guard has the endpoint's limit, which may change
+        let stream = FrameStream::new(connection.clone(), early);
+        let context = Box::pin(WebsocketContext::with_codec(session, stream, codec));
+        Driver { connection, context: Some(context), lingering: false }
+    }
+
+    fn run_actor(&mut self, cx: &mut Context<'_>) {
+        while let Some(context) = &mut self.context {
+            match context.as_mut().poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(bytes))) => self.connection.queue_control(bytes),
+                Poll::Ready(Some(Err(_)) | None) => {
+                    self.connection.close(CloseCause::lost()); // the first cause counts: this is for an actor that gave none
+                    self.context = None;
+                }
+            }
+            if self.connection.is_closing() {
+                self.context = None;
+            }
+        }
+        if self.connection.is_closing() {
+            self.context = None;
+        }
+    }
+
+    /// Reads and drops what the client still sends, so that the close frame is not lost to a reset.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.connection.poll_read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(_discarded))) => {}
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Poll<()> {
+        self.connection.discard_outbox();
+        self.connection.shutdown(Shutdown::Both);
+        self.connection.worker.forget(&self.connection);
+        Poll::Ready(())
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.connection.set_driver(cx.waker());
+        this.run_actor(cx);
+        if this.connection.past_close_deadline() {
+            return this.finish();
+        }
+        match this.connection.poll_flush(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => {
+                this.connection.close(CloseCause::lost());
+                this.context = None;
+                return this.finish();
+            }
+            Poll::Ready(Ok(())) => {}
+        }
+        if !this.connection.is_closing() {
+            return Poll::Pending;
+        }
+        if this.connection.cause().is_some_and(|cause| cause.code == 1006) {
+            return this.finish();
+        }
+        if !this.lingering {
+            this.lingering = true;
+            this.connection.shutdown(Shutdown::Write);
+        }
+        match this.linger(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => this.finish(),
+        }
+    }
+}

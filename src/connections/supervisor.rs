@@ -1,0 +1,157 @@
+//! One supervisor per endpoint and node: connection actors register with it, and are told by it to close when the
+//! endpoint's live version says so. It hears of configuration level-triggered ("read again"), so a lost message is
+//! harmless. Runs under `actix::Supervisor` on an arbiter of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::session::{CloseSession, Session};
+use crate::close_code::{self, CloseCode};
+use crate::model::endpoint::OnVersionChange;
+use crate::model::live_endpoint::LiveEndpoint;
+
+/// Registrations that may wait; a connection awaits its registration, so more than this only wait longer.
+const MAILBOX_MESSAGES: usize = 8192;
+
+/// How long to wait before telling sessions again whose mailbox was full.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+pub struct EndpointSupervisor {
+    endpoint: Arc<LiveEndpoint>,
+    sessions: HashMap<u128, Addr<Session>>,
+    /// The version that the registered sessions have last been told about.
+    version: u64,
+}
+
+/// A connection has opened.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register {
+    pub key: u128,
+    pub session: Addr<Session>,
+}
+
+/// A connection has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unregister {
+    pub key: u128,
+}
+
+/// Look at the endpoint's live version again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Reread;
+
+impl EndpointSupervisor {
+    /// What the live version demands of connections that opened under `version`.
+    fn verdict(&self, version: u64) -> Option<CloseCode> {
+        if self.endpoint.is_deleted() {
+            return Some(close_code::ENDPOINT_DELETED);
+        }
+        let current = self.endpoint.current();
+        let changed = current.version != version;
+        (changed && current.settings.on_version_change == OnVersionChange::Close).then_some(close_code::NEW_VERSION)
+    }
+
+    /// Tells all sessions; those whose mailbox is full are told again a little later.
+    fn tell_all(&mut self, code: CloseCode, context: &mut Context<Self>) {
+        let full = self
+            .sessions
+            .values()
+            .filter(|session| matches!(session.try_send(CloseSession(code)), Err(SendError::Full(_))));
+        if full.count() > 0 {
+            context.run_later(RETRY_AFTER, move |this, context| this.tell_all(code, context));
+        }
+    }
+}
+
+impl Actor for EndpointSupervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+    }
+}
+
+impl Supervised for EndpointSupervisor {}
+
+impl Handler<Register> for EndpointSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: Register, _: &mut Self::Context) {
+        if self.endpoint.is_deleted() {
+            // Deleted between the upgrade and now: a new actor's mailbox is empty, so this cannot be full.
+            let _told = message.session.try_send(CloseSession(close_code::ENDPOINT_DELETED));
+        }
+        self.sessions.insert(message.key, message.session);
+    }
+}
+
+impl Handler<Unregister> for EndpointSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: Unregister, _: &mut Self::Context) {
+        self.sessions.remove(&message.key);
+        if self.sessions.is_empty() {
+            self.sessions.shrink_to_fit();
+        }
+    }
+}
+
+impl Handler<Reread> for EndpointSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Reread, context: &mut Self::Context) {
+        let verdict = self.verdict(self.version);
+        self.version = self.endpoint.current().version;
+        if let Some(code) = verdict {
+            tracing::info!(endpoint = %self.endpoint.id(), connections = self.sessions.len(), code = code.code, "closing connections: {}", code.reason);
+            self.tell_all(code, context);
+        }
+    }
+}
+
+/// The supervisors of this node's endpoints. Cheap to clone.
+#[derive(Clone)]
+pub struct Supervisors {
+    arbiter: ArbiterHandle,
+    running: Arc<Mutex<HashMap<String, Addr<EndpointSupervisor>>>>,
+}
+
+impl Supervisors {
+    pub fn new(arbiter: ArbiterHandle) -> Supervisors {
+        Supervisors { arbiter, running: Arc::default() }
+    }
+
+    /// The endpoint's supervisor, started when this is its first connection.
+    pub fn of(&self, endpoint: &Arc<LiveEndpoint>) -> Addr<EndpointSupervisor> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(supervisor) = running.get(endpoint.id()) {
+            return supervisor.clone();
+        }
+        let supervised = endpoint.clone();
+        let supervisor = Supervisor::start_in_arbiter(&self.arbiter, move |_| EndpointSupervisor {
+            version: supervised.current().version,
+            endpoint: supervised,
+            sessions: HashMap::new(),
+        });
+        running.insert(endpoint.id().to_owned(), supervisor.clone());
+        supervisor
+    }
+
+    /// An endpoint has changed or gone. A supervisor with a full mailbox is told again on the next change or tick.
+    pub fn reread(&self, endpoint: &LiveEndpoint) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(supervisor) = running.get(endpoint.id()) else { return };
+        if let Err(SendError::Full(_)) = supervisor.try_send(Reread) {
+            tracing::warn!(endpoint = %endpoint.id(), "supervisor busy; its connections hear of the change with the next one");
+        }
+        if endpoint.is_deleted() {
+            running.remove(endpoint.id());
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What the gateway does with a connection's messages: decode, route, dispatch, reply. One per connection; the
+//! disconnect event goes out when everything before it has been answered.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::decode::{decode, Decoded};
+use super::describe::disconnect_body;
+use super::dispatch::{FailedDelivery, Lanes};
+use super::reply::{error_event, error_frame, ErrorCode};
+use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
+use crate::backends::{Event, EventSource};
+use crate::close_code::{self, CloseCode};
+use crate::connections::connection::unix_millis;
+use crate::connections::{ClientEvents, CloseCause, Connection, Opcode};
+use crate::model::endpoint::{BackendKind, KafkaKey, KafkaSpec};
+use crate::model::event::EventId;
+use crate::model::expression::ConnectionFacts;
+use crate::telemetry::metrics::CloseLabels;
+
+/// How long a disconnect event waits for the answers to earlier events; then it overtakes them.
+const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// The handler of one connection.
+pub struct ConnectionEvents {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    worker: Rc<InboundWorker>,
+    connection: Rc<Connection>,
+    source: Rc<EventSource>,
+    lanes: Lanes,
+    runtime: RefCell<Rc<EndpointRuntime>>,
+    /// Events dispatched and not yet settled.
+    pending: Cell<u32>,
+    settled: Notify,
+    /// The connection description as a tree, for expressions over it; made when the first one asks.
+    description: OnceCell<Value>,
+}
+
+impl ConnectionEvents {
+    pub fn new(worker: Rc<InboundWorker>, connection: Rc<Connection>, source: Rc<EventSource>) -> ConnectionEvents {
+        worker.worker.hub.deliveries.fetch_add(1, Ordering::Relaxed);
+        let runtime = RefCell::new(worker.runtime(&connection.endpoint));
+        let shared = Shared {
+            worker,
+            connection,
+            source,
+            lanes: Lanes::default(),
+            runtime,
+            pending: Cell::new(0),
+            settled: Notify::new(),
+            description: OnceCell::new(),
+        };
+        ConnectionEvents { shared: Rc::new(shared) }
+    }
+}
+
+impl ClientEvents for ConnectionEvents {
+    fn text(&mut self, data: Bytes) {
+        let runtime = self.shared.runtime();
+        if self.shared.echo_raw(&runtime, Opcode::Text, &data) {
+            return;
+        }
+        match decode(&data, runtime.needs_tree) {
+            Ok(decoded) => self.shared.route(&runtime, data, &decoded),
+            Err(fault) => {
+                self.shared.reject(&runtime, ErrorCode::InvalidJson, &fault.to_string(), &data);
+                self.shared.connection.event_done();
+            }
+        }
+    }
+
+    fn binary(&mut self, data: Bytes) -> Option<CloseCode> {
+        let runtime = self.shared.runtime();
+        (!self.shared.echo_raw(&runtime, Opcode::Binary, &data)).then_some(close_code::BINARY_NOT_ACCEPTED)
+    }
+
+    fn closed(&mut self, cause: CloseCause) {
+        let shared = self.shared.clone();
+        let endpoint = shared.connection.endpoint.current().path.to_string();
+        let labels = CloseLabels { endpoint, code: u32::from(cause.code) };
+        shared.worker.metrics.connections_closed.get_or_create(&labels).inc();
+        actix_rt::spawn(async move {
+            shared.clone().say_goodbye(cause).await;
+            shared.worker.worker.hub.deliveries.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Shared {
+    /// The runtime of the version that is active now.
+    fn runtime(&self) -> Rc<EndpointRuntime> {
+        let mut runtime = self.runtime.borrow_mut();
+        if !Arc::ptr_eq(&runtime.endpoint, &self.connection.endpoint.current()) {
+            *runtime = self.worker.runtime(&self.connection.endpoint);
+        }
+        runtime.clone()
+    }
+
+    /// An `echo` backend with `"raw": true` on the default route answers before anything looks at the message.
+    fn echo_raw(&self, runtime: &EndpointRuntime, opcode: Opcode, data: &Bytes) -> bool {
+        let raw = runtime.default.as_ref().filter(|route| route.backends.iter().any(|backend| backend.is_raw_echo()));
+        let Some(route) = raw else { return false };
+        self.connection.send(opcode, data);
+        route.delivered.inc();
+        self.connection.event_done();
+        true
+    }
+
+    /// Finds the event's routes and sends it on its way.
+    fn route(self: &Rc<Self>, runtime: &EndpointRuntime, data: Bytes, decoded: &Decoded) {
+        let mut first = None;
+        let mut more: Vec<Rc<RouteRuntime>> = Vec::new();
+        if let Decoded::Tree(tree) = decoded {
+            let mut scratch = self.worker.scratch.borrow_mut();
+            for index in runtime.endpoint.routes.custom.select(tree, &**self, &mut scratch) {
+                let route = runtime.custom[*index].clone();
+                match first {
+                    None => first = Some(route),
+                    Some(_) => more.push(route),
+                }
+            }
+        }
+        let Some(first) = first.or_else(|| runtime.default.clone()) else {
+            self.reject(runtime, ErrorCode::NoRoute, "no route takes this event", &data);
+            self.connection.event_done();
+            return;
+        };
+        let now = unix_millis();
+        let id = self.worker.next_event_id(now);
+        let sequence = self.connection.next_sequence();
+        let left = Rc::new(Cell::new(1 + more.len() as u32));
+        for route in std::iter::once(first).chain(more) {
+            self.forward(&route, &data, decoded, (id, now, sequence), left.clone());
+        }
+    }
+
+    /// Sends the event to the backends of one of its routes. `left` counts its routes that have not answered yet.
+    fn forward(
+        self: &Rc<Self>,
+        route: &Rc<RouteRuntime>,
+        data: &Bytes,
+        decoded: &Decoded,
+        (id, now, sequence): (EventId, u64, u64),
+        left: Rc<Cell<u32>>,
+    ) {
+        let mut event = Event::new(route.kind, id, now, sequence, data.clone(), self.source.clone());
+        if let (true, Decoded::Tree(tree)) = (route.route.needs_tree(), decoded) {
+            event.keys = route.backends.iter().map(|backend| kafka_key(&backend.spec.kind, tree)).collect();
+        }
+        for backend in &route.backends {
+            if backend.backend.is_none() {
+                self.connection.send(Opcode::Text, data);
+            }
+        }
+        self.pending.set(self.pending.get() + 1);
+        let shared = self.clone();
+        let name = route.route.name.clone();
+        let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+            if let Some(failed) = failed {
+                shared.delivery_failed(event, &name, &failed);
+            }
+            left.set(left.get() - 1);
+            if left.get() == 0 {
+                shared.connection.event_done();
+            }
+            shared.settle_one();
+        });
+        self.lanes.dispatch(route, Rc::new(event), settled);
+    }
+
+    fn settle_one(&self) {
+        self.pending.set(self.pending.get() - 1);
+        if self.pending.get() == 0 {
+            self.settled.notify_one();
+        }
+    }
+
+    fn delivery_failed(self: &Rc<Self>, event: &Event, route: &str, failed: &FailedDelivery) {
+        let message = format!("{}: {}", failed.backend, failed.failure);
+        tracing::debug!(connection = %self.source.connection_id, route, "delivery failed: {message}");
+        // Clients learn that it failed, services also where and why: addresses of services are not for clients.
+        let frame = error_frame(
+            ErrorCode::DeliveryFailed,
+            "a service behind the gateway did not take the event",
+            &self.source.connection_id,
+            event.id.as_str(),
+            &event.body,
+        );
+        self.connection.send(Opcode::Text, &frame);
+        let place = (Some(route), Some(failed.backend.as_str()));
+        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.body);
+    }
+
+    /// Refuses an event: an error frame to the client, an error event to the error route.
+    fn reject(self: &Rc<Self>, runtime: &EndpointRuntime, code: ErrorCode, message: &str, data: &Bytes) {
+        runtime.count_rejected(code.as_str());
+        let id = self.worker.next_event_id(unix_millis());
+        let frame = error_frame(code, message, &self.source.connection_id, id.as_str(), data);
+        self.connection.send(Opcode::Text, &frame);
+        self.report(code, message, (None, None), id, data);
+    }
+
+    /// Sends an error event to the error route, if there is one. What fails there is counted and goes no further.
+    fn report(
+        self: &Rc<Self>,
+        code: ErrorCode,
+        message: &str,
+        place: (Option<&str>, Option<&str>),
+        of: EventId,
+        data: &Bytes,
+    ) {
+        let Some(route) = self.runtime().error.clone() else { return };
+        let body = error_event(code, message, place, data, of.as_str(), &self.source.connection_id);
+        self.emit(&route, body.into());
+    }
+
+    /// Sends an event of the gateway's own making.
+    fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes) {
+        let now = unix_millis();
+        let id = self.worker.next_event_id(now);
+        let event = Event::new(route.kind, id, now, self.connection.next_sequence(), body, self.source.clone());
+        self.pending.set(self.pending.get() + 1);
+        let shared = self.clone();
+        let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
+            if let Some(failed) = failed {
+                tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.failure);
+            }
+            shared.settle_one();
+        });
+        self.lanes.dispatch(route, Rc::new(event), settled);
+    }
+
+    async fn all_settled(&self) {
+        while self.pending.get() > 0 {
+            self.settled.notified().await;
+        }
+    }
+
+    /// Emits the disconnect event after everything before it.
+    async fn say_goodbye(self: Rc<Self>, cause: CloseCause) {
+        let waited = tokio::time::timeout(DISCONNECT_WAIT_MAX, self.all_settled()).await;
+        if waited.is_err() {
+            tracing::warn!(connection = %self.source.connection_id, pending = self.pending.get(), "disconnect event overtakes unanswered events");
+        }
+        let Some(route) = self.runtime().disconnect.clone() else { return };
+        self.emit(&route, disconnect_body(&self.connection, &cause).into());
+        self.all_settled().await;
+    }
+}
+
+impl ConnectionFacts for Shared {
+    fn facts(&self) -> &Value {
+        self.description.get_or_init(|| {
+            // Made by `describe` from a tree: it parses.
+            serde_json::from_str(&self.connection.facts.description).unwrap_or(Value::Null)
+        })
+    }
+}
+
+fn kafka_key(backend: &BackendKind, tree: &Value) -> Option<String> {
+    let BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(path), .. }) = backend else { return None };
+    path.first(tree).map(|found| match found {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    })
+}

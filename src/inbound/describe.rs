@@ -1,0 +1,157 @@
+//! The connection description of API.md: the body of connect events, and with the end added, of disconnect events.
+//! Credentials are never among it.
+
+use actix_http::header::HeaderMap;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::backends::event::rfc3339;
+use crate::connections::{CloseCause, Connection, Initiator};
+
+/// Headers that carry credentials, or only the handshake itself.
+const HIDDEN_HEADERS: [&str; 10] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "connection",
+    "upgrade",
+];
+
+/// What a handshake says about a connection.
+pub struct Described<'a> {
+    pub connection_id: &'a str,
+    pub endpoint: &'a str,
+    pub path: &'a str,
+    pub params: &'a [(String, String)],
+    pub query: &'a [(String, String)],
+    pub headers: &'a HeaderMap,
+    /// Lower-case header name, or query parameter, that held the credential.
+    pub secret_header: Option<&'a str>,
+    pub secret_query: Option<&'a str>,
+    pub source_ip: &'a str,
+    pub user: Option<&'a str>,
+    pub connected_at_millis: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Description<'a> {
+    connection_id: &'a str,
+    endpoint: &'a str,
+    path: &'a str,
+    params: Map<String, Value>,
+    query: Map<String, Value>,
+    headers: Map<String, Value>,
+    source_ip: &'a str,
+    user: Option<&'a str>,
+    claims: Option<Value>,
+    connected_at: String,
+}
+
+/// The description as JSON text. A name that comes several times has an array.
+pub fn description(facts: &Described<'_>) -> String {
+    let shown_headers = facts
+        .headers
+        .iter()
+        .filter(|(name, _)| !HIDDEN_HEADERS.contains(&name.as_str()) && facts.secret_header != Some(name.as_str()));
+    let headers =
+        shown_headers.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let query = facts.query.iter().filter(|(name, _)| facts.secret_query != Some(name.as_str()));
+    let described = Description {
+        connection_id: facts.connection_id,
+        endpoint: facts.endpoint,
+        path: facts.path,
+        params: object(facts.params.iter().map(|(name, value)| (name.as_str(), value.clone()))),
+        query: object(query.map(|(name, value)| (name.as_str(), value.clone()))),
+        headers: object(headers),
+        source_ip: facts.source_ip,
+        user: facts.user,
+        claims: None,
+        connected_at: rfc3339(facts.connected_at_millis),
+    };
+    // Maps with text keys, texts and numbers: cannot fail.
+    serde_json::to_string(&described).unwrap_or_else(|_| "{}".to_owned())
+}
+
+fn object<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Map<String, Value> {
+    let mut object = Map::new();
+    for (name, value) in entries {
+        match object.get_mut(name) {
+            None => drop(object.insert(name.to_owned(), Value::String(value))),
+            Some(Value::Array(values)) => values.push(Value::String(value)),
+            Some(first) => *first = Value::Array(vec![first.take(), Value::String(value)]),
+        }
+    }
+    object
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct End<'a> {
+    code: u16,
+    reason: &'a str,
+    initiator: Initiator,
+    duration_millis: u64,
+    events_in: u64,
+    events_out: u64,
+}
+
+/// The description with how the connection ended.
+pub fn disconnect_body(connection: &Connection, cause: &CloseCause) -> Vec<u8> {
+    let end = End {
+        code: cause.code,
+        reason: &cause.reason,
+        initiator: cause.initiator,
+        duration_millis: connection.age().as_millis() as u64,
+        events_in: connection.events_in.get(),
+        events_out: connection.events_out.get(),
+    };
+    let end = serde_json::to_string(&end).unwrap_or_else(|_| "{}".to_owned());
+    // Both are non-empty objects: {…description…} and {…end…} become one.
+    let description = &connection.facts.description;
+    let mut body = Vec::with_capacity(description.len() + end.len());
+    body.extend_from_slice(&description.as_bytes()[..description.len() - 1]);
+    body.push(b',');
+    body.extend_from_slice(&end.as_bytes()[1..]);
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_http::header::{HeaderName, HeaderValue};
+
+    #[test]
+    fn hides_credentials_and_keeps_the_rest() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("authorization", "secret-1"), ("cookie", "secret-2"), ("x-key", "secret-3"), ("x-a", "1"), ("x-a", "2")]
+        {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let query = [("token".to_owned(), "secret-4".to_owned()), ("q".to_owned(), "v".to_owned())];
+        let text = description(&Described {
+            connection_id: "c",
+            endpoint: "e",
+            path: "/p",
+            params: &[],
+            query: &query,
+            headers: &headers,
+            secret_header: Some("x-key"),
+            secret_query: Some("token"),
+            source_ip: "127.0.0.1",
+            user: None,
+            connected_at_millis: 0,
+        });
+        assert!(!text.contains("secret"), "{text}");
+        let tree: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(tree["headers"]["x-a"], serde_json::json!(["1", "2"]));
+        assert_eq!(tree["query"], serde_json::json!({"q": "v"}));
+        assert_eq!(tree["connectedAt"], "1970-01-01T00:00:00.000Z");
+    }
+}

@@ -1,0 +1,176 @@
+//! Hands events to backends: one lane per connection and backend keeps their order; an event is delivered when all its
+//! required backends have taken it. Lanes are as long as the connection's in-flight window, no longer.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::runtime::RouteRuntime;
+use crate::backends::{Backend, Begin, Delivery, Event, Failure};
+
+/// How long a lane waits before it offers an event again to a backend that had no room.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A required backend that did not take an event.
+#[derive(Clone, Debug)]
+pub struct FailedDelivery {
+    pub backend: String,
+    pub failure: Failure,
+}
+
+/// Told once, when every required backend has answered.
+pub type OnSettled = Box<dyn FnOnce(&Rc<Event>, Option<FailedDelivery>)>;
+
+/// One event's fan-out over the backends of its route.
+struct FanOut {
+    route: Rc<RouteRuntime>,
+    event: Rc<Event>,
+    required_left: Cell<u32>,
+    failed: RefCell<Option<FailedDelivery>>,
+    settled: RefCell<Option<OnSettled>>,
+}
+
+impl FanOut {
+    fn answered(&self, backend: usize, result: Result<(), Failure>, began: Instant) {
+        let runtime = &self.route.backends[backend];
+        runtime.observe(result.as_ref().map_or_else(Failure::outcome, |()| "delivered"), began.elapsed());
+        if !runtime.spec.required {
+            return;
+        }
+        if let Err(failure) = result {
+            let mut failed = self.failed.borrow_mut();
+            failed.get_or_insert(FailedDelivery { backend: runtime.spec.label.to_string(), failure });
+        }
+        self.required_left.set(self.required_left.get() - 1);
+        if self.required_left.get() == 0 {
+            self.settle();
+        }
+    }
+
+    fn settle(&self) {
+        let failed = self.failed.borrow_mut().take();
+        let counter = if failed.is_some() { &self.route.failed } else { &self.route.delivered };
+        counter.inc();
+        if let Some(settled) = self.settled.borrow_mut().take() {
+            settled(&self.event, failed);
+        }
+    }
+}
+
+/// The events of one connection that wait for one backend.
+#[derive(Default)]
+struct Lane {
+    waiting: RefCell<VecDeque<(Rc<FanOut>, usize)>>,
+    under_way: Cell<u32>,
+    /// A timer will offer the first event again.
+    paused: Cell<bool>,
+}
+
+/// A lane with the route and the backend's index in it that it belongs to.
+struct LaneOf {
+    route: Rc<RouteRuntime>,
+    backend: usize,
+    lane: Rc<Lane>,
+}
+
+/// A connection's lanes.
+#[derive(Default)]
+pub struct Lanes {
+    lanes: RefCell<Vec<LaneOf>>,
+}
+
+impl Lanes {
+    /// Sends an event to every backend of its route but the echoes. `settled` is called when the required ones have
+    /// answered, at once when there are none.
+    pub fn dispatch(&self, route: &Rc<RouteRuntime>, event: Rc<Event>, settled: OnSettled) {
+        let required =
+            route.backends.iter().filter(|backend| backend.backend.is_some() && backend.spec.required).count();
+        let fan_out = Rc::new(FanOut {
+            route: route.clone(),
+            event,
+            required_left: Cell::new(required as u32),
+            failed: RefCell::default(),
+            settled: RefCell::new(Some(settled)),
+        });
+        if required == 0 {
+            fan_out.settle();
+        }
+        for (index, backend) in route.backends.iter().enumerate() {
+            if backend.backend.is_some() {
+                let lane = self.lane(route, index);
+                lane.waiting.borrow_mut().push_back((fan_out.clone(), index));
+                pump(&lane);
+            }
+        }
+    }
+
+    fn lane(&self, route: &Rc<RouteRuntime>, backend: usize) -> Rc<Lane> {
+        let mut lanes = self.lanes.borrow_mut();
+        if let Some(known) = lanes.iter().find(|known| Rc::ptr_eq(&known.route, route) && known.backend == backend) {
+            return known.lane.clone();
+        }
+        // A new version has new routes: lanes of the old one that are empty go.
+        lanes.retain(|of| Rc::strong_count(&of.lane) > 1 || !of.lane.waiting.borrow().is_empty());
+        let lane = Rc::new(Lane::default());
+        lanes.push(LaneOf { route: route.clone(), backend, lane: lane.clone() });
+        lane
+    }
+}
+
+/// One begun delivery.
+struct Begun {
+    fan_out: Rc<FanOut>,
+    backend: usize,
+    began: Instant,
+    delivery: Delivery,
+}
+
+/// Begins on as many waiting events as order and room allow.
+fn pump(lane: &Rc<Lane>) {
+    while let Some(begun) = next(lane) {
+        actix_rt::spawn(see_through(lane.clone(), begun));
+    }
+}
+
+/// Takes the first waiting event if it may begin now.
+fn next(lane: &Rc<Lane>) -> Option<Begun> {
+    if lane.paused.get() {
+        return None;
+    }
+    let (fan_out, backend) = lane.waiting.borrow().front().cloned()?;
+    let instance: Rc<dyn Backend> = fan_out.route.backends[backend].backend.clone()?;
+    if instance.one_at_a_time() && lane.under_way.get() > 0 {
+        return None;
+    }
+    match instance.begin(&fan_out.event) {
+        Begin::Started(delivery) => {
+            lane.waiting.borrow_mut().pop_front();
+            lane.under_way.set(lane.under_way.get() + 1);
+            Some(Begun { fan_out, backend, began: Instant::now(), delivery })
+        }
+        Begin::Busy => {
+            lane.paused.set(true);
+            let lane = lane.clone();
+            actix_rt::spawn(async move {
+                tokio::time::sleep(BUSY_PAUSE).await;
+                lane.paused.set(false);
+                pump(&lane);
+            });
+            None
+        }
+    }
+}
+
+/// Waits for an answer, then goes on with the lane's next event in the same task.
+async fn see_through(lane: Rc<Lane>, mut begun: Begun) {
+    loop {
+        let result = begun.delivery.await.map(|_delivered| ());
+        lane.under_way.set(lane.under_way.get() - 1);
+        begun.fan_out.answered(begun.backend, result, begun.began);
+        match next(&lane) {
+            Some(following) => begun = following,
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The gateway's own frames to a client: errors and acks, in the shapes of API.md.
+
+use serde::Serialize;
+
+/// What is wrong with an event, as clients and the error route see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    InvalidJson,
+    NoRoute,
+    DeliveryFailed,
+}
+
+impl ErrorCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidJson => "invalid_json",
+            ErrorCode::NoRoute => "no_route",
+            ErrorCode::DeliveryFailed => "delivery_failed",
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorFrame<'a> {
+    r#type: &'static str,
+    error: ErrorDetail<'a>,
+    connection_id: &'a str,
+    event_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_event_id: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: ErrorCode,
+    message: &'a str,
+}
+
+/// The field `id` of a client's event object, echoed in frames about it.
+#[derive(serde::Deserialize)]
+struct ClientEvent<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a serde_json::value::RawValue>,
+}
+
+/// `{"type": "error", "error": {code, message}, "connectionId", "eventId", "clientEventId"}`.
+pub fn error_frame(code: ErrorCode, message: &str, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
+    // Only objects have an id; whatever else was sent (also what is no JSON at all) has none to echo.
+    let client_event_id = serde_json::from_slice::<ClientEvent>(event).ok().and_then(|event| event.id);
+    let frame =
+        ErrorFrame { r#type: "error", error: ErrorDetail { code, message }, connection_id, event_id, client_event_id };
+    serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"error"}"#.to_vec())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorEvent<'a, E: Serialize> {
+    code: ErrorCode,
+    message: &'a str,
+    route: Option<&'a str>,
+    backend: Option<&'a str>,
+    event: E,
+    event_id: &'a str,
+    connection_id: &'a str,
+}
+
+/// The body for the error route's backends: `{code, message, route, backend, event, eventId, connectionId}`. The
+/// client's event keeps its own bytes when it is JSON, else it is a string of its text.
+pub fn error_event(
+    code: ErrorCode,
+    message: &str,
+    (route, backend): (Option<&str>, Option<&str>),
+    event: &[u8],
+    event_id: &str,
+    connection_id: &str,
+) -> Vec<u8> {
+    let body = match serde_json::from_slice::<&serde_json::value::RawValue>(event) {
+        Ok(event) => serde_json::to_vec(&ErrorEvent { code, message, route, backend, event, event_id, connection_id }),
+        Err(_) => {
+            let event = String::from_utf8_lossy(event);
+            serde_json::to_vec(&ErrorEvent { code, message, route, backend, event, event_id, connection_id })
+        }
+    };
+    body.unwrap_or_else(|_| b"{}".to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_frame_echoes_the_clients_id() {
+        let frame = error_frame(ErrorCode::NoRoute, "no", "c", "e", br#"{"id": 7, "a": 1}"#);
+        let expected = r#"{"type":"error","error":{"code":"no_route","message":"no"},"connectionId":"c","eventId":"e","clientEventId":7}"#;
+        assert_eq!(String::from_utf8(frame).unwrap(), expected);
+        let frame = error_frame(ErrorCode::InvalidJson, "no", "c", "e", b"[1");
+        assert!(!String::from_utf8(frame).unwrap().contains("clientEventId"));
+    }
+
+    #[test]
+    fn an_error_event_keeps_the_events_bytes() {
+        let body = error_event(ErrorCode::DeliveryFailed, "m", (Some("Default"), None), b"{\"n\":1.00e2}", "e", "c");
+        assert!(String::from_utf8(body).unwrap().contains(r#""event":{"n":1.00e2}"#));
+        let body = error_event(ErrorCode::InvalidJson, "m", (None, None), b"{\"n\"", "e", "c");
+        assert!(String::from_utf8(body).unwrap().contains(r#""event":"{\"n\"""#));
+    }
+}

@@ -1,0 +1,191 @@
+//! What a worker needs to serve an endpoint's version: its backends and counters, looked up once per version and then
+//! at hand for every event. One [`InboundWorker`] per worker thread; nothing here is shared between threads.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::backends::{Backend, BackendPool, RouteFacts};
+use crate::config::registry::Registry;
+use crate::connections::Worker;
+use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute, RouteKind};
+use crate::model::event::{EventId, EventIdGenerator, EventKind};
+use crate::model::expression::RouteScratch;
+use crate::model::live_endpoint::LiveEndpoint;
+use crate::settings::ClientSettings;
+use crate::telemetry::metrics::{BackendLabels, EndpointLabels, EventLabels, Metrics};
+
+/// The inbound side of one worker thread.
+pub struct InboundWorker {
+    pub worker: Rc<Worker>,
+    pub registry: Arc<Registry>,
+    pub metrics: Metrics,
+    pub settings: Arc<ClientSettings>,
+    pool: BackendPool,
+    ids: RefCell<EventIdGenerator>,
+    /// Memory of route selection.
+    pub scratch: RefCell<RouteScratch>,
+    runtimes: RefCell<HashMap<Arc<str>, Rc<EndpointRuntime>>>,
+}
+
+impl InboundWorker {
+    pub fn new(
+        worker: Rc<Worker>,
+        registry: Arc<Registry>,
+        metrics: Metrics,
+        settings: Arc<ClientSettings>,
+        pool: BackendPool,
+    ) -> Rc<InboundWorker> {
+        Rc::new(InboundWorker {
+            worker,
+            registry,
+            metrics,
+            settings,
+            pool,
+            ids: RefCell::default(),
+            scratch: RefCell::default(),
+            runtimes: RefCell::default(),
+        })
+    }
+
+    pub fn next_event_id(&self, unix_millis: u64) -> EventId {
+        self.ids.borrow_mut().next_id(unix_millis)
+    }
+
+    /// The runtime of the endpoint's active version.
+    pub fn runtime(&self, endpoint: &LiveEndpoint) -> Rc<EndpointRuntime> {
+        let current = endpoint.current();
+        let mut runtimes = self.runtimes.borrow_mut();
+        if let Some(known) = runtimes.get(&current.id) {
+            if Arc::ptr_eq(&known.endpoint, &current) {
+                return known.clone();
+            }
+        }
+        let made = Rc::new(EndpointRuntime::new(Arc::clone(&current), self));
+        runtimes.insert(made.endpoint.id.clone(), made.clone());
+        // Endpoints that no connection of this worker uses any more are let go; so are their backends.
+        runtimes.retain(|_, runtime| Rc::strong_count(runtime) > 1 || Rc::ptr_eq(runtime, &made));
+        made
+    }
+}
+
+/// One endpoint version on one worker.
+pub struct EndpointRuntime {
+    pub endpoint: Arc<CompiledEndpoint>,
+    pub connect: Option<Rc<RouteRuntime>>,
+    pub disconnect: Option<Rc<RouteRuntime>>,
+    pub error: Option<Rc<RouteRuntime>>,
+    pub default: Option<Rc<RouteRuntime>>,
+    pub custom: Vec<Rc<RouteRuntime>>,
+    pub needs_tree: bool,
+    pub sent: Counter,
+    metrics: Metrics,
+}
+
+impl EndpointRuntime {
+    fn new(endpoint: Arc<CompiledEndpoint>, worker: &InboundWorker) -> EndpointRuntime {
+        let make = |route: &Arc<CompiledRoute>| Rc::new(RouteRuntime::new(&endpoint, route, worker));
+        let routes = &endpoint.routes;
+        EndpointRuntime {
+            connect: routes.connect.as_ref().map(make),
+            disconnect: routes.disconnect.as_ref().map(make),
+            error: routes.error.as_ref().map(make),
+            default: routes.default.as_ref().map(make),
+            custom: routes.custom_routes.iter().map(make).collect(),
+            needs_tree: endpoint.needs_tree(),
+            sent: worker
+                .metrics
+                .events_out
+                .get_or_create(&EndpointLabels { endpoint: endpoint.path.to_string() })
+                .clone(),
+            metrics: worker.metrics.clone(),
+            endpoint,
+        }
+    }
+
+    /// Counts an event that no route took.
+    pub fn count_rejected(&self, outcome: &'static str) {
+        let labels = EventLabels { endpoint: self.endpoint.path.to_string(), route: String::new(), outcome };
+        self.metrics.events_in.get_or_create(&labels).inc();
+    }
+}
+
+/// One route of a version on one worker.
+pub struct RouteRuntime {
+    pub route: Arc<CompiledRoute>,
+    pub kind: EventKind,
+    pub backends: Vec<BackendRuntime>,
+    pub delivered: Counter,
+    pub failed: Counter,
+}
+
+impl RouteRuntime {
+    fn new(endpoint: &CompiledEndpoint, route: &Arc<CompiledRoute>, worker: &InboundWorker) -> RouteRuntime {
+        let kind = match route.kind {
+            RouteKind::Connect => EventKind::Connect,
+            RouteKind::Disconnect => EventKind::Disconnect,
+            RouteKind::Error => EventKind::Error,
+            RouteKind::Default | RouteKind::Custom => EventKind::Message,
+        };
+        let facts = RouteFacts {
+            kind,
+            endpoint_id: endpoint.id.to_string(),
+            endpoint_path: endpoint.path.to_string(),
+            route: route.name.to_string(),
+            node: worker.worker.hub.node_name.clone(),
+        };
+        let counter = |outcome| {
+            let labels = EventLabels { endpoint: endpoint.path.to_string(), route: route.name.to_string(), outcome };
+            worker.metrics.events_in.get_or_create(&labels).clone()
+        };
+        RouteRuntime {
+            kind,
+            backends: route.backends.iter().map(|backend| BackendRuntime::new(backend, &facts, worker)).collect(),
+            delivered: counter("delivered"),
+            failed: counter("failed"),
+            route: route.clone(),
+        }
+    }
+}
+
+/// One backend of a route on one worker. Its address is its identity: a connection keeps one lane per backend.
+pub struct BackendRuntime {
+    pub spec: Arc<CompiledBackend>,
+    /// `None`: echo.
+    pub backend: Option<Rc<dyn Backend>>,
+    endpoint: String,
+    metrics: Metrics,
+    delivered: Histogram,
+}
+
+impl BackendRuntime {
+    fn new(spec: &Arc<CompiledBackend>, route: &RouteFacts, worker: &InboundWorker) -> BackendRuntime {
+        let labels =
+            |outcome| BackendLabels { endpoint: route.endpoint_path.clone(), backend: spec.label.to_string(), outcome };
+        BackendRuntime {
+            spec: spec.clone(),
+            backend: worker.pool.backend(spec, route),
+            delivered: worker.metrics.backend_seconds.get_or_create(&labels("delivered")).clone(),
+            endpoint: route.endpoint_path.clone(),
+            metrics: worker.metrics.clone(),
+        }
+    }
+
+    pub fn is_raw_echo(&self) -> bool {
+        matches!(self.spec.kind, BackendKind::Echo { raw: true })
+    }
+
+    pub fn observe(&self, outcome: &'static str, took: Duration) {
+        if outcome == "delivered" {
+            self.delivered.observe(took.as_secs_f64());
+            return;
+        }
+        let labels = BackendLabels { endpoint: self.endpoint.clone(), backend: self.spec.label.to_string(), outcome };
+        self.metrics.backend_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}

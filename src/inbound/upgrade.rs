@@ -1,0 +1,338 @@
+//! From an accepted socket to a connection: reads the handshake under a deadline, decides (path, filters,
+//! authentication, limits, connect route), answers, and hands the bare socket over. Everything that is no WebSocket
+//! handshake is answered 426.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_http::h1::{Codec, Message};
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue, HOST, ORIGIN, USER_AGENT};
+use actix_http::ws::{hash_key, verify_handshake, HandshakeError};
+use actix_http::{Request, ServiceConfig};
+use actix_rt::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::codec::Decoder;
+
+use super::authenticate::{authenticate, offered_subprotocols, CREDENTIAL_SUBPROTOCOL_PREFIX};
+use super::client_events::ConnectionEvents;
+use super::describe::{description, Described};
+use super::dispatch::Lanes;
+use super::runtime::{InboundWorker, RouteRuntime};
+use crate::backends::{Event, EventSource, Failure};
+use crate::connections::connection::unix_millis;
+use crate::connections::{Facts, Opening};
+use crate::model::connection_id::ConnectionId;
+use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
+use crate::model::live_endpoint::LiveEndpoint;
+use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
+
+/// A handshake's head may have so many bytes; common servers allow 8 to 16 KiB.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// A handshake that is not answered with 101.
+#[derive(Debug)]
+struct Refusal {
+    status: u16,
+    title: &'static str,
+    /// A metric label.
+    reason: &'static str,
+    detail: String,
+    header: Option<(&'static str, String)>,
+}
+
+fn refuse(status: u16, title: &'static str, reason: &'static str, detail: impl Into<String>) -> Refusal {
+    Refusal { status, title, reason, detail: detail.into(), header: None }
+}
+
+/// What was decided about an accepted handshake.
+struct Accepted {
+    endpoint: Arc<LiveEndpoint>,
+    facts: Facts,
+    source: Rc<EventSource>,
+    subprotocol: Option<String>,
+    accept_key: [u8; 28],
+    last_sequence: u64,
+}
+
+/// Serves one accepted socket until it is a connection or refused.
+pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
+    let Ok(peer) = io.peer_addr() else { return }; // gone already
+    if let Err(err) = io.set_nodelay(true) {
+        tracing::debug!(%peer, "TCP_NODELAY: {err}");
+    }
+    if let Err(err) = socket2::SockRef::from(&io).set_tcp_user_timeout(Some(inbound.settings.tcp_user_timeout())) {
+        tracing::debug!(%peer, "TCP_USER_TIMEOUT: {err}");
+    }
+    let read = tokio::time::timeout(inbound.settings.handshake_deadline(), read_head(&mut io)).await;
+    let (request, early) = match read {
+        Ok(Ok(Some(head))) => head,
+        Ok(Ok(None)) => return, // closed or broken before a whole head
+        Ok(Err(refusal)) => return answer_refusal(&inbound, &mut io, peer, refusal).await,
+        Err(_elapsed) => {
+            let refusal = refuse(408, "Request Timeout", "handshake_timeout", "the handshake took too long");
+            return answer_refusal(&inbound, &mut io, peer, refusal).await;
+        }
+    };
+    match decide(&inbound, &request, peer).await {
+        Ok(accepted) => open(inbound, io, early, accepted).await,
+        Err(refusal) => answer_refusal(&inbound, &mut io, peer, refusal).await,
+    }
+}
+
+/// Reads one request head. Bytes behind it belong to the WebSocket.
+async fn read_head(io: &mut TcpStream) -> Result<Option<(Request, Bytes)>, Refusal> {
+    let mut codec = Codec::new(ServiceConfig::default());
+    let mut buffer = BytesMut::with_capacity(1024);
+    loop {
+        match io.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+        let too_long = buffer.len() > HEAD_BYTES_MAX;
+        match codec.decode(&mut buffer) {
+            Ok(Some(Message::Item(request))) => return Ok(Some((request, buffer.freeze()))),
+            Ok(_) if too_long => {
+                let detail = format!("the request head is longer than {HEAD_BYTES_MAX} bytes");
+                return Err(refuse(431, "Request Header Fields Too Large", "head_too_long", detail));
+            }
+            Ok(_) => {}
+            Err(err) => return Err(refuse(400, "Bad Request", "not_http", format!("not an HTTP/1.1 request: {err}"))),
+        }
+    }
+}
+
+async fn decide(inbound: &Rc<InboundWorker>, request: &Request, peer: SocketAddr) -> Result<Accepted, Refusal> {
+    let head = request.head();
+    verify_handshake(head).map_err(|err| not_a_handshake(&err))?;
+    admit_load(inbound)?;
+    let path = head.uri.path();
+    let Some((endpoint, params)) = inbound.registry.find(path) else {
+        return Err(refuse(404, "Not Found", "no_endpoint", format!("there is no endpoint at {path}")));
+    };
+    let current = endpoint.current_owned();
+    let ip = peer.ip().to_canonical();
+    let text = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    current
+        .filters
+        .admit(ip, text(&HOST), text(&ORIGIN))
+        .map_err(|err| refuse(403, "Forbidden", "filtered", err.to_string()))?;
+    let query = parse_query(head.uri.query());
+    let identity = authenticate(&current.auth, &head.headers, &query)
+        .map_err(|err| refuse(401, "Unauthorized", "unauthenticated", err.to_string()))?;
+
+    let id = inbound.worker.new_connection_id();
+    let accepted = Handshake { id, path, params, query, headers: &head.headers, ip, user: identity.user };
+    let (facts, source) = accepted.describe(&endpoint, &current);
+    let subprotocol = choose_subprotocol(&head.headers, &current.settings.subprotocols);
+    // verify_handshake has seen the key.
+    let key = head.headers.get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
+    let accept_key = hash_key(key);
+    let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
+    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence })
+}
+
+/// Refuses what this node has no room for.
+fn admit_load(inbound: &InboundWorker) -> Result<(), Refusal> {
+    let hub = &inbound.worker.hub;
+    let open = hub.open_connections.load(std::sync::atomic::Ordering::Relaxed);
+    let refusal = if hub.is_draining() {
+        refuse(503, "Service Unavailable", "draining", "this node is leaving")
+    } else if open >= inbound.settings.max_connections {
+        let max = inbound.settings.max_connections;
+        refuse(503, "Service Unavailable", "connections_max", format!("this node has its {max} connections"))
+    } else {
+        return Ok(());
+    };
+    Err(Refusal { header: Some(("Retry-After", "1".to_owned())), ..refusal })
+}
+
+fn not_a_handshake(err: &HandshakeError) -> Refusal {
+    let header = match err {
+        HandshakeError::BadWebsocketKey => return refuse(400, "Bad Request", "bad_handshake", err.to_string()),
+        HandshakeError::UnsupportedVersion | HandshakeError::NoVersionHeader => {
+            Some(("Sec-WebSocket-Version", "13".to_owned()))
+        }
+        _ => None,
+    };
+    let detail = format!("only WebSocket handshakes (RFC 6455) are served here: {err}");
+    Refusal { header, ..refuse(426, "Upgrade Required", "not_websocket", detail) }
+}
+
+fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
+}
+
+/// The first of the client's subprotocols that the endpoint has; a credential is none.
+fn choose_subprotocol(headers: &HeaderMap, supported: &[String]) -> Option<String> {
+    offered_subprotocols(headers)
+        .filter(|offered| !offered.starts_with(CREDENTIAL_SUBPROTOCOL_PREFIX))
+        .find(|offered| supported.iter().any(|known| known == offered))
+        .map(str::to_owned)
+}
+
+/// The facts of a handshake that passed the checks.
+struct Handshake<'a> {
+    id: ConnectionId,
+    path: &'a str,
+    params: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+    headers: &'a HeaderMap,
+    ip: IpAddr,
+    user: Option<String>,
+}
+
+impl Handshake<'_> {
+    fn describe(self, endpoint: &LiveEndpoint, current: &CompiledEndpoint) -> (Facts, Rc<EventSource>) {
+        let id_text = self.id.to_string();
+        let place = match &current.auth {
+            Authentication::ApiKey(keys) => Some(&keys.place),
+            Authentication::None => None,
+        };
+        let connected_at_millis = unix_millis();
+        let description = description(&Described {
+            connection_id: &id_text,
+            endpoint: endpoint.id(),
+            path: self.path,
+            params: &self.params,
+            query: &self.query,
+            headers: self.headers,
+            secret_header: place.and_then(|place| {
+                if let ApiKeyPlace::Header(name) = place {
+                    Some(name.as_str())
+                } else {
+                    None
+                }
+            }),
+            secret_query: place
+                .and_then(|place| if let ApiKeyPlace::Query(name) = place { Some(name.as_str()) } else { None }),
+            source_ip: &self.ip.to_string(),
+            user: self.user.as_deref(),
+            connected_at_millis,
+        });
+        let source = EventSource::new(id_text.clone(), self.user.clone(), self.params);
+        let facts = Facts {
+            id: self.id,
+            id_text,
+            path: self.path.to_owned(),
+            user: self.user,
+            source_ip: self.ip,
+            user_agent: self
+                .headers
+                .get(USER_AGENT)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            connected_at_millis,
+            description: description.into(),
+        };
+        (facts, source)
+    }
+}
+
+/// Tells the connect route. Its required backends are awaited, and may refuse the connection. Returns the sequence
+/// number that the event took.
+async fn connect_route(
+    inbound: &Rc<InboundWorker>,
+    endpoint: &LiveEndpoint,
+    facts: &Facts,
+    source: &Rc<EventSource>,
+) -> Result<u64, Refusal> {
+    let Some(route) = inbound.runtime(endpoint).connect.clone() else { return Ok(0) };
+    let now = unix_millis();
+    let body = Bytes::copy_from_slice(facts.description.as_bytes());
+    let event = Rc::new(Event::new(route.kind, inbound.next_event_id(now), now, 1, body, source.clone()));
+    let failed = fan_out(&route, event).await;
+    match failed {
+        None => Ok(1),
+        Some((backend, failure)) => {
+            tracing::info!(endpoint = %endpoint.id(), %backend, "connection refused by its connect route: {failure}");
+            Err(refused_by_service(&failure))
+        }
+    }
+}
+
+async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, Failure)> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let settled = Box::new(move |_: &Rc<Event>, failed: Option<super::dispatch::FailedDelivery>| {
+        // Nobody listens any more when the node is going down.
+        let _gone = sender.send(failed.map(|failed| (failed.backend, failed.failure)));
+    });
+    Lanes::default().dispatch(route, event, settled);
+    receiver.await.unwrap_or_else(|_| Some((String::new(), Failure::Unreachable("the node is going down".to_owned()))))
+}
+
+/// A service's 401, 403 and 429 are passed on, its other refusals are 403; that it cannot be asked is a 502 or 504.
+fn refused_by_service(failure: &Failure) -> Refusal {
+    let detail = "the service behind this endpoint refused the connection";
+    match failure {
+        Failure::Status { status: 401 } => refuse(401, "Unauthorized", "connect_route", detail),
+        Failure::Status { status: 429 } => refuse(429, "Too Many Requests", "connect_route", detail),
+        Failure::Status { status: 400..=499 } => refuse(403, "Forbidden", "connect_route", detail),
+        Failure::Timeout { .. } => {
+            refuse(504, "Gateway Timeout", "connect_route", "the service behind this endpoint did not answer in time")
+        }
+        _ => {
+            refuse(502, "Bad Gateway", "connect_route", "the service behind this endpoint did not take the connection")
+        }
+    }
+}
+
+async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
+    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence } = accepted;
+    let mut answer = BytesMut::with_capacity(256);
+    answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+    answer.extend_from_slice(b"Sec-WebSocket-Accept: ");
+    answer.extend_from_slice(&accept_key);
+    if let Some(subprotocol) = subprotocol {
+        answer.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+        answer.extend_from_slice(subprotocol.as_bytes());
+    }
+    answer.extend_from_slice(b"\r\n\r\n");
+    if let Err(err) = io.write_all(&answer).await {
+        // The connect event is out, so the connection opens and ends like any other, with its disconnect event.
+        tracing::debug!(connection = %facts.id_text, "client gone before the answer: {err}");
+    }
+    let path = endpoint.current().path.to_string();
+    inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
+    let sent = inbound.runtime(&endpoint).sent.clone();
+    let worker = inbound.worker.clone();
+    let opening = Opening { facts, endpoint, io, early, last_sequence, sent };
+    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source)));
+}
+
+async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, peer: SocketAddr, refusal: Refusal) {
+    let Refusal { status, title, reason, detail, header } = refusal;
+    tracing::debug!(%peer, status, "handshake refused: {detail}");
+    let labels = RefusalLabels { status: u32::from(status), reason };
+    inbound.metrics.handshakes_refused.get_or_create(&labels).inc();
+    let body =
+        serde_json::json!({"type": "about:blank", "title": title, "status": status, "code": reason, "detail": detail})
+            .to_string();
+    let mut answer = format!(
+        "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n",
+        body.len()
+    );
+    if status == 426 {
+        answer.push_str("Upgrade: websocket\r\n");
+    }
+    if status == 401 {
+        answer.push_str("WWW-Authenticate: ApiKey\r\n");
+    }
+    if let Some((name, value)) = header {
+        answer.push_str(&format!("{name}: {value}\r\n"));
+    }
+    answer.push_str("\r\n");
+    answer.push_str(&body);
+    let goodbye = async {
+        io.write_all(answer.as_bytes()).await?;
+        io.shutdown().await?;
+        // Read what is left, a little: a reset would take the answer with it.
+        let mut rest = [0; 4096];
+        while io.read(&mut rest).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    let bounded = tokio::time::timeout(std::time::Duration::from_secs(2), goodbye).await;
+    if let Ok(Err(err)) = bounded {
+        tracing::debug!(%peer, "refusal not delivered: {err}");
+    }
+}

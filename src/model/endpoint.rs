@@ -1,0 +1,391 @@
+//! A compiled endpoint: what the hot path reads. Made by `config::compile`, called by every room that serves
+//! connections; imports its neighbours in model only. Immutable: a new version is a new value.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::expression::CustomRoutes;
+use super::filters::Filters;
+use super::json_path::JsonPath;
+use super::url_template::UrlTemplate;
+
+/// One version of one endpoint, ready to serve.
+#[derive(Debug)]
+pub struct CompiledEndpoint {
+    /// The endpoint's id in the replicated store.
+    pub id: Arc<str>,
+    /// The version that this was compiled from.
+    pub version: u64,
+    /// The operator's label.
+    pub name: Option<String>,
+    /// matchit path template.
+    pub path: Arc<str>,
+    /// Limits and behaviour of its connections.
+    pub settings: EndpointSettings,
+    /// Who may connect.
+    pub auth: Authentication,
+    /// From where one may connect.
+    pub filters: Filters,
+    /// Where events go.
+    pub routes: CompiledRoutes,
+}
+
+impl CompiledEndpoint {
+    /// True when a client's event must be read into a tree: for routing, or for a Kafka key taken from it.
+    /// False: checking that it is JSON is enough.
+    pub fn needs_tree(&self) -> bool {
+        self.routes.custom.needs_tree() || self.routes.all().any(|route| route.needs_tree())
+    }
+}
+
+/// The validated `settings` of a document, defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// Events per connection accepted but not yet delivered; at the limit the socket is no longer read.
+    pub max_in_flight: usize,
+    /// Time between pings.
+    pub heartbeat_interval: Duration,
+    /// Pings without an answer until the connection is closed with 4408.
+    pub heartbeat_max_missing: u32,
+    /// Longest time without events either way.
+    pub idle_timeout: Option<Duration>,
+    /// Longest life of a connection.
+    pub max_connection_duration: Option<Duration>,
+    /// Largest message of a client; above it 1009.
+    pub max_message_bytes: usize,
+    /// What may wait for a client that reads slowly.
+    pub outbox: OutboxSettings,
+    /// Offered subprotocols; the first of the client's that is among them is echoed.
+    pub subprotocols: Vec<String>,
+    /// What a new version means for open connections.
+    pub on_version_change: OnVersionChange,
+}
+
+/// Bounds of a connection's outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxSettings {
+    /// Bytes of encoded frames.
+    pub max_bytes: usize,
+    /// Frames.
+    pub max_messages: usize,
+    /// The answer to a full outbox.
+    pub when_full: WhenFull,
+}
+
+/// What happens to a message for which the outbox has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Close the connection with 1013.
+    Close,
+    /// Make room by dropping the oldest messages.
+    DropOldest,
+    /// Drop the message.
+    DropNewest,
+}
+
+/// What a new version means for open connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnVersionChange {
+    /// They use it from their next event on.
+    Keep,
+    /// They are closed with 1012.
+    Close,
+}
+
+/// How a client proves who it is.
+#[derive(Debug)]
+pub enum Authentication {
+    /// Not at all.
+    None,
+    /// With one of a list of keys.
+    ApiKey(ApiKeys),
+}
+
+/// Where the client puts its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiKeyPlace {
+    /// In the header of this name (lower case).
+    Header(String),
+    /// In the query parameter of this name.
+    Query(String),
+    /// As the subprotocol `bearer.<key>`.
+    Subprotocol,
+}
+
+/// The accepted API keys, as digests.
+#[derive(Debug)]
+pub struct ApiKeys {
+    /// Where to look for the key.
+    pub place: ApiKeyPlace,
+    /// Identity and SHA-256 of each key.
+    pub keys: Vec<(String, [u8; 32])>,
+}
+
+impl ApiKeys {
+    /// The identity of a presented key. Always compares with all keys, in constant time each.
+    pub fn matches(&self, presented: &str) -> Option<&str> {
+        let digest = sha256(presented.as_bytes());
+        let mut found = None;
+        for (id, key) in &self.keys {
+            if bool::from(key.ct_eq(&digest)) {
+                found = Some(id.as_str());
+            }
+        }
+        found
+    }
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The routes of an endpoint, by what triggers them. A missing one forwards nothing.
+#[derive(Debug, Default)]
+pub struct CompiledRoutes {
+    /// For accepted handshakes.
+    pub connect: Option<Arc<CompiledRoute>>,
+    /// For ended connections.
+    pub disconnect: Option<Arc<CompiledRoute>>,
+    /// For events that could not be taken or delivered.
+    pub error: Option<Arc<CompiledRoute>>,
+    /// For events that no custom route matched.
+    pub default: Option<Arc<CompiledRoute>>,
+    /// Which of `custom_routes` an event takes.
+    pub custom: CustomRoutes,
+    /// In document order; [`CustomRoutes::select`] answers with indexes into this.
+    pub custom_routes: Vec<Arc<CompiledRoute>>,
+}
+
+impl CompiledRoutes {
+    /// Every route.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<CompiledRoute>> {
+        [&self.connect, &self.disconnect, &self.error, &self.default]
+            .into_iter()
+            .filter_map(Option::as_ref)
+            .chain(&self.custom_routes)
+    }
+}
+
+/// What triggers a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteKind {
+    /// An accepted handshake.
+    Connect,
+    /// An ended connection.
+    Disconnect,
+    /// An event that could not be taken or delivered.
+    Error,
+    /// An event that no custom route matched.
+    Default,
+    /// Its expression or key.
+    Custom,
+}
+
+impl RouteKind {
+    /// As the document's `type` writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RouteKind::Connect => "connect",
+            RouteKind::Disconnect => "disconnect",
+            RouteKind::Error => "error",
+            RouteKind::Default => "default",
+            RouteKind::Custom => "custom",
+        }
+    }
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct CompiledRoute {
+    /// What triggers it.
+    pub kind: RouteKind,
+    /// Unique among the endpoint's routes of this kind.
+    pub name: Arc<str>,
+    /// Position in the document's `routes`.
+    pub index: usize,
+    /// Where its events go; each takes every event.
+    pub backends: Vec<Arc<CompiledBackend>>,
+}
+
+impl CompiledRoute {
+    /// True when a backend reads something out of the event.
+    pub fn needs_tree(&self) -> bool {
+        self.backends
+            .iter()
+            .any(|backend| matches!(&backend.kind, BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(_), .. })))
+    }
+}
+
+/// One backend of one route.
+#[derive(Debug)]
+pub struct CompiledBackend {
+    /// Position in its route's `backends`.
+    pub index: usize,
+    /// What it is.
+    pub kind: BackendKind,
+    /// False: best effort; its failure neither delays nor fails the event.
+    pub required: bool,
+    /// `type/route/index`: a metric label, stable over versions that do not move it, unique in its endpoint.
+    pub label: Arc<str>,
+}
+
+/// The kinds of backends.
+#[derive(Debug)]
+pub enum BackendKind {
+    /// An HTTP service.
+    Http(HttpSpec),
+    /// A Kafka topic.
+    Kafka(KafkaSpec),
+    /// The sender itself.
+    Echo {
+        /// Answer before the event is decoded.
+        raw: bool,
+    },
+}
+
+/// An HTTP backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSpec {
+    /// Request method.
+    pub method: HttpMethod,
+    /// `http` URL.
+    pub destination: UrlTemplate,
+    /// For the whole exchange.
+    pub timeout: Duration,
+    /// For making the connection, within `timeout`.
+    pub connect_timeout: Duration,
+    /// Sent with every request; names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Requests under way on one node at once.
+    pub max_in_flight: usize,
+}
+
+/// Methods that may carry an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpMethod {
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// PATCH
+    Patch,
+}
+
+impl HttpMethod {
+    /// As in a request line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HttpMethod::Post => "POST",
+            HttpMethod::Put => "PUT",
+            HttpMethod::Patch => "PATCH",
+        }
+    }
+}
+
+/// A Kafka backend.
+#[derive(Debug)]
+pub struct KafkaSpec {
+    /// Topic name.
+    pub topic: String,
+    /// Own brokers; None: the node's.
+    pub bootstrap_servers: Option<String>,
+    /// Acknowledgements to wait for.
+    pub acks: KafkaAcks,
+    /// Own number of retries; None: the client library's.
+    pub retries: Option<u32>,
+    /// Record key, which decides the partition.
+    pub key: KafkaKey,
+    /// Sent with every record.
+    pub headers: Vec<(String, String)>,
+    /// Compression of record batches.
+    pub compression: KafkaCompression,
+}
+
+/// Kafka's `acks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KafkaAcks {
+    /// All in-sync replicas; the only one that an idempotent producer can have.
+    All,
+    /// The partition's leader.
+    Leader,
+    /// None.
+    None,
+}
+
+impl KafkaAcks {
+    /// As librdkafka's property `acks` takes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            KafkaAcks::All => "all",
+            KafkaAcks::Leader => "1",
+            KafkaAcks::None => "0",
+        }
+    }
+}
+
+/// Where a record's key comes from.
+#[derive(Debug)]
+pub enum KafkaKey {
+    /// The connection: its events share a partition.
+    ConnectionId,
+    /// The identity; none: the connection.
+    UserId,
+    /// The event's value there; none: the connection.
+    Path(JsonPath),
+}
+
+/// Compression of record batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KafkaCompression {
+    /// None.
+    None,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// LZ4.
+    Lz4,
+    /// Snappy.
+    Snappy,
+}
+
+impl KafkaCompression {
+    /// As librdkafka's property `compression.type` takes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            KafkaCompression::None => "none",
+            KafkaCompression::Gzip => "gzip",
+            KafkaCompression::Zstd => "zstd",
+            KafkaCompression::Lz4 => "lz4",
+            KafkaCompression::Snappy => "snappy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_shared_by_workers() {
+        fn shared<T: Send + Sync>() {}
+        shared::<CompiledEndpoint>();
+    }
+
+    #[test]
+    fn api_keys_match_by_digest() {
+        let keys = ApiKeys {
+            place: ApiKeyPlace::Subprotocol,
+            keys: vec![("a".into(), sha256(b"first")), ("b".into(), sha256(b"second"))],
+        };
+        assert_eq!(keys.matches("first"), Some("a"));
+        assert_eq!(keys.matches("second"), Some("b"));
+        for wrong in ["", "firs", "first ", "FIRST"] {
+            assert_eq!(keys.matches(wrong), None);
+        }
+    }
+}

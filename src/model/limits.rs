@@ -1,0 +1,71 @@
+//! Every limit and default of an endpoint, with its reason. Called by everyone; imports nothing.
+
+/// Largest endpoint document, in bytes: it is replicated by Raft and kept for every version.
+pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Routes of one endpoint. An event may have to be tested against all of them.
+pub const ROUTES_MAX: usize = 255;
+/// Backends of one route. Each takes a copy of the event.
+pub const BACKENDS_MAX: usize = 10;
+/// Shortest endpoint path, in bytes: `/` alone would hide health checks of load balancers behind an endpoint.
+pub const PATH_BYTES_MIN: usize = 2;
+/// Longest endpoint path, in bytes.
+pub const PATH_BYTES_MAX: usize = 255;
+
+/// Nesting of and/or/not in one expression. Evaluation and compilation recurse, so the stack bounds it.
+pub const EXPRESSION_DEPTH_MAX: usize = 32;
+/// Comparisons in one expression.
+pub const EXPRESSION_LEAVES_MAX: usize = 256;
+
+/// Longest JSONPath, in bytes.
+pub const JSON_PATH_BYTES_MAX: usize = 512;
+/// Descendant segments (`..`) in one JSONPath, filters included: two of them cost the square of the event's nodes.
+pub const JSON_PATH_DESCENDANTS_MAX: usize = 1;
+/// Product of the selector counts of a path's bracketed unions: `[0,0][0,0]…` doubles the node list at every step.
+pub const JSON_PATH_UNION_PRODUCT_MAX: usize = 16;
+/// Nesting of parentheses and brackets in one JSONPath, checked before the (backtracking) parser sees it.
+pub const JSON_PATH_NESTING_MAX: usize = 6;
+/// Filter selectors (`[?…]`) in one JSONPath: each evaluates its condition at every node it is offered.
+pub const JSON_PATH_FILTERS_MAX: usize = 4;
+
+/// Longest regular expression of `matches`, in bytes.
+pub const REGEX_BYTES_MAX: usize = 2048;
+/// Compiled size of one regular expression, in bytes: `(\w{1000}){1000}` must be refused, not built.
+pub const REGEX_COMPILED_BYTES_MAX: usize = 256 * 1024;
+/// Regular expressions of one endpoint: together with the size of each, a bound on its memory on every node.
+pub const REGEXES_MAX: usize = 256;
+
+/// Nesting of a JSON text: serde_json's own recursion limit, restated because documents promise it.
+pub const JSON_DEPTH_MAX: usize = 127;
+
+/// Events of one connection that are accepted but not yet delivered, unless the document says otherwise.
+pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
+/// Pings: often enough to keep common 60 s idle time-outs of proxies open.
+pub const HEARTBEAT_INTERVAL_SECONDS_DEFAULT: u64 = 15;
+/// Missed pongs until a connection is closed with 4408.
+pub const HEARTBEAT_MAX_MISSING_DEFAULT: u32 = 3;
+/// Largest client message, in bytes (128 KiB, what API Gateway of AWS allows).
+pub const MAX_MESSAGE_BYTES_DEFAULT: u64 = 131_072;
+/// Bytes queued for a client that reads slowly.
+pub const OUTBOX_BYTES_DEFAULT: u64 = 262_144;
+/// Messages queued for a client that reads slowly.
+pub const OUTBOX_MESSAGES_DEFAULT: u32 = 256;
+
+/// Whole time of one HTTP delivery, in milliseconds.
+pub const HTTP_TIMEOUT_MILLIS_DEFAULT: u64 = 1_500;
+/// Time for an HTTP backend's connection to be made, in milliseconds.
+pub const HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT: u64 = 200;
+/// Requests of one HTTP backend under way on one node at once.
+pub const HTTP_MAX_IN_FLIGHT_DEFAULT: u32 = 1_024;
+
+/// Longest Kafka topic name: Kafka's own rule.
+pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
+
+/// Header in which an API key is expected, unless the document names another.
+pub const API_KEY_NAME_DEFAULT: &str = "X-Api-Key";
+/// Shorter literal API keys are accepted with a warning: their fast hash only suits keys that cannot be guessed.
+pub const API_KEY_BYTES_ADVISED: usize = 16;
+/// Additional headers of one backend.
+pub const HEADERS_MAX: usize = 64;
+/// Longest header value, in bytes.
+pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;

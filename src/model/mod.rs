@@ -1,0 +1,14 @@
+//! What an endpoint *is*, once compiled: plain types and pure functions, no IO, no clock, no runtime.
+//!
+//! Everything above may import this room; it imports nothing of the crate.
+
+pub mod connection_id;
+pub mod endpoint;
+pub mod event;
+pub mod expression;
+pub mod filters;
+pub mod json_check;
+pub mod json_path;
+pub mod limits;
+pub mod live_endpoint;
+pub mod url_template;

@@ -1,0 +1,88 @@
+//! Answers other nodes' requests on connections of this one. What must keep the order of arrival (handing a push to the
+//! owning worker) happens before `handle` returns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::{ready, BoxFuture, FutureExt};
+use wsgateway_cluster::{NodeId, PeerService};
+
+use super::forward::{cause, kinds, CloseRequest, PushAnswer, Target};
+use crate::connections::{ConnectionView, Hub, PushOutcome};
+
+type Answer = BoxFuture<'static, Result<Bytes, String>>;
+
+/// This node's side of forwarded pushes.
+pub struct PeerPushes {
+    hub: Arc<Hub>,
+}
+
+impl PeerPushes {
+    pub fn new(hub: Arc<Hub>) -> PeerPushes {
+        PeerPushes { hub }
+    }
+
+    fn push(&self, request: Bytes) -> Answer {
+        let (target, payload) = match postcard::take_from_bytes::<Target>(&request) {
+            Ok((target, payload)) => (target, request.slice_ref(payload)),
+            Err(err) => return refuse(err),
+        };
+        if target.generation != self.hub.generation {
+            return answer(&PushAnswer::Outcome(PushOutcome::Gone));
+        }
+        match self.hub.begin_push(target.key, payload) {
+            Err(overloaded) => answer(&PushAnswer::Overloaded(overloaded.to_string())),
+            // A worker that drops the question has ended, and its connections with it.
+            Ok(outcome) => {
+                outcome.map(|outcome| encode(&PushAnswer::Outcome(outcome.unwrap_or(PushOutcome::Gone)))).boxed()
+            }
+        }
+    }
+
+    fn describe(&self, request: &[u8]) -> Answer {
+        let target: Target = match postcard::from_bytes(request) {
+            Ok(target) => target,
+            Err(err) => return refuse(err),
+        };
+        if target.generation != self.hub.generation {
+            return answer(&None::<ConnectionView>);
+        }
+        let hub = self.hub.clone();
+        async move { encode(&hub.describe(target.key).await.map_err(|err| err.to_string())?) }.boxed()
+    }
+
+    fn close(&self, request: &[u8]) -> Answer {
+        let CloseRequest { target, code, reason } = match postcard::from_bytes(request) {
+            Ok(request) => request,
+            Err(err) => return refuse(err),
+        };
+        if target.generation != self.hub.generation {
+            return answer(&false);
+        }
+        let hub = self.hub.clone();
+        async move { encode(&hub.close(target.key, cause(code, reason)).await.map_err(|err| err.to_string())?) }.boxed()
+    }
+}
+
+impl PeerService for PeerPushes {
+    fn handle(&self, _from: NodeId, kind: u16, payload: Bytes) -> Answer {
+        match kind {
+            kinds::PUSH => self.push(payload),
+            kinds::DESCRIBE => self.describe(&payload),
+            kinds::CLOSE => self.close(&payload),
+            other => ready(Err(format!("request kind {other} is not known here"))).boxed(),
+        }
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Bytes, String> {
+    postcard::to_stdvec(value).map(Bytes::from).map_err(|err| err.to_string())
+}
+
+fn answer<T: serde::Serialize>(value: &T) -> Answer {
+    ready(encode(value)).boxed()
+}
+
+fn refuse(err: postcard::Error) -> Answer {
+    ready(Err(format!("malformed request: {err}"))).boxed()
+}

@@ -1,0 +1,127 @@
+//! Messages of services to connections, on whichever node those are: `locate → (forward) → deliver`. Called by the admin
+//! side and by peers; imports connections, the cluster floor and model.
+
+mod deliver;
+mod forward;
+mod locate;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use wsgateway_cluster::membership::Members;
+use wsgateway_cluster::PeerTransport;
+
+use crate::connections::{CloseCause, ConnectionView, Hub, PushOutcome};
+use crate::model::connection_id::ConnectionId;
+pub use deliver::PeerPushes;
+use locate::{locate, Location};
+
+/// What became of a request on a connection, as its caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// 410
+    #[error("the connection is gone")]
+    Gone,
+    /// 429
+    #[error("the connection's outbox is full")]
+    OutboxFull,
+    /// 413
+    #[error("the message is larger than the connection's outbox")]
+    TooBig,
+    /// 503: alive, as far as is known, but it cannot be asked now. Nothing was sent, unless it says that this is unknown.
+    #[error("the node that owns the connection cannot be reached: {0}")]
+    OwnerUnreachable(String),
+    /// 503
+    #[error("overloaded: {0}")]
+    Overloaded(String),
+}
+
+impl PushError {
+    /// A metric label.
+    pub fn result(&self) -> &'static str {
+        match self {
+            PushError::Gone => "gone",
+            PushError::OutboxFull => "outbox_full",
+            PushError::TooBig => "too_big",
+            PushError::OwnerUnreachable(_) => "owner_unreachable",
+            PushError::Overloaded(_) => "overloaded",
+        }
+    }
+}
+
+fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
+    match outcome {
+        PushOutcome::Queued => Ok(()),
+        PushOutcome::Full => Err(PushError::OutboxFull),
+        PushOutcome::TooBig => Err(PushError::TooBig),
+        PushOutcome::Gone => Err(PushError::Gone),
+    }
+}
+
+/// Cluster addresses of Raft's members: a second opinion on who is there, for nodes that gossip has not heard of.
+pub type MemberAddresses = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
+
+/// Finds connections over the cluster and talks to them.
+pub struct Pushes {
+    hub: Arc<Hub>,
+    transport: Arc<dyn PeerTransport>,
+    gossip: watch::Receiver<Arc<Members>>,
+    members: MemberAddresses,
+}
+
+impl Pushes {
+    pub fn new(
+        hub: Arc<Hub>,
+        transport: Arc<dyn PeerTransport>,
+        gossip: watch::Receiver<Arc<Members>>,
+        members: MemberAddresses,
+    ) -> Arc<Pushes> {
+        Arc::new(Pushes { hub, transport, gossip, members })
+    }
+
+    fn locate(&self, id: &ConnectionId) -> Location {
+        let gossip = self.gossip.borrow();
+        locate(id, (self.hub.node_id, self.hub.generation), &gossip, &self.members)
+    }
+
+    /// Sends one message to one connection. `Ok`: in its socket or its outbox.
+    pub async fn push(&self, id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
+        match self.locate(id) {
+            Location::Here => {
+                let pushed = self.hub.push(id.random, payload).await;
+                pushed.map_err(|err| PushError::Overloaded(err.to_string())).and_then(outcome)
+            }
+            Location::Gone => Err(PushError::Gone),
+            Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
+        }
+    }
+
+    /// Closes one connection.
+    pub async fn close(&self, id: &ConnectionId, cause: CloseCause) -> Result<(), PushError> {
+        let closed = match self.locate(id) {
+            Location::Here => {
+                self.hub.close(id.random, cause).await.map_err(|err| PushError::Overloaded(err.to_string()))?
+            }
+            Location::Gone => false,
+            Location::Peer(peer) => forward::close(self, &peer, id, &cause).await?,
+        };
+        if closed {
+            Ok(())
+        } else {
+            Err(PushError::Gone)
+        }
+    }
+
+    /// Describes one connection.
+    pub async fn describe(&self, id: &ConnectionId) -> Result<ConnectionView, PushError> {
+        let view = match self.locate(id) {
+            Location::Here => {
+                self.hub.describe(id.random).await.map_err(|err| PushError::Overloaded(err.to_string()))?
+            }
+            Location::Gone => None,
+            Location::Peer(peer) => forward::describe(self, &peer, id).await?,
+        };
+        view.ok_or(PushError::Gone)
+    }
+}

@@ -1,0 +1,288 @@
+//! A node's settings: flag > environment (`WSGATEWAY__ADMIN__LISTEN`) > file (`--config`, TOML) > default. Unknown keys
+//! are errors. Raw values are checked once here; the rest of the gateway relies on them.
+
+mod file_limit;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::Figment;
+use serde::{Deserialize, Serialize};
+
+pub use file_limit::{raise_file_limit, FileLimit};
+
+use crate::telemetry::logs::LogFormat;
+
+/// File descriptors that are not clients: listeners, peers, backends, RocksDB, Kafka.
+const FILES_RESERVED: u64 = 512;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub node: NodeSettings,
+    pub client: ClientSettings,
+    pub admin: AdminSettings,
+    pub cluster: ClusterSettings,
+    pub kafka: KafkaSettings,
+    pub log: LogSettings,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSettings {
+    /// A label for people.
+    pub name: String,
+    /// RocksDB lives here; created when missing.
+    pub data_dir: PathBuf,
+    /// Worker threads that carry connections; 0: one per core.
+    pub workers: usize,
+    /// A node that leaves closes its connections spread over this time.
+    pub drain_seconds: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSettings {
+    pub listen: SocketAddr,
+    /// A handshake must be complete within this time.
+    pub handshake_deadline_seconds: u64,
+    /// Open connections of this node; 0: as many as the file limit allows.
+    pub max_connections: u64,
+    /// Unacknowledged data older than this ends the socket (TCP_USER_TIMEOUT).
+    pub tcp_user_timeout_seconds: u64,
+}
+
+impl ClientSettings {
+    pub fn handshake_deadline(&self) -> Duration {
+        Duration::from_secs(self.handshake_deadline_seconds)
+    }
+
+    pub fn tcp_user_timeout(&self) -> Duration {
+        Duration::from_secs(self.tcp_user_timeout_seconds)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    pub listen: SocketAddr,
+    /// The first admin token. Without one the listener must be on a loopback address.
+    pub token: Option<String>,
+    /// Largest body of a pushed message, bytes.
+    pub push_bytes_max: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Peers connect here over TCP; gossip is UDP on the same port.
+    pub listen: SocketAddr,
+    /// `host:port` that peers reach this node at; default: `listen`.
+    pub advertise: Option<String>,
+    /// `host:port` of the nodes that a cluster starts from; the same list, in any order, on all of them.
+    pub seeds: Vec<String>,
+    /// How many nodes must be there before a new cluster is made.
+    pub bootstrap_expect: usize,
+    /// Shared secret of the cluster; two while it is rotated. Without one only loopback addresses are accepted.
+    pub secrets: Vec<String>,
+}
+
+impl ClusterSettings {
+    pub fn advertised(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// Brokers of backends that name none of their own.
+    pub bootstrap_servers: Option<String>,
+    /// An event not taken by the broker within this time has failed.
+    pub delivery_timeout_millis: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// `tracing` directives.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Settings {
+            node: NodeSettings {
+                name: "node".to_owned(),
+                data_dir: PathBuf::from("./data"),
+                workers: 0,
+                drain_seconds: 5,
+            },
+            client: ClientSettings {
+                listen: loopback(8080),
+                handshake_deadline_seconds: 5,
+                max_connections: 0,
+                tcp_user_timeout_seconds: 30,
+            },
+            admin: AdminSettings { listen: loopback(9000), token: None, push_bytes_max: 131_072 },
+            cluster: ClusterSettings {
+                listen: loopback(7000),
+                advertise: None,
+                seeds: Vec::new(),
+                bootstrap_expect: 1,
+                secrets: Vec::new(),
+            },
+            kafka: KafkaSettings { bootstrap_servers: None, delivery_timeout_millis: 10_000 },
+            log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
+        }
+    }
+}
+
+/// What is wrong with the settings; names the key.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("settings: {0}")]
+    Figment(Box<figment::Error>),
+    #[error("setting {key}: {reason}")]
+    Value { key: &'static str, reason: String },
+}
+
+impl From<figment::Error> for SettingsError {
+    fn from(err: figment::Error) -> SettingsError {
+        SettingsError::Figment(Box::new(err))
+    }
+}
+
+fn wrong<T>(key: &'static str, reason: impl Into<String>) -> Result<T, SettingsError> {
+    Err(SettingsError::Value { key, reason: reason.into() })
+}
+
+/// The layers in their order; `flags` holds only what was given on the command line.
+pub fn layers(config: Option<&PathBuf>, flags: figment::value::Dict) -> Figment {
+    let mut figment = Figment::from(Serialized::defaults(Settings::default()));
+    if let Some(config) = config {
+        figment = figment.merge(Toml::file_exact(config));
+    }
+    figment.merge(Env::prefixed("WSGATEWAY__").split("__")).merge(Serialized::defaults(flags))
+}
+
+/// Reads the layers and checks the values.
+pub fn load(config: Option<&PathBuf>, flags: figment::value::Dict) -> Result<Settings, SettingsError> {
+    let settings: Settings = layers(config, flags).extract()?;
+    settings.check()?;
+    Ok(settings)
+}
+
+impl Settings {
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.node.name.is_empty()
+            || self.node.name.len() > 64
+            || !self.node.name.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return wrong("node.name", format!("must be 1–64 visible ASCII characters, is {:?}", self.node.name));
+        }
+        if self.node.workers > 512 {
+            return wrong("node.workers", format!("must be 0–512, is {}", self.node.workers));
+        }
+        if !(1..=60).contains(&self.client.handshake_deadline_seconds) {
+            let is = self.client.handshake_deadline_seconds;
+            return wrong("client.handshake_deadline_seconds", format!("must be 1–60, is {is}"));
+        }
+        match &self.admin.token {
+            Some(token) if token.len() < 16 => return wrong("admin.token", "must have at least 16 characters"),
+            None if !self.admin.listen.ip().is_loopback() => {
+                let reason = format!(
+                    "without admin.token the admin listener must be on a loopback address, is {}",
+                    self.admin.listen
+                );
+                return wrong("admin.listen", reason);
+            }
+            _ => {}
+        }
+        if self.cluster.secrets.len() > 2 || self.cluster.secrets.iter().any(|secret| secret.len() < 16) {
+            return wrong("cluster.secrets", "must be at most two secrets of at least 16 characters each");
+        }
+        if self.cluster.secrets.is_empty() && !self.cluster.listen.ip().is_loopback() {
+            let reason = format!(
+                "without cluster.secrets the cluster listener must be on a loopback address, is {}",
+                self.cluster.listen
+            );
+            return wrong("cluster.listen", reason);
+        }
+        if self.cluster.bootstrap_expect == 0 || self.cluster.bootstrap_expect > self.cluster.seeds.len().max(1) {
+            let (is, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len());
+            return wrong("cluster.bootstrap_expect", format!("must be 1 to the number of seeds ({seeds}), is {is}"));
+        }
+        Ok(())
+    }
+
+    pub fn workers(&self) -> usize {
+        match self.node.workers {
+            0 => std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get).min(512),
+            workers => workers,
+        }
+    }
+
+    /// Fills in `max_connections` from what the file limit leaves; an explicit value above that is an error.
+    pub fn fit_connections(&mut self, limit: &FileLimit) -> Result<(), SettingsError> {
+        let room = limit.now.saturating_sub(FILES_RESERVED.min(limit.now / 2));
+        match self.client.max_connections {
+            0 => self.client.max_connections = room,
+            wanted if wanted > room => {
+                let reason =
+                    format!("{wanted} connections do not fit the limit of {} open files ({room} do)", limit.now);
+                return wrong("client.max_connections", reason);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use figment::value::{Dict, Value};
+
+    fn flags(entries: &[(&str, Value)]) -> Dict {
+        let mut dict = Dict::new();
+        for (key, value) in entries {
+            let (section, name) = key.split_once('.').unwrap();
+            let section = dict.entry(section.to_owned()).or_insert_with(|| Dict::new().into());
+            if let Value::Dict(_, inner) = section {
+                inner.insert(name.to_owned(), value.clone());
+            }
+        }
+        dict
+    }
+
+    #[test]
+    fn defaults_are_valid_and_unknown_keys_are_not() {
+        load(None, Dict::new()).unwrap();
+        let err = load(None, flags(&[("admin.lisen", "x".into())])).unwrap_err().to_string();
+        assert!(err.contains("lisen"), "{err}");
+    }
+
+    #[test]
+    fn an_open_listener_needs_its_secret() {
+        let err = load(None, flags(&[("admin.listen", "0.0.0.0:9000".into())])).unwrap_err().to_string();
+        assert!(err.contains("admin.listen") && err.contains("0.0.0.0:9000"), "{err}");
+        let token = ("admin.token", Value::from("0123456789abcdef"));
+        load(None, flags(&[("admin.listen", "0.0.0.0:9000".into()), token])).unwrap();
+        let err = load(None, flags(&[("cluster.listen", "0.0.0.0:7000".into())])).unwrap_err().to_string();
+        assert!(err.contains("cluster.listen"), "{err}");
+    }
+
+    #[test]
+    fn connections_fit_the_file_limit() {
+        let mut settings = Settings::default();
+        settings.fit_connections(&FileLimit { now: 20_000, hard: 20_000 }).unwrap();
+        assert_eq!(settings.client.max_connections, 20_000 - FILES_RESERVED);
+        settings.client.max_connections = 30_000;
+        assert!(settings.fit_connections(&FileLimit { now: 20_000, hard: 20_000 }).is_err());
+    }
+}

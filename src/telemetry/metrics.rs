@@ -1,0 +1,116 @@
+//! What `/metrics` shows. Labels are endpoint paths, route and backend names and outcomes, never a connection or user
+//! id. Hot paths keep the counters they use ([`prometheus_client`]'s are reference-counted) and look nothing up.
+
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Seconds; half a millisecond to ten seconds, the range between a service next door and a time-out.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointLabels {
+    pub endpoint: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CloseLabels {
+    pub endpoint: String,
+    pub code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    pub status: u32,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    pub endpoint: String,
+    pub route: String,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendLabels {
+    pub endpoint: String,
+    pub backend: String,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PushLabels {
+    pub result: &'static str,
+}
+
+/// The metrics of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<std::sync::Mutex<Registry>>,
+    pub connections_opened: Family<EndpointLabels, Counter>,
+    pub connections_closed: Family<CloseLabels, Counter>,
+    pub handshakes_refused: Family<RefusalLabels, Counter>,
+    pub events_in: Family<EventLabels, Counter>,
+    pub events_out: Family<EndpointLabels, Counter>,
+    pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
+    pub pushes: Family<PushLabels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::with_prefix("wsgateway");
+        let metrics = Metrics {
+            registry: Arc::default(),
+            connections_opened: Family::default(),
+            connections_closed: Family::default(),
+            handshakes_refused: Family::default(),
+            events_in: Family::default(),
+            events_out: Family::default(),
+            backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            pushes: Family::default(),
+        };
+        registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
+        registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
+        registry.register(
+            "handshakes_refused",
+            "Handshakes answered otherwise than 101",
+            metrics.handshakes_refused.clone(),
+        );
+        registry.register(
+            "events_in",
+            "Events from clients and of connections, by route and outcome",
+            metrics.events_in.clone(),
+        );
+        registry.register("events_out", "Messages taken for clients", metrics.events_out.clone());
+        registry.register("backend_seconds", "Time until a backend answered an event", metrics.backend_seconds.clone());
+        registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
+        *metrics.lock() = registry;
+        metrics
+    }
+}
+
+impl Metrics {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Adds figures that are read when asked for (open connections, Raft, gossip).
+    pub fn register_collector(&self, collector: Box<dyn Collector>) {
+        self.lock().register_collector(collector);
+    }
+
+    /// OpenMetrics text.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        encode(&mut out, &self.lock())?;
+        Ok(out)
+    }
+}
