@@ -58,7 +58,11 @@ pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let node = Node::start(settings, &cluster).await?;
     let ended = node.run().await;
     // Storage threads have been told to stop; what still runs may not hold up the process.
-    cluster.shutdown_timeout(Duration::from_secs(2));
+    // Waiting for them blocks, which an async context forbids (tokio panics).
+    let stopped = tokio::task::spawn_blocking(move || cluster.shutdown_timeout(Duration::from_secs(2)));
+    if let Err(err) = stopped.await {
+        tracing::warn!("cluster runtime: {err}");
+    }
     ended
 }
 
