@@ -48,6 +48,7 @@ const DELIVERIES_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Runs a node until it is told to stop.
 pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+    avoid_huge_pages();
     announce_limits(&mut settings)?;
     let cluster = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CLUSTER_THREADS)
@@ -60,6 +61,15 @@ pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // The storage has been told to stop and has; what still runs may not hold up the process.
     cluster.shutdown_background();
     ended
+}
+
+/// Connections come and go in small pieces: huge pages would keep 2 MiB for what is left of each (a quarter more memory
+/// per idle connection, measured).
+fn avoid_huge_pages() {
+    // SAFETY: takes plain numbers and changes how this process's memory is paged, nothing else.
+    if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } != 0 {
+        tracing::debug!("huge pages stay on: {}", std::io::Error::last_os_error());
+    }
 }
 
 fn announce_limits(settings: &mut Settings) -> anyhow::Result<()> {

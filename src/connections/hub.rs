@@ -151,7 +151,8 @@ impl Worker {
         drop(shard);
         self.hub.open_connections.fetch_add(1, Ordering::Relaxed);
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
-        self.schedule(key, endpoint.current().settings.heartbeat_interval);
+        // An idle or duration limit may be shorter than the heartbeat's interval.
+        self.schedule(key, connection.tick());
         let supervisor = self.hub.supervisors.of(&endpoint);
         let session = Session::new(connection.clone(), events(connection.clone()), supervisor);
         if self.hub.is_draining() {
