@@ -3,6 +3,9 @@
 
 pub mod bootstrap;
 pub mod identity;
+pub mod membership;
+pub mod memory;
+pub mod tcp;
 pub mod transport;
 
 pub use identity::{ClusterId, Identity, NodeId};

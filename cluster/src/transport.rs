@@ -67,6 +67,12 @@ pub trait PeerTransport: Send + Sync + 'static {
 
     /// Drops links to a peer that moved or was removed.
     fn forget(&self, peer: &PeerAddress);
+
+    /// Who listens at this address, as proven in the handshake. For seeds of which only the address is known; call them
+    /// with the id from then on.
+    async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
+        Err(PeerError::Refused { addr: addr.into(), reason: "this transport cannot tell".into() })
+    }
 }
 
 /// Answers requests of peers.
@@ -79,6 +85,8 @@ pub trait PeerService: Send + Sync + 'static {
 /// Request kinds by owner. Kinds are part of the wire format: never renumber.
 pub mod kinds {
     use std::ops::RangeInclusive;
+    /// Answered by the transport itself, with nothing.
+    pub const PING: u16 = 0;
     /// Raft, bootstrap, joins, forwarded writes and reads: raft-store.
     pub const RAFT_STORE: RangeInclusive<u16> = 1..=99;
     /// Pushes and queries between gateways.
@@ -90,8 +98,10 @@ pub mod kinds {
 /// The table of local services, shared by all links of a node. A kind without a service answers an error.
 #[derive(Clone, Default)]
 pub struct Services {
-    table: Arc<RwLock<Vec<(RangeInclusive<u16>, Arc<dyn PeerService>)>>>,
+    table: Arc<RwLock<Vec<Registered>>>,
 }
+
+type Registered = (RangeInclusive<u16>, Arc<dyn PeerService>);
 
 impl Services {
     pub fn register(&self, kinds: RangeInclusive<u16>, service: Arc<dyn PeerService>) {

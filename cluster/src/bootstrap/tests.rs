@@ -213,14 +213,14 @@ fn no_order_of_events_makes_two_clusters() {
         let size = 2 + next(&mut random) % 4;
         let addrs: Vec<String> = (0..size).map(|i| format!("n{i}:7000")).collect();
         let hash = seed_list_hash(&addrs);
-        let expect = size - usize::from(size == 5 && next(&mut random) % 2 == 0);
+        let expect = size - usize::from(size == 5 && next(&mut random).is_multiple_of(2));
         let fresh = |id| Seed { id, initialised: None, promised_to: None };
         let mut seeds: Vec<Seed> = (0..size as u64).map(|id| fresh(id + 1)).collect();
         let (mut made, mut next_id, mut wiped) = (0_u128, 100, false);
         for turn in 0..200 {
             let faults = turn < 150;
             let me = next(&mut random) % size;
-            if faults && !wiped && next(&mut random) % 20 == 0 {
+            if faults && !wiped && next(&mut random).is_multiple_of(20) {
                 next_id += 1;
                 seeds[me] = fresh(next_id);
                 wiped = true;
@@ -231,7 +231,7 @@ fn no_order_of_events_makes_two_clusters() {
             it.initialised = seeds[me].initialised;
             it.promised_to = seeds[me].promised_to;
             for (seed, addr) in seeds.iter().zip(&addrs) {
-                if !faults || next(&mut random) % 3 > 0 {
+                if !faults || !next(&mut random).is_multiple_of(3) {
                     it.answers.push(ProbeAnswer {
                         addr: addr.clone(),
                         node_id: seed.id,

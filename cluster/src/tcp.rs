@@ -1,0 +1,214 @@
+//! Peer links over TCP: the production implementation of [`PeerTransport`]. Started by the gateway's wiring, called through
+//! the trait. May import `identity` and `transport`.
+//!
+//! Each node dials its own links, two per peer (one per [`Channel`]); accepted ones are served only. `options` has every
+//! bound and its reason, `handshake` proves who is who, `frame` is the wire format and the coalescing writer, `link` is the
+//! dialling end, `serve` the accepting end.
+
+mod frame;
+mod handshake;
+mod link;
+mod options;
+mod serve;
+mod socket;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::handshake::Keys;
+use self::link::Link;
+use self::options::{check_listen, WHOIS_TIMEOUT};
+use crate::identity::{Identity, NodeId};
+use crate::transport::{kinds, Channel, PeerAddress, PeerError, PeerTransport, Services};
+
+pub(crate) use self::options::payload_bytes_max;
+pub use self::options::{
+    QueueBounds, TcpOptions, Timeouts, CONTROL_FRAME_BYTES_MAX, CONTROL_QUEUE, PUSH_FRAME_BYTES_MAX, PUSH_QUEUE,
+    SECRETS_MAX, SHUTDOWN_TIMEOUT,
+};
+pub(crate) use self::serve::call_service;
+
+/// The node's listener and its links to others. Dropping it closes everything.
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+    links: RwLock<HashMap<PeerAddress, Links>>,
+    local_addr: SocketAddr,
+}
+
+/// What tasks of all links need.
+struct Shared {
+    identity: Identity,
+    keys: Keys,
+    loopback_only: bool,
+    control_queue: QueueBounds,
+    push_queue: QueueBounds,
+    timeouts: Timeouts,
+    /// The runtime of `start`: callers come from others, which may end sooner or be busy.
+    runtime: Handle,
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Shared {
+    fn queue(&self, channel: Channel) -> QueueBounds {
+        match channel {
+            Channel::Control => self.control_queue,
+            Channel::Push => self.push_queue,
+        }
+    }
+}
+
+struct Links {
+    control: Arc<Link>,
+    push: Arc<Link>,
+}
+
+impl Links {
+    fn on(&self, channel: Channel) -> &Arc<Link> {
+        match channel {
+            Channel::Control => &self.control,
+            Channel::Push => &self.push,
+        }
+    }
+}
+
+impl TcpTransport {
+    /// Binds the listener and serves it. To be called within the tokio runtime on which all links are to run.
+    ///
+    /// Fails when the address cannot be bound, with more than [`SECRETS_MAX`] or empty secrets, and when there is no
+    /// secret and the listener is not on loopback.
+    pub fn start(options: TcpOptions, identity: Identity, services: Services) -> io::Result<Arc<TcpTransport>> {
+        options.check_secrets()?;
+        let TcpOptions { listen, listener, secrets, control_queue, push_queue, timeouts } = options;
+        let loopback_only = secrets.is_empty();
+        let listener = match listener {
+            Some(listener) => listener,
+            None => {
+                // Before binding, so that the port is never open to others, not even for a moment.
+                check_listen(loopback_only, listen)?;
+                std::net::TcpListener::bind(listen)?
+            }
+        };
+        let local_addr = listener.local_addr()?;
+        check_listen(loopback_only, local_addr)?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let shared = Arc::new(Shared {
+            identity,
+            keys: Keys::new(secrets),
+            loopback_only,
+            control_queue,
+            push_queue,
+            timeouts,
+            runtime: Handle::current(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        });
+        let accepting = serve::accept_peers(listener, shared.clone(), services);
+        shared.tasks.spawn_on(accepting, &shared.runtime);
+        Ok(Arc::new(Self { shared, links: RwLock::default(), local_addr }))
+    }
+
+    /// Where the listener is, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Closes the listener and all links and waits for their tasks, for [`SHUTDOWN_TIMEOUT`] at most. Calls under way,
+    /// and all later ones, fail with `Unreachable`.
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("peer links did not end in time");
+        }
+    }
+
+    /// Like [`PeerTransport::call`], and tells which node answered.
+    pub async fn call_proven(
+        &self,
+        peer: &PeerAddress,
+        channel: Channel,
+        kind: u16,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<(NodeId, Bytes), PeerError> {
+        let link = self.link(peer, channel);
+        let mut waiting = link.submit(kind, payload)?;
+        match tokio::time::timeout(deadline, &mut waiting.answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                let reason = "the link's task ended".to_owned();
+                Err(PeerError::Unreachable { addr: peer.addr.clone(), reason, sent: true })
+            }
+            Err(_) => {
+                let millis = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+                Err(PeerError::Timeout { addr: peer.addr.clone(), millis })
+            }
+        }
+    }
+
+    fn link(&self, peer: &PeerAddress, channel: Channel) -> Arc<Link> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(links) = links.get(peer) {
+            return links.on(channel).clone();
+        }
+        drop(links);
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let new = |channel| Link::new(peer.clone(), channel, self.shared.clone());
+        let links = links
+            .entry(peer.clone())
+            .or_insert_with(|| Links { control: new(Channel::Control), push: new(Channel::Push) });
+        links.on(channel).clone()
+    }
+}
+
+#[async_trait]
+impl PeerTransport for TcpTransport {
+    async fn call(
+        &self,
+        peer: &PeerAddress,
+        channel: Channel,
+        kind: u16,
+        payload: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, PeerError> {
+        self.call_proven(peer, channel, kind, payload, deadline).await.map(|(_, answer)| answer)
+    }
+
+    fn forget(&self, peer: &PeerAddress) {
+        let links = self.links.write().unwrap_or_else(PoisonError::into_inner).remove(peer);
+        if let Some(links) = links {
+            links.control.close();
+            links.push.close();
+        }
+    }
+
+    async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
+        let peer = PeerAddress { node_id: None, addr: addr.to_owned() };
+        let answer = self.call_proven(&peer, Channel::Control, kinds::PING, Bytes::new(), WHOIS_TIMEOUT).await;
+        answer.map(|(node_id, _)| node_id)
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl fmt::Debug for TcpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpTransport").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
