@@ -33,7 +33,13 @@ pub struct Peers {
     transport: Arc<dyn PeerTransport>,
     /// Where nodes were last heard of, by themselves over an authenticated link; goes before the address in the
     /// membership. A wrong one does no harm, since the handshake demands the expected node id.
-    heard_at: Arc<RwLock<BTreeMap<NodeId, String>>>,
+    heard_at: Arc<RwLock<BTreeMap<NodeId, HeardAt>>>,
+}
+
+struct HeardAt {
+    addr: String,
+    /// What the membership said then. When it says something else later, that is newer than what was heard.
+    instead_of: Option<String>,
 }
 
 impl Peers {
@@ -44,18 +50,35 @@ impl Peers {
     /// Notes where a node says it listens.
     pub fn heard(&self, node_id: NodeId, addr: &str) {
         let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let before = heard_at.insert(node_id, addr.to_owned());
+        let before = heard_at.insert(node_id, HeardAt { addr: addr.to_owned(), instead_of: None });
         drop(heard_at);
-        if let Some(before) = before.filter(|before| before != addr) {
-            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before });
+        if let Some(before) = before.filter(|before| before.addr != addr) {
+            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before.addr });
         }
     }
 
-    /// The address of a node: where it was heard of last, else `known`.
+    /// Notes where a node was found, unless it has said itself where it listens.
+    pub fn found(&self, node_id: NodeId, addr: &str) {
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        heard_at.entry(node_id).or_insert_with(|| HeardAt { addr: addr.to_owned(), instead_of: None });
+    }
+
+    /// The address of a node: where it was heard of last, else what the membership says, which is `known`.
     pub fn address(&self, node_id: NodeId, known: &str) -> PeerAddress {
-        let heard_at = self.heard_at.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let addr = heard_at.get(&node_id).map_or(known, String::as_str).to_owned();
-        PeerAddress { node_id: Some(node_id), addr }
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(heard) = heard_at.get_mut(&node_id) else {
+            return PeerAddress { node_id: Some(node_id), addr: known.to_owned() };
+        };
+        if heard.instead_of.get_or_insert_with(|| known.to_owned()) == known {
+            return PeerAddress { node_id: Some(node_id), addr: heard.addr.clone() };
+        }
+        heard_at.remove(&node_id);
+        PeerAddress { node_id: Some(node_id), addr: known.to_owned() }
+    }
+
+    /// Who listens at an address, as proven in the handshake.
+    pub async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
+        self.transport.whois(addr).await
     }
 
     /// One request on the control channel.

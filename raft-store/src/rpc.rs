@@ -25,7 +25,7 @@ pub mod kind {
     pub const READ_INDEX: u16 = 11;
     /// "Start an election now", from a leader that is leaving.
     pub const ELECT: u16 = 12;
-    /// "Are you there": the leader's check of a learner before its promotion.
+    /// "Are you there, and do you hear a leader?"
     pub const PING: u16 = 13;
     /// A bootstrap probe.
     pub const PROBE: u16 = 20;
@@ -73,6 +73,12 @@ pub type ProposeAnswer = LeaderAnswer<Reply>;
 pub type ReadIndexAnswer = LeaderAnswer<u64>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PingAnswer {
+    /// For how long the answerer has had no sign of life of a leader; as a leader, of a quorum.
+    pub leader_silent_millis: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// The prober's advertised address: a hint where to find it.
     pub addr: String,
@@ -80,7 +86,6 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeReply {
-    pub node_id: NodeId,
     pub initialised: Option<ClusterId>,
     pub seed_list_hash: SeedListHash,
     pub promised_to: Option<NodeId>,

@@ -11,7 +11,9 @@ use wsgateway_cluster::{NodeId, PeerService};
 
 use crate::node::Node;
 use crate::raft_types::TypeConfig;
-use crate::rpc::{self, kind, ChunkAnswer, ChunkHeader, JoinRequest, ProbeReply, ProbeRequest, ProposeRequest};
+use crate::rpc::{
+    self, kind, ChunkAnswer, ChunkHeader, JoinRequest, PingAnswer, ProbeReply, ProbeRequest, ProposeRequest,
+};
 use crate::snapshot::SnapshotFile;
 
 /// The service of one node. Holds it weakly: the table of services outlives a store that was shut down.
@@ -63,7 +65,10 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
             }
             Bytes::new()
         }
-        kind::PING => Bytes::new(),
+        kind::PING => {
+            let leader_silent_millis = u64::try_from(node.contact.silent_for().as_millis())?;
+            rpc::to_postcard(&PingAnswer { leader_silent_millis })?
+        }
         kind::PROBE => {
             let request: ProbeRequest = rpc::from_postcard(&payload)?;
             node.peers.heard(from, &request.addr);
@@ -140,7 +145,6 @@ async fn snapshot_chunk(
 async fn probe(node: &Node) -> Result<ProbeReply, String> {
     let in_cluster = !node.members().await?.is_empty();
     Ok(ProbeReply {
-        node_id: node.id(),
         initialised: node.cluster_id().filter(|_| in_cluster),
         seed_list_hash: node.seed_list_hash(),
         promised_to: node.promised_to(),
