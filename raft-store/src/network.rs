@@ -23,6 +23,10 @@ use crate::rpc::{self, kind, ChunkAnswer, ChunkHeader, CodecError};
 
 /// Small enough that a heartbeat behind a chunk on the same link is not late.
 const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Storing a chunk takes milliseconds; installing is answered with "ask again" well before this.
+const CHUNK_DEADLINE: Duration = Duration::from_secs(2);
+/// How often one chunk is repeated before the whole transfer fails; openraft begins a new one then.
+const CHUNK_RETRIES: usize = 3;
 /// How long openraft leaves a node alone that could not be reached. Links reopen with a backoff of their own.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -144,11 +148,12 @@ impl Peer {
         }
     }
 
+    /// Chunk by chunk, each with a deadline of its own and repeated when it was lost: a link that is cut for a moment
+    /// must not hold up the transfer for the time that installing a large snapshot may take.
     async fn send_snapshot(
         &self,
         vote: Vote<u64>,
         snapshot: Snapshot<TypeConfig>,
-        deadline: Duration,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let transfer = rand::random();
         let len = snapshot.snapshot.len().map_err(|error| NetworkError::new(&error))?;
@@ -156,23 +161,34 @@ impl Peer {
         loop {
             let file = snapshot.snapshot.clone();
             let read = tokio::task::spawn_blocking(move || file.read_at(offset, SNAPSHOT_CHUNK_BYTES));
-            let bytes =
-                read.await.map_err(|error| Unreachable::new(&error))?.map_err(|error| Unreachable::new(&error))?;
+            let bytes = read.await.map_err(|error| Unreachable::new(&error))?;
+            let bytes = bytes.map_err(|error| Unreachable::new(&error))?;
             let next = offset + bytes.len() as u64;
             let header = ChunkHeader { transfer, vote, meta: snapshot.meta.clone(), offset, last: next >= len };
-            let payload = rpc::chunk_to_bytes(&header, &bytes);
-            match self.ask(kind::SNAPSHOT_CHUNK, payload, deadline).await {
-                Ok(ChunkAnswer::Stored) if next < len => offset = next,
+            let chunk = rpc::chunk_to_bytes(&header, &bytes).map_err(|error| Unreachable::new(&error))?;
+            match self.send_chunk(chunk).await {
+                Ok(ChunkAnswer::Stored | ChunkAnswer::Installing) => offset = next,
                 Ok(ChunkAnswer::Installed(response)) => return Ok(response),
-                Ok(ChunkAnswer::Stored) => {
-                    let error = std::io::Error::other("the last chunk of a snapshot was not taken as the last");
-                    return Err(Unreachable::new(&error).into());
-                }
                 Ok(ChunkAnswer::Restart(reason)) => {
                     return Err(Unreachable::new(&std::io::Error::other(reason)).into());
                 }
                 Err(CallError::Peer(error)) => return Err(Unreachable::new(&error).into()),
                 Err(CallError::Codec(error)) => return Err(Unreachable::new(&error).into()),
+            }
+        }
+    }
+
+    async fn send_chunk(&self, chunk: Bytes) -> Result<ChunkAnswer, CallError> {
+        let mut tries = 0;
+        loop {
+            match self.ask(kind::SNAPSHOT_CHUNK, Ok(chunk.clone()), CHUNK_DEADLINE).await {
+                Err(CallError::Peer(PeerError::Timeout { .. } | PeerError::Unreachable { .. }))
+                    if tries < CHUNK_RETRIES =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                }
+                answered => return answered,
             }
         }
     }
@@ -204,9 +220,9 @@ impl RaftNetwork<TypeConfig> for Peer {
         vote: Vote<u64>,
         snapshot: Snapshot<TypeConfig>,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let send = pin!(self.send_snapshot(vote, snapshot, option.hard_ttl()));
+        let send = pin!(self.send_snapshot(vote, snapshot));
         match select(send, pin!(cancel)).await {
             Either::Left((sent, _)) => sent,
             Either::Right((closed, _)) => Err(closed.into()),

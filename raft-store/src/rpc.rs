@@ -41,6 +41,7 @@ pub struct ChunkHeader {
     pub vote: Vote<u64>,
     pub meta: SnapshotMeta,
     pub offset: u64,
+    /// These bytes end at the end of the file.
     pub last: bool,
 }
 
@@ -48,7 +49,9 @@ pub struct ChunkHeader {
 pub enum ChunkAnswer {
     /// Go on with the next chunk.
     Stored,
-    /// The last chunk: the snapshot was handed to Raft, which answered this.
+    /// All is here; ask again with the end of the file and no bytes.
+    Installing,
+    /// The snapshot was handed to Raft, which answered this.
     Installed(SnapshotResponse<u64>),
     /// Not the chunk that was expected, or the file arrived broken: send it all again.
     Restart(String),

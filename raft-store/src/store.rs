@@ -24,7 +24,7 @@ use crate::status::{status, LeaderContact};
 use crate::types::{Command, Head, ProposeError, RaftStatus, Reply, Version};
 use crate::{autopilot, bootstrap, election};
 
-/// A node that sends a snapshot has this long for each chunk, and for installing it.
+/// openraft's own limit; `network` has a deadline for each chunk instead.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a store runs. The defaults are the product's; tests shorten them.
