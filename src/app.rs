@@ -47,7 +47,8 @@ const CLUSTER_THREADS: usize = 2;
 const BACKLOG: i32 = 4096;
 
 /// After the last connection is closed, answers of backends are waited for so long.
-const DELIVERIES_DEADLINE: Duration = Duration::from_secs(15);
+/// (a draining connection waits 10 s for its last answers, then its disconnect event needs its backend's time).
+const DELIVERIES_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs a node until it is told to stop.
 pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
@@ -316,7 +317,8 @@ fn start_server(
         .workers(workers)
         .disable_signals()
         .shutdown_timeout(2)
-        .max_concurrent_connections(max.max(1))
+        // Counts handshakes and admin calls only: connections are counted when they are admitted.
+        .max_concurrent_connections((max / workers).max(64))
         .listen("client", client, move || {
             let inbound = inbound.on_worker();
             fn_service(move |io: TcpStream| {

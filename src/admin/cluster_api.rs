@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use wsgateway_cluster::membership::Members;
 use wsgateway_raft_store::types::RaftStatus;
 
-use super::Api;
+use super::{resource, Api};
 
 /// What gossip knows.
 pub type GossipView = watch::Receiver<Arc<Members>>;
 
 pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(web::resource("/cluster").route(web::get().to(cluster)));
+    scope.service(resource("/cluster").route(web::get().to(cluster)));
 }
 
 #[derive(Serialize)]

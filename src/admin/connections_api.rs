@@ -2,12 +2,12 @@
 
 use actix_web::dev::Payload;
 use actix_web::{web, HttpRequest, HttpResponse};
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::body::read_body;
 use super::problem::Problem;
-use super::Api;
+use super::{resource, Api};
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
 use crate::model::connection_id::ConnectionId;
@@ -19,39 +19,11 @@ use crate::telemetry::metrics::PushLabels;
 const QUEUED: &[u8] = b"{\"status\":\"queued\"}";
 
 pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(web::resource("/connections/{cid}").route(web::get().to(describe)).route(web::delete().to(close)));
+    scope.service(resource("/connections/{cid}").route(web::get().to(describe)).route(web::delete().to(close)));
 }
 
 fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
     text.parse().map_err(|err| Problem::new(400, "malformed_connection_id", format!("{text:?}: {err}")))
-}
-
-/// Reads the whole body, also one that is too long: an unread rest would cost the caller its connection.
-async fn read_body(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
-    let mut body = BytesMut::new();
-    let mut total = 0;
-    let mut only = None;
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|err| Problem::new(400, "invalid_body", err.to_string()))?;
-        total += chunk.len();
-        if total > max.saturating_mul(64) {
-            break; // this is no mistake any more
-        }
-        if total <= max {
-            match only.take() {
-                None if body.is_empty() => only = Some(chunk),
-                None => body.extend_from_slice(&chunk),
-                Some(first) => {
-                    body.extend_from_slice(&first);
-                    body.extend_from_slice(&chunk);
-                }
-            }
-        }
-    }
-    if total > max {
-        return Err(Problem::new(413, "message_too_big", format!("a message may have {max} bytes, this has {total}")));
-    }
-    Ok(only.unwrap_or_else(|| body.freeze()))
 }
 
 /// `POST /connections/{cid}`, called by the shortcut.

@@ -4,11 +4,13 @@ use actix_web::http::header::{ETAG, IF_MATCH, LOCATION};
 use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::Digest;
 use wsgateway_raft_store::types::{Head, Version};
 
 use super::access::Caller;
+use super::body::read_body;
 use super::problem::Problem;
-use super::Api;
+use super::{resource, Api};
 use crate::backends::event::rfc3339;
 use crate::config::document::json_schema;
 use crate::config::secrets::redacted_for_reading;
@@ -22,18 +24,17 @@ const LIMIT_MAX: usize = 1000;
 
 pub fn routes(scope: &mut web::ServiceConfig) {
     scope
-        .app_data(web::PayloadConfig::new(DOCUMENT_BYTES_MAX))
-        .service(web::resource("/schemas/endpoint").route(web::get().to(schema)))
-        .service(web::resource("/endpoints").route(web::get().to(list)).route(web::post().to(create)))
+        .service(resource("/schemas/endpoint").route(web::get().to(schema)))
+        .service(resource("/endpoints").route(web::get().to(list)).route(web::post().to(create)))
         .service(
-            web::resource("/endpoints/{id}")
+            resource("/endpoints/{id}")
                 .route(web::get().to(read))
                 .route(web::put().to(update))
                 .route(web::delete().to(delete)),
         )
-        .service(web::resource("/endpoints/{id}/versions").route(web::get().to(versions)))
-        .service(web::resource("/endpoints/{id}/versions/{version}").route(web::get().to(version)))
-        .service(web::resource("/endpoints/{id}/versions/{version}/activate").route(web::post().to(activate)));
+        .service(resource("/endpoints/{id}/versions").route(web::get().to(versions)))
+        .service(resource("/endpoints/{id}/versions/{version}").route(web::get().to(version)))
+        .service(resource("/endpoints/{id}/versions/{version}/activate").route(web::post().to(activate)));
 }
 
 #[derive(Serialize)]
@@ -115,7 +116,7 @@ fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Pro
         .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))
 }
 
-fn text(body: &web::Bytes) -> Result<&str, Problem> {
+fn text(body: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(body)
         .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))
 }
@@ -156,7 +157,7 @@ fn etag(version: u64) -> (actix_web::http::header::HeaderName, String) {
 }
 
 /// Who asks for a change, and under which conditions.
-fn change(request: &HttpRequest, message: String) -> Result<Change, Problem> {
+fn change(request: &HttpRequest, message: String, body: &[u8]) -> Result<Change, Problem> {
     let header =
         |name| request.headers().get(name).and_then(|value: &actix_web::http::header::HeaderValue| value.to_str().ok());
     let expected = match header(IF_MATCH.as_str()) {
@@ -173,7 +174,14 @@ fn change(request: &HttpRequest, message: String) -> Result<Change, Problem> {
         Some(key) if key.is_empty() || key.len() > 255 => {
             return Err(Problem::new(400, "invalid_idempotency_key", "Idempotency-Key must have 1–255 characters"));
         }
-        Some(key) => format!("key:{key}"),
+        // The same key on another request is another request.
+        Some(key) => format!(
+            "key:{key}:{:x}",
+            sha2::Sha256::new_with_prefix(request.method().as_str())
+                .chain_update(request.uri().to_string())
+                .chain_update(body)
+                .finalize()
+        ),
         None => format!("auto:{:032x}", rand::random::<u128>()),
     };
     let author = request.extensions().get::<Caller>().map_or("", |caller| caller.0).to_owned();
@@ -211,7 +219,8 @@ async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
     Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
 }
 
-async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Bytes) -> Result<HttpResponse, Problem> {
+async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Problem> {
+    let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
     let options: WriteQuery = query(&request)?;
     let document = text(&body)?;
     if options.activate.is_some() {
@@ -220,7 +229,7 @@ async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Bytes) -> 
     if options.dry_run {
         return Ok(HttpResponse::Ok().json(api.config.check(document)?));
     }
-    let view = api.config.create(document, change(&request, options.message)?).await?;
+    let view = api.config.create(document, change(&request, options.message, &body)?).await?;
     let location = format!("/api/v1/endpoints/{}", view.head.id);
     let mut answer = HttpResponse::Created();
     answer.insert_header((LOCATION, location)).insert_header(etag(view.head.active_version));
@@ -240,8 +249,9 @@ async fn update(
     api: web::Data<Api>,
     request: HttpRequest,
     id: web::Path<String>,
-    body: web::Bytes,
+    body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
     let options: WriteQuery = query(&request)?;
     let document = text(&body)?;
     if options.dry_run {
@@ -249,13 +259,13 @@ async fn update(
         return Ok(HttpResponse::Ok().json(api.config.check(document)?));
     }
     let activate = options.activate.unwrap_or(true);
-    let view = api.config.update(&id, document, activate, change(&request, options.message)?).await?;
+    let view = api.config.update(&id, document, activate, change(&request, options.message, &body)?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
 }
 
 async fn delete(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let options: WriteQuery = query(&request)?;
-    api.config.delete(&id, change(&request, options.message)?).await?;
+    api.config.delete(&id, change(&request, options.message, &[])?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -295,6 +305,6 @@ async fn activate(
 ) -> Result<HttpResponse, Problem> {
     let (id, version) = path.into_inner();
     let options: WriteQuery = query(&request)?;
-    let view = api.config.activate(&id, version_number(&version)?, change(&request, options.message)?).await?;
+    let view = api.config.activate(&id, version_number(&version)?, change(&request, options.message, &[])?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
 }

@@ -4,7 +4,7 @@ use actix_web::{web, HttpRequest, HttpResponse, Resource};
 use serde::Serialize;
 
 use super::problem::Problem;
-use super::Api;
+use super::{resource, Api};
 
 /// OpenMetrics text, version 1.0.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,7 +21,7 @@ pub fn routes(app: &mut web::ServiceConfig) {
 }
 
 fn probe(path: &'static str, readiness: bool) -> Resource {
-    web::resource(path).route(web::get().to(move |api: web::Data<Api>, request: HttpRequest| async move {
+    resource(path).route(web::get().to(move |api: web::Data<Api>, request: HttpRequest| async move {
         let checks = if readiness { readiness_checks(&api) } else { Vec::new() };
         let ok = checks.iter().all(|check| check.ok);
         let mut answer = if ok { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };

@@ -2,6 +2,7 @@
 //! config, push and the cluster's floors; never the inbound side.
 
 mod access;
+mod body;
 mod cluster_api;
 mod connections_api;
 mod endpoints_api;
@@ -48,7 +49,7 @@ pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
     let access = Access::new(api.settings.token.as_deref());
     app.app_data(web::Data::from(api))
         .configure(health::routes)
-        .service(web::resource("/metrics").wrap(access.clone()).route(web::get().to(health::metrics)))
+        .service(resource("/metrics").wrap(access.clone()).route(web::get().to(health::metrics)))
         .service(
             web::scope("/api/v1")
                 .wrap(access)
@@ -57,6 +58,16 @@ pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
                 .configure(cluster_api::routes),
         )
         .default_service(web::to(not_found));
+}
+
+/// A resource that answers other methods with 405 as a problem document.
+fn resource(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(method_not_allowed))
+}
+
+async fn method_not_allowed(request: actix_web::HttpRequest) -> HttpResponse {
+    let detail = format!("{} is not for {}", request.method(), request.path());
+    Problem::new(405, "method_not_allowed", detail).into()
 }
 
 async fn not_found(path: actix_web::HttpRequest) -> HttpResponse {

@@ -75,6 +75,8 @@ impl From<ConfigError> for Problem {
                 let detail = first.map_or(detail.clone(), |first| format!("{detail}; {first}"));
                 Problem { errors, ..Problem::new(400, "invalid_document", detail) }
             }
+            ConfigError::PathConflict { .. } => Problem::new(409, "path_taken", detail),
+            ConfigError::NotVisibleYet(_) => Problem::new(503, "committed_not_visible", detail),
             ConfigError::NotFound(_) => Problem::new(404, "endpoint_not_found", detail),
             ConfigError::VersionNotFound { .. } => Problem::new(404, "version_not_found", detail),
             ConfigError::Rejected(rejection) => match rejection {

@@ -17,9 +17,6 @@ use super::event::{attribute_value, names};
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
 
-/// Keep-alive connections to one authority and worker. Beyond them requests wait for one to be free.
-const CONNECTIONS_PER_AUTHORITY: usize = 1024;
-
 /// Idle time after which a pooled connection is not used again; common servers close theirs after 60 s or more.
 const KEEP_ALIVE: Duration = Duration::from_secs(50);
 
@@ -35,7 +32,7 @@ pub fn client(connect_timeout: Duration) -> Client {
         .timeout(connect_timeout)
         .conn_keep_alive(KEEP_ALIVE)
         .conn_lifetime(Duration::from_secs(600))
-        .limit(CONNECTIONS_PER_AUTHORITY);
+        .limit(0); // awc's limit is for all authorities together: each backend's own semaphore is the bound
     Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
 }
 
@@ -127,9 +124,10 @@ impl HttpBackend {
 
     async fn deliver(&self, event: &Event) -> Result<Delivered, Failure> {
         let request = self.request(event)?;
+        // Waiting for its turn is not the service's time. The semaphore is never closed.
+        let _permit = self.in_flight.acquire().await;
         let started = Instant::now();
         let all = async {
-            let _permit = self.in_flight.acquire().await;
             let first = self.exchange(&request, event).await;
             match first {
                 // The service may have closed a kept-alive connection while our request was on its way: once more,

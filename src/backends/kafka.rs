@@ -75,6 +75,10 @@ impl KafkaProducers {
             .set("queue.buffering.max.ms", LINGER_MILLIS)
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.keepalive.enable", "true");
+        if key.acks != KafkaAcks::All {
+            // Without idempotence a retry would overtake.
+            config.set("max.in.flight.requests.per.connection", "1");
+        }
         if let Some(retries) = key.retries {
             config.set("message.send.max.retries", retries.to_string());
         }

@@ -3,16 +3,13 @@
 use clap::Args;
 
 use super::serve::Flags;
-use crate::settings::layers;
+use crate::settings::{layers, SECRET_KEYS};
 
 #[derive(Args)]
 pub struct ShowSettings {
     #[command(flatten)]
     flags: Flags,
 }
-
-/// Keys whose values are not for screens.
-const SECRET_KEYS: [&str; 2] = ["admin.token", "cluster.secrets"];
 
 impl ShowSettings {
     pub fn run(self) -> anyhow::Result<()> {

@@ -41,7 +41,17 @@ impl Registry {
         self.snapshot.load().by_id.values().cloned().collect()
     }
 
-    /// Replaces the set. An endpoint whose path cannot be routed beside the others is left out and returned with why.
+    /// Whether a path can be routed beside those of all other endpoints than `id`; else why not.
+    pub fn check_path(&self, id: &str, path: &str) -> Result<(), String> {
+        let mut router = matchit::Router::new();
+        for other in self.snapshot.load().by_id.values().filter(|other| other.id() != id) {
+            // A path that cannot be routed already is not in anyone's way.
+            let _conflict = router.insert(other.current().path.to_string(), ());
+        }
+        router.insert(path, ()).map_err(|err| err.to_string())
+    }
+
+    /// Replaces the set, those that were there first first. An endpoint whose path cannot be routed beside the others is left out and returned with why.
     pub fn replace(&self, endpoints: Vec<Arc<LiveEndpoint>>) -> Vec<(String, String)> {
         let mut snapshot = Snapshot::default();
         let mut conflicts = Vec::new();

@@ -31,6 +31,10 @@ pub enum ConfigError {
     Propose(#[from] ProposeError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the path {path} cannot be routed beside the others: {reason}")]
+    PathConflict { path: String, reason: String },
+    #[error("committed at index {0}, but not yet visible on this node")]
+    NotVisibleYet(u64),
     #[error("there is no endpoint {0}")]
     NotFound(String),
     #[error("endpoint {id} has no version {version}")]
@@ -71,6 +75,8 @@ pub struct ConfigStore {
     node: NodeFacts,
     /// Endpoints whose active version does not work here, with the reason.
     degraded: Mutex<BTreeMap<String, String>>,
+    /// Endpoints whose path cannot be routed beside an older one's; anew at every refresh.
+    conflicts: Mutex<BTreeMap<String, String>>,
     /// Told of each endpoint that changed or was deleted.
     on_change: OnChange,
     applied: tokio::sync::watch::Sender<u64>,
@@ -79,7 +85,15 @@ pub struct ConfigStore {
 impl ConfigStore {
     pub fn new(store: RaftStore, registry: Arc<Registry>, node: NodeFacts, on_change: OnChange) -> Arc<ConfigStore> {
         let applied = tokio::sync::watch::Sender::new(0);
-        Arc::new(ConfigStore { store, registry, node, degraded: Mutex::default(), on_change, applied })
+        Arc::new(ConfigStore {
+            store,
+            registry,
+            node,
+            degraded: Mutex::default(),
+            conflicts: Mutex::default(),
+            on_change,
+            applied,
+        })
     }
 
     pub fn raft(&self) -> &RaftStore {
@@ -91,7 +105,9 @@ impl ConfigStore {
     }
 
     pub fn degraded(&self) -> BTreeMap<String, String> {
-        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut all = self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all
     }
 
     /// Keeps the registry at what is committed, for as long as the store runs.
@@ -109,7 +125,12 @@ impl ConfigStore {
 
     /// Compiles what has changed since the last time. Reads levels, not events: nothing can be missed.
     fn refresh(&self) {
-        let heads = self.store.heads(KIND);
+        let mut heads = self.store.heads(KIND);
+        heads.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        self.degraded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| heads.iter().any(|head| head.id == *id));
         let mut known: BTreeMap<String, Arc<LiveEndpoint>> =
             self.registry.all().into_iter().map(|endpoint| (endpoint.id().to_owned(), endpoint)).collect();
         let mut next = Vec::with_capacity(heads.len());
@@ -130,12 +151,13 @@ impl ConfigStore {
         }
         for gone in known.into_values() {
             gone.mark_deleted();
-            self.degraded.lock().unwrap_or_else(PoisonError::into_inner).remove(gone.id());
             changed.push(gone);
         }
-        for (id, conflict) in self.registry.replace(next) {
-            self.degrade(&id, format!("its path cannot be routed: {conflict}"));
+        let conflicts: BTreeMap<_, _> = self.registry.replace(next).into_iter().collect();
+        for (id, conflict) in &conflicts {
+            tracing::error!(endpoint = %id, "its path cannot be routed: {conflict}");
         }
+        *self.conflicts.lock().unwrap_or_else(PoisonError::into_inner) = conflicts;
         for endpoint in &changed {
             (self.on_change)(endpoint);
         }
@@ -186,8 +208,21 @@ impl ConfigStore {
         Ok(Checked { path: validated.document.path, warnings: validated.warnings })
     }
 
+    /// Paths that are not the same may still not be routable beside each other (`/a/{x}` and `/a/{*rest}`).
+    fn check_path(&self, id: &str, path: &str) -> Result<(), ConfigError> {
+        let conflict = |reason| ConfigError::PathConflict { path: path.to_owned(), reason };
+        // The same path is the state machine's to decide, which knows what is being written at this moment.
+        let same =
+            |other: &Arc<LiveEndpoint>| other.id() != id && unique_key(&other.current().path) == unique_key(path);
+        if self.registry.all().iter().any(same) {
+            return Ok(());
+        }
+        self.registry.check_path(id, path).map_err(conflict)
+    }
+
     pub async fn create(&self, document: &str, change: Change) -> Result<EndpointView, ConfigError> {
         let checked = self.check(document)?;
+        self.check_path("", &checked.path)?;
         let id = format!("ep-{:016x}", rand::random::<u64>());
         let command = Command::Create {
             kind: KIND.to_owned(),
@@ -207,9 +242,20 @@ impl ConfigStore {
         change: Change,
     ) -> Result<EndpointView, ConfigError> {
         // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
-        let stored = self.get(id)?.version.document;
+        let stored = match self.get(id) {
+            Err(ConfigError::NotFound(_)) => {
+                // Perhaps written through another node a moment ago.
+                self.store.linearize().await?;
+                self.get(id)?
+            }
+            found => found?,
+        };
+        let stored = stored.version.document;
         let document = &restore_redacted(document, &stored).map_err(unreadable)?;
         let checked = self.check(document)?;
+        if activate {
+            self.check_path(id, &checked.path)?;
+        }
         let command = Command::Update {
             kind: KIND.to_owned(),
             id: id.to_owned(),
@@ -223,6 +269,10 @@ impl ConfigStore {
     }
 
     pub async fn activate(&self, id: &str, version: u64, change: Change) -> Result<EndpointView, ConfigError> {
+        if let Ok(stored) = self.version(id, version) {
+            let document: EndpointDocument = serde_json::from_str(&stored.version.document).map_err(unreadable)?;
+            self.check_path(id, &document.path)?;
+        }
         let command = Command::Activate {
             kind: KIND.to_owned(),
             id: id.to_owned(),
@@ -242,7 +292,7 @@ impl ConfigStore {
     async fn propose(&self, command: Command, request_id: String) -> Result<(String, u64), ConfigError> {
         match self.store.propose(request_id, command).await? {
             Reply::Done { id, version, index } => {
-                self.applied_here(index).await;
+                self.applied_here(index).await?;
                 Ok((id, version))
             }
             Reply::Rejected { rejection } => Err(ConfigError::Rejected(rejection)),
@@ -250,12 +300,13 @@ impl ConfigStore {
     }
 
     /// Waits until this node serves what is committed at `index`: its answer must not be ahead of its behaviour.
-    async fn applied_here(&self, index: u64) {
+    async fn applied_here(&self, index: u64) -> Result<(), ConfigError> {
         let mut applied = self.applied.subscribe();
         let wait = applied.wait_for(|at| *at >= index);
         if tokio::time::timeout(std::time::Duration::from_secs(2), wait).await.is_err() {
-            tracing::warn!(index, "committed, but not yet applied on this node");
+            return Err(ConfigError::NotVisibleYet(index));
         }
+        Ok(())
     }
 
     async fn write(

@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::hub::Worker;
 use super::outbox::{frame, Opcode};
 use super::outlet::Outlet;
-use crate::close_code;
+use crate::close_code::{self, CloseCode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
@@ -60,6 +60,7 @@ pub struct Connection {
     pub outlet: Arc<Outlet>,
     /// Set while the reader waits for room in the in-flight window.
     reader_paused: Cell<bool>,
+    violation: Cell<Option<CloseCode>>,
     in_flight: Cell<u32>,
     cause: RefCell<Option<CloseCause>>,
     /// Set with the cause: when the socket is dropped whatever its state.
@@ -81,6 +82,7 @@ impl Connection {
             endpoint,
             worker,
             reader_paused: Cell::new(false),
+            violation: Cell::new(None),
             in_flight: Cell::new(0),
             cause: RefCell::new(None),
             close_deadline: Cell::new(None),
@@ -145,6 +147,15 @@ impl Connection {
         }
     }
 
+    /// The frame guard has stopped the stream; the driver closes when what came before is decoded.
+    pub(super) fn violated(&self, close: CloseCode) {
+        self.violation.set(Some(close));
+    }
+
+    pub(super) fn take_violation(&self) -> Option<CloseCode> {
+        self.violation.take()
+    }
+
     pub(super) fn pause_reader(&self) {
         self.reader_paused.set(true);
     }
@@ -182,6 +193,7 @@ impl Connection {
         let discard = matches!(cause.code, 1006 | 1013 | 4408);
         *self.cause.borrow_mut() = Some(cause);
         self.outlet.close(last, discard);
+        self.worker.schedule(self.facts.id.random, CLOSE_LINGER);
     }
 
     // ---- the socket, for the driver and the reader of this worker

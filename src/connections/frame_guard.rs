@@ -5,6 +5,9 @@
 /// Fragments of one message; more is an attack, not a use (a 128 KiB message in 1 KiB pieces has 128).
 pub const FRAGMENTS_PER_MESSAGE_MAX: u32 = 1024;
 
+/// RFC 6455 §5.5.
+const CONTROL_BYTES_MAX: u64 = 125;
+
 /// Longest frame header: 2 bytes, 8 of length, 4 of mask (RFC 6455 §5.2).
 const HEADER_BYTES_MAX: usize = 14;
 
@@ -15,6 +18,8 @@ pub enum Violation {
     TooBig,
     /// More fragments than [`FRAGMENTS_PER_MESSAGE_MAX`]: 1008.
     TooManyFragments,
+    /// A control frame that is longer than RFC 6455 §5.5 allows: 1002. The codec would make room for it first.
+    LongControlFrame,
 }
 
 /// What to do with the bytes given to [`FrameGuard::scan`].
@@ -126,7 +131,8 @@ impl FrameGuard {
         let fin = self.header[0] & 0x80 != 0;
         let opcode = self.header[0] & 0x0f;
         if opcode >= 8 {
-            return Ok(()); // control: at most 125 bytes, the codec sees to it; may come between fragments
+            // Control frames may come between fragments.
+            return if payload > CONTROL_BYTES_MAX { Err(Violation::LongControlFrame) } else { Ok(()) };
         }
         if opcode != 0 {
             self.message_bytes = 0;
@@ -209,6 +215,15 @@ mod tests {
         let mut guard = FrameGuard::new(100);
         let huge = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
         assert_eq!(guard.scan(&huge, 9).violation, Some(Violation::TooBig));
+    }
+
+    #[test]
+    fn refuses_long_control_frames_on_their_header() {
+        let huge_ping = [0x89, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+        let scan = FrameGuard::new(100).scan(&huge_ping, 9);
+        assert_eq!(scan, Scan { pass: 0, messages: 0, violation: Some(Violation::LongControlFrame) });
+        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 126), 9).violation, Some(Violation::LongControlFrame));
+        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 125), 9).violation, None);
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl Worker {
         }
     }
 
-    fn schedule(&self, key: u128, after: Duration) {
+    pub(super) fn schedule(&self, key: u128, after: Duration) {
         // Rounded up to whole slots, at least one ahead of the slot that is being worked on.
         let slots = (after.as_millis().div_ceil(1000) as usize).clamp(1, WHEEL_SLOTS - 1);
         self.wheel.borrow_mut()[(self.now_slot.get() + slots) % WHEEL_SLOTS].push(key);
@@ -254,6 +254,8 @@ pub struct Hub {
     pub open_connections: AtomicU64,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
+    /// Sockets whose handshake is under way.
+    pub handshakes: AtomicU64,
     draining: AtomicBool,
 }
 
@@ -274,6 +276,7 @@ impl Hub {
             outlets: (0..OUTLET_SHARDS).map(|_| RwLock::default()).collect(),
             open_connections: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
+            handshakes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         })
     }

@@ -169,6 +169,16 @@ impl Outbox {
         }
     }
 
+    /// Drops what is queued, but never the rest of a frame that has begun: what follows would be read as its payload.
+    pub fn clear_unbegun(&mut self) {
+        let begun = if self.front_written { self.queue.pop_front() } else { None };
+        *self = Outbox::default();
+        if let Some(Entry { bytes, message }) = begun {
+            self.append(bytes, message);
+            self.front_written = true;
+        }
+    }
+
     /// Nothing more will be written.
     pub fn clear(&mut self) {
         *self = Outbox::default();
@@ -224,6 +234,22 @@ mod tests {
         outbox.written(32);
         assert_eq!((outbox.bytes(), outbox.messages), (3, 0));
         outbox.written(3);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn clearing_keeps_a_begun_frame_whole() {
+        let mut outbox = Outbox::default();
+        let policy = policy(WhenFull::Close);
+        for len in [10, 20] {
+            outbox.push(bytes(len), &policy);
+        }
+        outbox.written(4);
+        outbox.clear_unbegun();
+        assert_eq!((outbox.bytes(), outbox.messages), (6, 1));
+        outbox.written(6);
+        outbox.push(bytes(10), &policy);
+        outbox.clear_unbegun();
         assert!(outbox.is_empty());
     }
 

@@ -158,7 +158,7 @@ impl Outlet {
         let mut state = self.state();
         state.closed = true;
         if discard {
-            state.outbox.clear();
+            state.outbox.clear_unbegun();
         }
         if let Some(last) = last {
             // Without room for it the client does not read, and would not read this either.

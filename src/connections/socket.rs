@@ -15,9 +15,11 @@ use futures::Stream;
 
 use super::connection::Connection;
 use super::frame_guard::{FrameGuard, Violation};
+use super::hub::Worker;
 use super::session::Session;
 use crate::close_code;
 use crate::model::delivery::CloseCause;
+use crate::model::limits::MESSAGE_BYTES_MAX;
 
 /// The client's bytes, guarded: a stream for the WebSocket context.
 pub(super) struct FrameStream {
@@ -26,7 +28,9 @@ pub(super) struct FrameStream {
     /// Read from the socket, but beyond the window: at most one read's worth.
     held: Option<Bytes>,
     done: bool,
-    /// A message has passed since the context last decoded: let it decode before more is read.
+    /// A violation was found: nothing more is read.
+    stopped: bool,
+    /// A whole buffer has passed since the context last decoded: let it decode before more is read.
     yield_first: bool,
 }
 
@@ -34,7 +38,7 @@ impl FrameStream {
     fn new(connection: Rc<Connection>, early: Bytes) -> FrameStream {
         let max = connection.endpoint.current().settings.max_message_bytes;
         let held = (!early.is_empty()).then_some(early);
-        FrameStream { connection, guard: FrameGuard::new(max), held, done: false, yield_first: false }
+        FrameStream { connection, guard: FrameGuard::new(max), held, done: false, stopped: false, yield_first: false }
     }
 }
 
@@ -46,14 +50,15 @@ impl Stream for FrameStream {
         if this.done {
             return Poll::Ready(None);
         }
+        if this.stopped {
+            return Poll::Pending;
+        }
         if this.yield_first {
             // The context drains its stream before it decodes; without this pause a client that sends without end
-            // would fill its buffer with a window's worth of messages.
+            // would fill its memory.
             this.yield_first = false;
-            if this.held.is_some() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let window = this.connection.window_left();
         if window == 0 {
@@ -74,17 +79,16 @@ impl Stream for FrameStream {
         this.guard.set_max_message_bytes(this.connection.endpoint.current().settings.max_message_bytes);
         let scan = this.guard.scan(&bytes, window);
         this.connection.messages_read(scan.messages);
-        this.yield_first = scan.messages > 0;
+        this.yield_first = bytes.len() >= Worker::READ_BYTES;
         if let Some(violation) = scan.violation {
-            this.done = true;
-            let close = match violation {
+            // What came before it is still decoded and served; then the driver closes.
+            this.stopped = true;
+            this.connection.violated(match violation {
                 Violation::TooBig => close_code::TOO_BIG,
                 Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
-            };
-            this.connection.close(CloseCause::gateway(close));
-            return Poll::Ready(None);
-        }
-        if scan.pass < bytes.len() {
+                Violation::LongControlFrame => close_code::PROTOCOL_ERROR,
+            });
+        } else if scan.pass < bytes.len() {
             // A copy, so that a stalled connection does not pin the worker's whole read buffer.
             this.held = Some(Bytes::copy_from_slice(&bytes[scan.pass..]));
         }
@@ -105,7 +109,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(connection: Rc<Connection>, session: Session, early: Bytes) -> Driver {
-        let codec = Codec::new().max_size(usize::MAX); // the guard has the endpoint's limit, which may change
+        let codec = Codec::new().max_size(MESSAGE_BYTES_MAX); // the guard has the endpoint's own limit, which may change
         let stream = FrameStream::new(connection.clone(), early);
         let context = Box::pin(WebsocketContext::with_codec(session, stream, codec));
         Driver { connection, context: Some(context), lingering: false }
@@ -114,7 +118,12 @@ impl Driver {
     fn run_actor(&mut self, cx: &mut Context<'_>) {
         while let Some(context) = &mut self.context {
             match context.as_mut().poll_next(cx) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    if let Some(close) = self.connection.take_violation() {
+                        self.connection.close(CloseCause::gateway(close));
+                    }
+                    break;
+                }
                 Poll::Ready(Some(Ok(bytes))) => self.connection.queue_control(bytes),
                 Poll::Ready(Some(Err(_)) | None) => {
                     self.connection.close(CloseCause::lost()); // the first cause counts: this is for an actor that gave none
@@ -146,6 +155,14 @@ impl Driver {
         self.connection.outlet.shutdown(Shutdown::Both);
         self.connection.worker.forget(&self.connection);
         Poll::Ready(())
+    }
+}
+
+/// A panic in the actor's code must not leak the connection's place in the maps.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.context = None;
+        let _done = self.finish();
     }
 }
 

@@ -139,7 +139,10 @@ impl Supervisors {
             endpoint: supervised,
             sessions: HashMap::new(),
         });
-        running.insert(endpoint.id().to_owned(), supervisor.clone());
+        // A handshake may have outlived its endpoint: its connection is told so when it registers.
+        if !endpoint.is_deleted() {
+            running.insert(endpoint.id().to_owned(), supervisor.clone());
+        }
         supervisor
     }
 
@@ -147,9 +150,8 @@ impl Supervisors {
     pub fn reread(&self, endpoint: &LiveEndpoint) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(supervisor) = running.get(endpoint.id()) else { return };
-        if let Err(SendError::Full(_)) = supervisor.try_send(Reread) {
-            tracing::warn!(endpoint = %endpoint.id(), "supervisor busy; its connections hear of the change with the next one");
-        }
+        #[allow(clippy::disallowed_methods)] // one per change of configuration, and none may be lost
+        supervisor.do_send(Reread);
         if endpoint.is_deleted() {
             running.remove(endpoint.id());
         }

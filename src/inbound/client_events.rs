@@ -29,6 +29,9 @@ use crate::telemetry::metrics::CloseLabels;
 /// How long a disconnect event waits for the answers to earlier events; then it overtakes them.
 const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Called once, when nothing of an event is left to do.
+type Done = Box<dyn FnOnce()>;
+
 /// The handler of one connection.
 pub struct ConnectionEvents {
     shared: Rc<Shared>,
@@ -75,7 +78,6 @@ impl ClientEvents for ConnectionEvents {
             Ok(decoded) => self.shared.route(&runtime, data, &decoded),
             Err(fault) => {
                 self.shared.reject(&runtime, ErrorCode::InvalidJson, &fault.to_string(), &data);
-                self.shared.connection.event_done();
             }
         }
     }
@@ -133,7 +135,6 @@ impl Shared {
         }
         let Some(first) = first.or_else(|| runtime.default.clone()) else {
             self.reject(runtime, ErrorCode::NoRoute, "no route takes this event", &data);
-            self.connection.event_done();
             return;
         };
         let now = unix_millis();
@@ -167,12 +168,16 @@ impl Shared {
         let shared = self.clone();
         let name = route.route.name.clone();
         let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
-            if let Some(failed) = failed {
-                shared.delivery_failed(event, &name, &failed);
-            }
-            left.set(left.get() - 1);
-            if left.get() == 0 {
-                shared.connection.event_done();
+            let of = shared.clone();
+            let done: Done = Box::new(move || {
+                left.set(left.get() - 1);
+                if left.get() == 0 {
+                    of.connection.event_done();
+                }
+            });
+            match failed {
+                Some(failed) => shared.delivery_failed(event, &name, &failed, done),
+                None => done(),
             }
             shared.settle_one();
         });
@@ -186,7 +191,7 @@ impl Shared {
         }
     }
 
-    fn delivery_failed(self: &Rc<Self>, event: &Event, route: &str, failed: &FailedDelivery) {
+    fn delivery_failed(self: &Rc<Self>, event: &Event, route: &str, failed: &FailedDelivery, done: Done) {
         let message = format!("{}: {}", failed.backend, failed.failure);
         tracing::debug!(connection = %self.source.connection_id, route, "delivery failed: {message}");
         // Clients learn that it failed, services also where and why: addresses of services are not for clients.
@@ -199,16 +204,18 @@ impl Shared {
         );
         self.connection.send(Opcode::Text, &frame);
         let place = (Some(route), Some(failed.backend.as_str()));
-        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.body);
+        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.body, done);
     }
 
-    /// Refuses an event: an error frame to the client, an error event to the error route.
+    /// Refuses an event: an error frame to the client, an error event to the error route. The event is done with when
+    /// the error route has it, so that refused events fill the in-flight window like others.
     fn reject(self: &Rc<Self>, runtime: &EndpointRuntime, code: ErrorCode, message: &str, data: &Bytes) {
         runtime.count_rejected(code.as_str());
         let id = self.worker.next_event_id(unix_millis());
         let frame = error_frame(code, message, &self.source.connection_id, id.as_str(), data);
         self.connection.send(Opcode::Text, &frame);
-        self.report(code, message, (None, None), id, data);
+        let shared = self.clone();
+        self.report(code, message, (None, None), id, data, Box::new(move || shared.connection.event_done()));
     }
 
     /// Sends an error event to the error route, if there is one. What fails there is counted and goes no further.
@@ -219,14 +226,15 @@ impl Shared {
         place: (Option<&str>, Option<&str>),
         of: EventId,
         data: &Bytes,
+        done: Done,
     ) {
-        let Some(route) = self.runtime().error.clone() else { return };
+        let Some(route) = self.runtime().error.clone() else { return done() };
         let body = error_event(code, message, place, data, of.as_str(), &self.source.connection_id);
-        self.emit(&route, body.into());
+        self.emit(&route, body.into(), done);
     }
 
-    /// Sends an event of the gateway's own making.
-    fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes) {
+    /// Sends an event of the gateway's own making; `done` is called when its backends have answered.
+    fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, done: Done) {
         let now = unix_millis();
         let id = self.worker.next_event_id(now);
         let event = Event::new(route.kind, id, now, self.connection.next_sequence(), body, self.source.clone());
@@ -236,6 +244,7 @@ impl Shared {
             if let Some(failed) = failed {
                 tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.failure);
             }
+            done();
             shared.settle_one();
         });
         self.lanes.dispatch(route, Rc::new(event), settled);
@@ -249,12 +258,14 @@ impl Shared {
 
     /// Emits the disconnect event after everything before it.
     async fn say_goodbye(self: Rc<Self>, cause: CloseCause) {
-        let waited = tokio::time::timeout(DISCONNECT_WAIT_MAX, self.all_settled()).await;
+        let leaving = self.worker.worker.hub.is_draining();
+        let longest = if leaving { DISCONNECT_WAIT_MAX / 3 } else { DISCONNECT_WAIT_MAX };
+        let waited = tokio::time::timeout(longest, self.all_settled()).await;
         if waited.is_err() {
             tracing::warn!(connection = %self.source.connection_id, pending = self.pending.get(), "disconnect event overtakes unanswered events");
         }
         let Some(route) = self.runtime().disconnect.clone() else { return };
-        self.emit(&route, disconnect_body(&self.connection, &cause).into());
+        self.emit(&route, disconnect_body(&self.connection, &cause).into(), Box::new(|| ()));
         self.all_settled().await;
     }
 }

@@ -112,9 +112,19 @@ pub fn disconnect_body(connection: &Connection, cause: &CloseCause) -> Vec<u8> {
         events_in: connection.events_in(),
         events_out: connection.outlet.events_out(),
     };
-    let end = serde_json::to_string(&end).unwrap_or_else(|_| "{}".to_owned());
+    with_end(&connection.facts.description, &end)
+}
+
+/// The description of a connection that was refused after its connect event had gone out.
+pub fn refused_body(description: &str, duration_millis: u64) -> Vec<u8> {
+    let (code, reason) = (crate::close_code::POLICY.code, "refused by the connect route");
+    let initiator = Initiator::Service;
+    with_end(description, &End { code, reason, initiator, duration_millis, events_in: 0, events_out: 0 })
+}
+
+fn with_end(description: &str, end: &End<'_>) -> Vec<u8> {
+    let end = serde_json::to_string(end).unwrap_or_else(|_| "{}".to_owned());
     // Both are non-empty objects: {…description…} and {…end…} become one.
-    let description = &connection.facts.description;
     let mut body = Vec::with_capacity(description.len() + end.len());
     body.extend_from_slice(&description.as_bytes()[..description.len() - 1]);
     body.push(b',');

@@ -1,9 +1,11 @@
 //! Hands events to backends: one lane per connection and backend keeps their order; an event is delivered when all its
-//! required backends have taken it. Lanes are as long as the connection's in-flight window, no longer.
+//! required backends have taken it. A lane is as long as the connection's in-flight window; what is best effort and
+//! finds its lane full is dropped and counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::runtime::RouteRuntime;
@@ -11,6 +13,12 @@ use crate::backends::{Backend, Begin, Delivery, Event, Failure};
 
 /// How long a lane waits before it offers an event again to a backend that had no room.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+/// The pause grows up to this while the backend stays full.
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// Events that may wait in a lane for a best-effort backend.
+const BEST_EFFORT_WAITING_MAX: usize = 64;
 
 /// A required backend that did not take an event.
 #[derive(Clone, Debug)]
@@ -65,19 +73,15 @@ struct Lane {
     under_way: Cell<u32>,
     /// A timer will offer the first event again.
     paused: Cell<bool>,
-}
-
-/// A lane with the route and the backend's index in it that it belongs to.
-struct LaneOf {
-    route: Rc<RouteRuntime>,
-    backend: usize,
-    lane: Rc<Lane>,
+    /// How long the last pause was; none since the backend last had room.
+    pause: Cell<Duration>,
 }
 
 /// A connection's lanes.
 #[derive(Default)]
 pub struct Lanes {
-    lanes: RefCell<Vec<LaneOf>>,
+    /// By the backend's label, which is the same over versions: a new version does not overtake the old one's events.
+    lanes: RefCell<Vec<(Arc<str>, Rc<Lane>)>>,
 }
 
 impl Lanes {
@@ -98,22 +102,26 @@ impl Lanes {
         }
         for (index, backend) in route.backends.iter().enumerate() {
             if backend.backend.is_some() {
-                let lane = self.lane(route, index);
+                let lane = self.lane(&backend.spec.label);
+                if !backend.spec.required && lane.waiting.borrow().len() >= BEST_EFFORT_WAITING_MAX {
+                    backend.observe("dropped", Duration::ZERO);
+                    continue;
+                }
                 lane.waiting.borrow_mut().push_back((fan_out.clone(), index));
                 pump(&lane);
             }
         }
     }
 
-    fn lane(&self, route: &Rc<RouteRuntime>, backend: usize) -> Rc<Lane> {
+    fn lane(&self, label: &Arc<str>) -> Rc<Lane> {
         let mut lanes = self.lanes.borrow_mut();
-        if let Some(known) = lanes.iter().find(|known| Rc::ptr_eq(&known.route, route) && known.backend == backend) {
-            return known.lane.clone();
+        if let Some((_, lane)) = lanes.iter().find(|(known, _)| known == label) {
+            return lane.clone();
         }
-        // A new version has new routes: lanes of the old one that are empty go.
-        lanes.retain(|of| Rc::strong_count(&of.lane) > 1 || !of.lane.waiting.borrow().is_empty());
+        // Lanes of backends that are no more, and that are empty, go.
+        lanes.retain(|(_, lane)| Rc::strong_count(lane) > 1 || !lane.waiting.borrow().is_empty());
         let lane = Rc::new(Lane::default());
-        lanes.push(LaneOf { route: route.clone(), backend, lane: lane.clone() });
+        lanes.push((label.clone(), lane.clone()));
         lane
     }
 }
@@ -146,14 +154,17 @@ fn next(lane: &Rc<Lane>) -> Option<Begun> {
     match instance.begin(&fan_out.event) {
         Begin::Started(delivery) => {
             lane.waiting.borrow_mut().pop_front();
+            lane.pause.set(Duration::ZERO);
             lane.under_way.set(lane.under_way.get() + 1);
             Some(Begun { fan_out, backend, began: Instant::now(), delivery })
         }
         Begin::Busy => {
             lane.paused.set(true);
+            let pause = (lane.pause.get() * 2).clamp(BUSY_PAUSE, BUSY_PAUSE_MAX);
+            lane.pause.set(pause);
             let lane = lane.clone();
             actix_rt::spawn(async move {
-                tokio::time::sleep(BUSY_PAUSE).await;
+                tokio::time::sleep(pause).await;
                 lane.paused.set(false);
                 pump(&lane);
             });

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use actix_http::h1::{Codec, Message};
@@ -17,12 +18,12 @@ use tokio_util::codec::Decoder;
 
 use super::authenticate::{authenticate, offered_subprotocols, CREDENTIAL_SUBPROTOCOL_PREFIX};
 use super::client_events::ConnectionEvents;
-use super::describe::{description, Described};
+use super::describe::{description, refused_body, Described};
 use super::dispatch::Lanes;
 use super::runtime::{InboundWorker, RouteRuntime};
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
-use crate::connections::{Facts, Opening};
+use crate::connections::{Facts, Hub, Opening};
 use crate::model::connection_id::ConnectionId;
 use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
 use crate::model::live_endpoint::LiveEndpoint;
@@ -54,10 +55,31 @@ struct Accepted {
     subprotocol: Option<String>,
     accept_key: [u8; 28],
     last_sequence: u64,
+    pending: Counted,
+}
+
+/// One of something that is counted while it lasts.
+struct Counted {
+    hub: Arc<Hub>,
+    counter: fn(&Hub) -> &AtomicU64,
+}
+
+impl Counted {
+    fn new(hub: &Arc<Hub>, counter: fn(&Hub) -> &AtomicU64) -> Counted {
+        counter(hub).fetch_add(1, Ordering::Relaxed);
+        Counted { hub: hub.clone(), counter }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.counter)(&self.hub).fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Serves one accepted socket until it is a connection or refused.
 pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
+    let _counted = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
     let Ok(peer) = io.peer_addr() else { return }; // gone already
     if let Err(err) = io.set_nodelay(true) {
         tracing::debug!(%peer, "TCP_NODELAY: {err}");
@@ -129,17 +151,20 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, peer: SocketAddr
     // verify_handshake has seen the key.
     let key = head.headers.get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
     let accept_key = hash_key(key);
+    // From its connect event on a connection is waited for by a node that leaves.
+    let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
-    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence })
+    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending })
 }
 
 /// Refuses what this node has no room for.
 fn admit_load(inbound: &InboundWorker) -> Result<(), Refusal> {
     let hub = &inbound.worker.hub;
-    let open = hub.open_connections.load(std::sync::atomic::Ordering::Relaxed);
+    // A connection counts until its last event is answered: its socket may be held until then. Handshakes count too.
+    let open = hub.deliveries.load(Ordering::Relaxed) + hub.handshakes.load(Ordering::Relaxed);
     let refusal = if hub.is_draining() {
         refuse(503, "Service Unavailable", "draining", "this node is leaving")
-    } else if open >= inbound.settings.max_connections {
+    } else if open > inbound.settings.max_connections {
         let max = inbound.settings.max_connections;
         refuse(503, "Service Unavailable", "connections_max", format!("this node has its {max} connections"))
     } else {
@@ -245,10 +270,28 @@ async fn connect_route(
     match failed {
         None => Ok(1),
         Some((backend, failure)) => {
+            let plainly_refused = matches!(failure, Failure::Status { .. }) && route.backends.len() == 1;
             tracing::info!(endpoint = %endpoint.id(), %backend, "connection refused by its connect route: {failure}");
+            if !plainly_refused {
+                take_back(inbound, endpoint, facts, source);
+            }
             Err(refused_by_service(&failure))
         }
     }
+}
+
+/// A refused connection of which some backend may have heard (another took it, or it answered too late) gets its
+/// disconnect event.
+fn take_back(inbound: &Rc<InboundWorker>, endpoint: &LiveEndpoint, facts: &Facts, source: &Rc<EventSource>) {
+    let Some(route) = inbound.runtime(endpoint).disconnect.clone() else { return };
+    tracing::debug!(connection = %facts.id_text, "refused after its connect event: sending its disconnect event");
+    let now = unix_millis();
+    let duration_millis = now.saturating_sub(facts.connected_at_millis);
+    let body = refused_body(&facts.description, duration_millis);
+    let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body.into(), source.clone());
+    let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
+    let settled = Box::new(move |_: &Rc<Event>, _: Option<super::dispatch::FailedDelivery>| drop(pending));
+    Lanes::default().dispatch(&route, Rc::new(event), settled);
 }
 
 async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, Failure)> {
@@ -278,7 +321,7 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 }
 
 async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence } = accepted;
+    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending } = accepted;
     let mut answer = BytesMut::with_capacity(256);
     answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     answer.extend_from_slice(b"Sec-WebSocket-Accept: ");
@@ -298,6 +341,7 @@ async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accep
     let worker = inbound.worker.clone();
     let opening = Opening { facts, endpoint, io, early, last_sequence, sent };
     worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source)));
+    drop(pending); // the connection counts itself now
 }
 
 async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, peer: SocketAddr, refusal: Refusal) {

@@ -39,6 +39,9 @@ pub const REGEXES_MAX: usize = 256;
 pub const JSON_DEPTH_MAX: usize = 127;
 
 /// Events of one connection that are accepted but not yet delivered, unless the document says otherwise.
+/// Largest `maxMessageBytes` of a document: what one message may make the gateway hold.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
 /// Pings: often enough to keep common 60 s idle time-outs of proxies open.
 pub const HEARTBEAT_INTERVAL_SECONDS_DEFAULT: u64 = 15;

@@ -15,8 +15,11 @@ pub use file_limit::{raise_file_limit, FileLimit};
 
 use crate::telemetry::logs::LogFormat;
 
+/// Keys whose values are not for screens or logs.
+pub const SECRET_KEYS: [&str; 2] = ["admin.token", "cluster.secrets"];
+
 /// File descriptors that are not clients: listeners, peers, backends, RocksDB, Kafka.
-const FILES_RESERVED: u64 = 512;
+const FILES_RESERVED: u64 = 2048;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,7 +155,11 @@ pub enum SettingsError {
 }
 
 impl From<figment::Error> for SettingsError {
-    fn from(err: figment::Error) -> SettingsError {
+    fn from(mut err: figment::Error) -> SettingsError {
+        // figment's words for a wrong type quote the value.
+        if SECRET_KEYS.contains(&err.path.join(".").as_str()) {
+            err.kind = figment::error::Kind::Message("has the wrong type (its value is not shown)".to_owned());
+        }
         SettingsError::Figment(Box::new(err))
     }
 }

@@ -93,6 +93,12 @@ fn kafka(from: &Backend, path: &str, findings: &mut Findings) -> Option<KafkaSpe
     for server in from.bootstrap_servers.iter().flat_map(|servers| servers.split(',')) {
         findings.take(format!("{path}.bootstrapServers"), text::check_host_port(server.trim()));
     }
+    if from.retries_nr == Some(0) && matches!(from.acks, None | Some(Acks::All)) {
+        findings.add(
+            format!("{path}.retriesNr"),
+            "must be at least 1 with acks \"all\" (an idempotent producer retries), is 0",
+        );
+    }
     let Some(topic) = &from.topic else {
         findings.add(path, "a kafka backend needs a \"topic\"");
         return None;
