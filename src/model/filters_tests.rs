@@ -1,3 +1,5 @@
+//! Tests of [`super`].
+
 use super::*;
 
 fn strings(texts: &[&str]) -> Vec<String> {

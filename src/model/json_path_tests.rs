@@ -1,3 +1,5 @@
+//! Tests of [`super`].
+
 use super::*;
 use jsonpath_rust::query::js_path_vals;
 use serde_json::json;

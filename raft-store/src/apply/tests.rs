@@ -1,3 +1,5 @@
+//! Tests of [`super`].
+
 use super::*;
 
 /// A state with what it has written, as the disk would hold it.
