@@ -12,7 +12,8 @@ use wsgateway_raft_store::types::{ProposeError, Rejection, Reply};
 async fn a_single_node_starts_alone_and_comes_back_with_its_state() {
     let board = Switchboard::default();
     let node = start(&board, tempfile::tempdir().unwrap(), options("a:1", &[], 1)).await;
-    assert!(done(&commit(&node.store, "one").await));
+    let reply = commit(&node.store, "one").await;
+    assert!(done(&reply));
     let before = node.store.state_hash();
     let (id, cluster) = (node.id(), node.store.identity().cluster_id.get().copied());
     assert!(cluster.is_some());
@@ -20,6 +21,7 @@ async fn a_single_node_starts_alone_and_comes_back_with_its_state() {
     let node = start(&board, dir, options("a:1", &[], 1)).await;
     assert_eq!(node.store.head("endpoint", "one").map(|head| head.key), Some("/one".to_owned()), "at once, from disk");
     assert!(done(&commit(&node.store, "two").await));
+    assert_eq!(commit(&node.store, "one").await, reply, "a retry is recognised after a restart");
     assert_eq!((node.id(), node.store.identity().cluster_id.get().copied()), (id, cluster));
     assert!(node.store.state_hash().0 > before.0);
     let versions = node.store.versions("endpoint", "two").unwrap();

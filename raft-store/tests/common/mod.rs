@@ -147,8 +147,14 @@ pub fn show_logs() {
 }
 
 pub async fn start(board: &Switchboard, dir: TempDir, options: StoreOptions) -> Node {
+    let data_dir = dir.path().to_owned();
+    start_in(board, &data_dir, dir, options).await
+}
+
+/// With the data in another folder than the one that the node keeps alive.
+pub async fn start_in(board: &Switchboard, data_dir: &Path, dir: TempDir, options: StoreOptions) -> Node {
     show_logs();
-    let disk = open(dir.path()).await;
+    let disk = open(data_dir).await;
     let addr = options.advertise.clone();
     let (id, services) = (disk.identity().node_id, Services::default());
     board.inner.write().unwrap().nodes.insert(addr.clone(), (id, services.clone()));
