@@ -90,6 +90,18 @@ target_is_cold() {
   ! compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb_sys-*.rlib" >/dev/null
 }
 
+# Cargo takes the same file of two checkouts for one file, and the older for unchanged: after another checkout has used
+# the target folder, the workspace's own crates (not the dependencies) must be compiled anew.
+adopt_target() {
+  local stamp="$CARGO_TARGET_DIR/.checkout" last=""
+  [ ! -e "$stamp" ] || last="$(cat "$stamp")"
+  if [ "$last" != "$REPO_DIR" ]; then
+    mkdir -p "$CARGO_TARGET_DIR"
+    rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/{wsgateway,chaos,bench}-*
+    printf '%s\n' "$REPO_DIR" >"$stamp"
+  fi
+}
+
 say_if_cold() {
   if target_is_cold; then
     say "First build on this machine: RocksDB and librdkafka are compiled from source, which takes a quarter of an hour"
