@@ -106,7 +106,6 @@ const ROOMS: &[Room] = &[
     Room { name: "lib", may_import: &[ANY], why: "lists the rooms" },
 ];
 const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry"];
-const PUSH: &[&str] = &["model", "settings", "close_code", "error", "telemetry", "connections"];
 const FRONT_DOOR: &[&str] =
     &["model", "settings", "close_code", "error", "telemetry", "connections", "backends", "config", "push"];
 
@@ -413,7 +412,7 @@ fn each_rule_finds_its_snippet() {
         ("floor", "chaos/src/main.rs", "//! A.\nfn f() { wsgateway_cluster::identity::x() }\n"),
         ("floor", "bench/src/main.rs", "//! A.\nuse wsgateway::model;\n"),
         ("room", "src/model/event.rs", "//! A.\nuse crate::settings::Settings;\n"),
-        ("room", "src/push/deliver.rs", "//! A.\nuse crate::{model::event, config::registry};\n"),
+        ("room", "src/push/deliver.rs", "//! A.\nuse crate::{model::event, connections::hub};\n"),
         ("room", "src/backends/http.rs", "//! A.\nfn f() { super::super::push::g() }\n"),
         ("room", "src/config/mod.rs", "//! A.\nuse super::backends;\n"),
         ("room", "src/connections/hub.rs", "//! A.\nmod tests { use super::super::super::config::X; }\n"),

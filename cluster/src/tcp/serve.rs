@@ -1,5 +1,5 @@
 //! The accepting end: lets proven peers in and answers their requests. Started by [`super::TcpTransport`]; calls the
-//! [`Services`](crate::transport::Services) of this node.
+//! [`Services`] of this node.
 //!
 //! One task per link reads frames and calls `handle` in their order. The returned futures are driven by the same task, so
 //! a handler that computes for long holds up its link and belongs on a thread of its own. A link that breaks does not cut
