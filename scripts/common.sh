@@ -87,7 +87,7 @@ need_java() {
 
 # RocksDB's build folder is what takes the time; when it is there, the build is a matter of minutes.
 target_is_cold() {
-  ! compgen -G "$CARGO_TARGET_DIR/release/deps/librocksdb_sys-*.rlib" >/dev/null
+  ! compgen -G "$CARGO_TARGET_DIR/release/deps/liblibrocksdb_sys-*.rlib" >/dev/null
 }
 
 # Cargo takes the same file of two checkouts for one file, and the older for unchanged: after another checkout has used
