@@ -173,10 +173,6 @@ impl Cluster {
         std::fs::remove_dir_all(&place.folder).with_context(|| place.folder.display().to_string())
     }
 
-    pub fn is_running(&self, node: usize) -> bool {
-        self.nodes[node].child.is_some()
-    }
-
     /// Nodes whose process has ended although nobody asked for it, with how.
     pub fn ended_by_themselves(&mut self) -> Vec<String> {
         let ended = |(index, node): (usize, &mut Node)| {

@@ -125,11 +125,6 @@ impl History {
         self.lock().clone()
     }
 
-    /// When the latest operation that `wanted` picks ended.
-    pub fn last(&self, wanted: impl Fn(&Record) -> bool) -> Option<Micros> {
-        self.lock().iter().rev().find(|record| wanted(record)).map(|record| record.end)
-    }
-
     pub fn count(&self, wanted: impl Fn(&Record) -> bool) -> usize {
         self.lock().iter().filter(|record| wanted(record)).count()
     }

@@ -39,7 +39,6 @@ pub struct Options {
 pub struct Run {
     pub scenario: &'static str,
     pub options: Options,
-    pub folder: PathBuf,
     pub history: Arc<History>,
     pub cluster: Cluster,
     pub entrances: Arc<Entrances>,
@@ -61,7 +60,6 @@ impl Run {
         Ok(Run {
             scenario,
             options: options.clone(),
-            folder: folder.to_owned(),
             entrances: cluster.entrances.clone(),
             history,
             cluster,

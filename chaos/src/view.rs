@@ -23,21 +23,12 @@ pub struct View {
     pub state_hash: String,
     pub state_index: u64,
     pub raft: Raft,
-    pub nodes: Vec<Member>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Raft {
     pub voters: Vec<u64>,
     pub learners: Vec<u64>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Member {
-    pub node_id: String,
-    pub live: bool,
-    pub role: String,
 }
 
 impl View {

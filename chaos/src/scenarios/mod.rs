@@ -2,7 +2,10 @@
 
 mod kill_leader;
 mod kill_owner;
+mod pause_node;
+mod rolling_restart;
 mod traffic;
+mod wiped_disk;
 
 use crate::run::Run;
 
@@ -10,6 +13,9 @@ use crate::run::Run;
 pub const ALL: &[(&str, &str)] = &[
     ("kill_leader", "kill -9 the leader under configuration writes, start it again after 1–2 s"),
     ("kill_owner", "kill -9 a node under 60 talking clients and pushes; its connections are gone, the others stay"),
+    ("pause_node", "stop a node for 5–8 s under the same traffic, the leader perhaps, and let it go on"),
+    ("rolling_restart", "ask the nodes to leave one after the other, and start them again, under the same traffic"),
+    ("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
 ];
 
 /// Nodes of each scenario's cluster.
@@ -21,6 +27,9 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     match run.scenario {
         "kill_leader" => kill_leader::play(run).await?,
         "kill_owner" => kill_owner::play(run).await?,
+        "pause_node" => pause_node::play(run).await?,
+        "rolling_restart" => rolling_restart::play(run).await?,
+        "wiped_disk" => wiped_disk::play(run).await?,
         other => anyhow::bail!("there is no scenario {other}"),
     }
     run.check_always();
