@@ -32,7 +32,7 @@ use crate::connections::{Hub, Supervisors};
 use crate::inbound::{upgrade, InboundWorker};
 use crate::push::{PeerPushes, Pushes};
 use crate::settings::{raise_file_limit, ClientSettings, Settings};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{Metrics, PushLabels};
 
 /// Gossip of other products on the same network is not ours.
 const GOSSIP_LABEL: &str = "wsgateway";
@@ -48,6 +48,7 @@ const DELIVERIES_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Runs a node until it is told to stop.
 pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+    avoid_huge_pages();
     announce_limits(&mut settings)?;
     let cluster = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CLUSTER_THREADS)
@@ -57,9 +58,18 @@ pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         .context("cluster runtime")?;
     let node = Node::start(settings, &cluster).await?;
     let ended = node.run().await;
-    // Storage threads have been told to stop; what still runs may not hold up the process.
-    cluster.shutdown_timeout(Duration::from_secs(2));
+    // The storage has been told to stop and has; what still runs may not hold up the process.
+    cluster.shutdown_background();
     ended
+}
+
+/// Connections come and go in small pieces: huge pages would keep 2 MiB for what is left of each (a quarter more memory
+/// per idle connection, measured).
+fn avoid_huge_pages() {
+    // SAFETY: takes plain numbers and changes how this process's memory is paged, nothing else.
+    if unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } != 0 {
+        tracing::debug!("huge pages stay on: {}", std::io::Error::last_os_error());
+    }
 }
 
 fn announce_limits(settings: &mut Settings) -> anyhow::Result<()> {
@@ -149,6 +159,7 @@ impl Node {
             config,
             pushes,
             hub: hub.clone(),
+            pushes_queued: metrics.pushes.get_or_create(&PushLabels { result: "queued" }).clone(),
             metrics: metrics.clone(),
             settings: settings.admin.clone(),
             gossip: membership.watch(),
@@ -315,7 +326,9 @@ fn start_server(
         .listen("admin", admin, move || {
             let api = api.clone();
             let hub = api.hub.clone();
-            let app = actix_web::App::new().configure(move |routes| admin::routes(routes, api.clone()));
+            let app = actix_web::App::new()
+                .wrap(admin::shortcut(api.clone()))
+                .configure(move |routes| admin::routes(routes, api.clone()));
             let _attached = hub.this_worker();
             let config = AppConfig::default();
             let factory = app.into_factory().map_err(|err: actix_web::Error| err.error_response());

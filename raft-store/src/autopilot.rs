@@ -1,6 +1,5 @@
 //! What keeps the cluster in shape without a person: the leader promotes healthy learners to voters and finishes a
-//! membership change that a former leader left half done; every voter starts an election when none has come for long.
-//! Started by `store`. Removing dead nodes is not here yet.
+//! membership change that a former leader left half done. Started by `store`. Removing dead nodes is not here yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use openraft::{ChangeMembers, ServerState};
-use rand::Rng;
 use tokio::time::{sleep, timeout};
 use wsgateway_cluster::NodeId;
 
@@ -22,11 +20,6 @@ const PROMOTION_LAG_MAX: u64 = 100;
 const PING_DEADLINE: Duration = Duration::from_millis(500);
 /// A membership change that takes longer is left to Raft; the next round looks at what became of it.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
-/// Without a leader for this long, do not wait for openraft's own timer.
-const LEADERLESS_MAX: Duration = Duration::from_secs(10);
-/// Spreads the elections that several voters would start at once.
-const ELECTION_SPREAD: Duration = Duration::from_secs(2);
-
 /// The leader's loop; idle on the others.
 pub async fn promote_learners(weak: Weak<Node>) {
     let mut healthy_since = BTreeMap::new();
@@ -41,35 +34,6 @@ pub async fn promote_learners(weak: Weak<Node>) {
         drop(node);
         sleep(pause).await;
     }
-}
-
-/// Every voter's loop.
-pub async fn elect_when_leaderless(weak: Weak<Node>) {
-    loop {
-        sleep(Duration::from_millis(500)).await;
-        let Some(node) = weak.upgrade() else { return };
-        if !leaderless(&node) {
-            continue;
-        }
-        let spread = ELECTION_SPREAD.mul_f64(rand::rng().random_range(0.0..1.0));
-        sleep(spread).await;
-        if leaderless(&node) {
-            tracing::warn!("no leader for {LEADERLESS_MAX:?}, starting an election");
-            if let Err(fatal) = node.raft.trigger().elect().await {
-                tracing::error!(%fatal, "Raft has stopped");
-                return;
-            }
-            // The next one not before this one had its chance.
-            sleep(ELECTION_SPREAD).await;
-        }
-    }
-}
-
-fn leaderless(node: &Node) -> bool {
-    let metrics = node.metrics();
-    metrics.state != ServerState::Leader
-        && metrics.membership_config.membership().voter_ids().any(|id| id == metrics.id)
-        && node.contact.silent_for() > LEADERLESS_MAX
 }
 
 fn leads_with_quorum(metrics: &Metrics) -> bool {

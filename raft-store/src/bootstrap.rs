@@ -121,35 +121,31 @@ async fn initialise_raft(node: &Node) -> Result<(), String> {
 }
 
 async fn probe_seeds(node: &Node) -> Vec<ProbeAnswer> {
-    let request = rpc::to_postcard(&ProbeRequest { addr: node.options.advertise.clone() });
-    let Ok(request) = request else { return Vec::new() };
-    let seeds = node.options.seeds.iter().filter(|seed| !seed.trim().eq_ignore_ascii_case(&node.options.advertise));
-    let probes = seeds.map(|seed| {
-        let request = request.clone();
-        async move {
-            let peer = PeerAddress { node_id: None, addr: seed.clone() };
-            let answer = node.peers.call(&peer, kind::PROBE, request, PROBE_DEADLINE).await;
-            let reply: ProbeReply =
-                match answer.map_err(text).and_then(|bytes| rpc::from_postcard(&bytes).map_err(text)) {
-                    Ok(reply) => reply,
-                    Err(error) => {
-                        tracing::debug!(%seed, %error, "a seed did not answer");
-                        return None;
-                    }
-                };
-            if reply.node_id != node.id() {
-                node.peers.heard(reply.node_id, seed);
-            }
-            Some(ProbeAnswer {
-                addr: seed.clone(),
-                node_id: reply.node_id,
-                initialised: reply.initialised,
-                seed_list_hash: reply.seed_list_hash,
-                promised_to: reply.promised_to,
-            })
-        }
+    let me = &node.options.advertise;
+    let seeds = node.options.seeds.iter().filter(|seed| !seed.trim().eq_ignore_ascii_case(me));
+    let probes = seeds.map(|seed| async move {
+        let answer = timeout(PROBE_DEADLINE, probe(node, seed)).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+        answer.inspect_err(|error| tracing::debug!(%seed, %error, "a seed did not answer")).ok()
     });
     join_all(probes).await.into_iter().flatten().collect()
+}
+
+async fn probe(node: &Node, seed: &str) -> Result<ProbeAnswer, String> {
+    let node_id = node.peers.whois(seed).await.map_err(text)?;
+    if node_id != node.id() {
+        node.peers.found(node_id, seed);
+    }
+    let peer = PeerAddress { node_id: Some(node_id), addr: seed.to_owned() };
+    let request = rpc::to_postcard(&ProbeRequest { addr: node.options.advertise.clone() }).map_err(text)?;
+    let answer = node.peers.call(&peer, kind::PROBE, request, PROBE_DEADLINE).await.map_err(text)?;
+    let reply: ProbeReply = rpc::from_postcard(&answer).map_err(text)?;
+    Ok(ProbeAnswer {
+        addr: seed.to_owned(),
+        node_id,
+        initialised: reply.initialised,
+        seed_list_hash: reply.seed_list_hash,
+        promised_to: reply.promised_to,
+    })
 }
 
 /// Asks to be let in, following the way to the leader. `Ok(false)`: look again.

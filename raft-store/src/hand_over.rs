@@ -29,7 +29,6 @@ impl Node {
         tracing::info!(to = format!("{successor:016x}"), "handing over leadership");
         self.handing_over.store(true, Ordering::Relaxed);
         self.raft.runtime_config().heartbeat(false);
-        self.raft.runtime_config().elect(false);
         sleep(self.options.election_max + PAUSE).await;
         let metrics = self.metrics();
         let successor = best_successor(&metrics).unwrap_or(successor);
@@ -43,7 +42,6 @@ impl Node {
             sleep(PAUSE).await;
         }
         self.raft.runtime_config().heartbeat(true);
-        self.raft.runtime_config().elect(true);
         self.handing_over.store(false, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,7 @@
 //! Agree and remember: openraft over RocksDB, holding opaque versioned documents with a unique key. The only crate that
 //! imports openraft or rocksdb. Imports cluster below it; the gateway above uses [`types`] and the handle
 //! [`RaftStore`]. Reading order: `types → apply → storage → log_store → state_machine → snapshot → rpc → network →
-//! service → propose → bootstrap → autopilot → store`.
+//! service → propose → bootstrap → autopilot → election → store`.
 
 pub mod types;
 
@@ -9,6 +9,7 @@ pub mod apply;
 mod autopilot;
 mod bootstrap;
 mod disk;
+mod election;
 mod hand_over;
 mod keys;
 pub mod log_store;

@@ -203,3 +203,39 @@ fn read_logs(error: DiskError) -> StorageError {
 fn write_logs(error: DiskError) -> StorageError {
     StorageIOError::write_logs(&error).into()
 }
+
+#[cfg(all(test, feature = "failpoints"))]
+mod tests {
+    use super::*;
+    use openraft::CommittedLeaderId;
+
+    /// No other unit test of this crate appends, so the points fire for this one only.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_append_is_acknowledged_after_its_sync_and_a_failed_one_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::new(Storage::open(dir.path()).unwrap()).unwrap();
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let note = |event: &'static str| {
+            let events = events.clone();
+            move || events.lock().unwrap().push(event)
+        };
+        fail::cfg_callback("append-before", note("write")).unwrap();
+        fail::cfg_callback("append-synced", note("synced")).unwrap();
+        let entry = |index| Entry {
+            log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
+            payload: openraft::EntryPayload::Blank,
+        };
+        let (ok, failed) = (note("acknowledged"), note("refused"));
+        log.append_then(vec![entry(0), entry(1)], move |result| result.map(|()| ok()).unwrap()).await.unwrap();
+        assert_eq!(*events.lock().unwrap(), ["write", "synced", "acknowledged"]);
+        events.lock().unwrap().clear();
+        fail::cfg("append-fails", "return").unwrap();
+        let appended = log.append_then(vec![entry(2)], move |result| result.map_err(|_| failed()).unwrap_err()).await;
+        for point in ["append-before", "append-synced", "append-fails"] {
+            fail::remove(point);
+        }
+        assert!(appended.is_err());
+        assert_eq!(*events.lock().unwrap(), ["write", "refused"]);
+        assert_eq!(log.entries(0, None, usize::MAX).unwrap().len(), 2);
+    }
+}

@@ -23,6 +23,10 @@ use crate::rpc::{self, kind, ChunkAnswer, ChunkHeader, CodecError};
 
 /// Small enough that a heartbeat behind a chunk on the same link is not late.
 const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Storing a chunk takes milliseconds; installing is answered with "ask again" well before this.
+const CHUNK_DEADLINE: Duration = Duration::from_secs(2);
+/// How often one chunk is repeated before the whole transfer fails; openraft begins a new one then.
+const CHUNK_RETRIES: usize = 3;
 /// How long openraft leaves a node alone that could not be reached. Links reopen with a backoff of their own.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -33,7 +37,13 @@ pub struct Peers {
     transport: Arc<dyn PeerTransport>,
     /// Where nodes were last heard of, by themselves over an authenticated link; goes before the address in the
     /// membership. A wrong one does no harm, since the handshake demands the expected node id.
-    heard_at: Arc<RwLock<BTreeMap<NodeId, String>>>,
+    heard_at: Arc<RwLock<BTreeMap<NodeId, HeardAt>>>,
+}
+
+struct HeardAt {
+    addr: String,
+    /// What the membership said then. When it says something else later, that is newer than what was heard.
+    instead_of: Option<String>,
 }
 
 impl Peers {
@@ -44,18 +54,35 @@ impl Peers {
     /// Notes where a node says it listens.
     pub fn heard(&self, node_id: NodeId, addr: &str) {
         let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let before = heard_at.insert(node_id, addr.to_owned());
+        let before = heard_at.insert(node_id, HeardAt { addr: addr.to_owned(), instead_of: None });
         drop(heard_at);
-        if let Some(before) = before.filter(|before| before != addr) {
-            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before });
+        if let Some(before) = before.filter(|before| before.addr != addr) {
+            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before.addr });
         }
     }
 
-    /// The address of a node: where it was heard of last, else `known`.
+    /// Notes where a node was found, unless it has said itself where it listens.
+    pub fn found(&self, node_id: NodeId, addr: &str) {
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        heard_at.entry(node_id).or_insert_with(|| HeardAt { addr: addr.to_owned(), instead_of: None });
+    }
+
+    /// The address of a node: where it was heard of last, else what the membership says, which is `known`.
     pub fn address(&self, node_id: NodeId, known: &str) -> PeerAddress {
-        let heard_at = self.heard_at.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let addr = heard_at.get(&node_id).map_or(known, String::as_str).to_owned();
-        PeerAddress { node_id: Some(node_id), addr }
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(heard) = heard_at.get_mut(&node_id) else {
+            return PeerAddress { node_id: Some(node_id), addr: known.to_owned() };
+        };
+        if heard.instead_of.get_or_insert_with(|| known.to_owned()) == known {
+            return PeerAddress { node_id: Some(node_id), addr: heard.addr.clone() };
+        }
+        heard_at.remove(&node_id);
+        PeerAddress { node_id: Some(node_id), addr: known.to_owned() }
+    }
+
+    /// Who listens at an address, as proven in the handshake.
+    pub async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
+        self.transport.whois(addr).await
     }
 
     /// One request on the control channel.
@@ -121,11 +148,12 @@ impl Peer {
         }
     }
 
+    /// Chunk by chunk, each with a deadline of its own and repeated when it was lost: a link that is cut for a moment
+    /// must not hold up the transfer for the time that installing a large snapshot may take.
     async fn send_snapshot(
         &self,
         vote: Vote<u64>,
         snapshot: Snapshot<TypeConfig>,
-        deadline: Duration,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let transfer = rand::random();
         let len = snapshot.snapshot.len().map_err(|error| NetworkError::new(&error))?;
@@ -133,23 +161,34 @@ impl Peer {
         loop {
             let file = snapshot.snapshot.clone();
             let read = tokio::task::spawn_blocking(move || file.read_at(offset, SNAPSHOT_CHUNK_BYTES));
-            let bytes =
-                read.await.map_err(|error| Unreachable::new(&error))?.map_err(|error| Unreachable::new(&error))?;
+            let bytes = read.await.map_err(|error| Unreachable::new(&error))?;
+            let bytes = bytes.map_err(|error| Unreachable::new(&error))?;
             let next = offset + bytes.len() as u64;
             let header = ChunkHeader { transfer, vote, meta: snapshot.meta.clone(), offset, last: next >= len };
-            let payload = rpc::chunk_to_bytes(&header, &bytes);
-            match self.ask(kind::SNAPSHOT_CHUNK, payload, deadline).await {
-                Ok(ChunkAnswer::Stored) if next < len => offset = next,
+            let chunk = rpc::chunk_to_bytes(&header, &bytes).map_err(|error| Unreachable::new(&error))?;
+            match self.send_chunk(chunk).await {
+                Ok(ChunkAnswer::Stored | ChunkAnswer::Installing) => offset = next,
                 Ok(ChunkAnswer::Installed(response)) => return Ok(response),
-                Ok(ChunkAnswer::Stored) => {
-                    let error = std::io::Error::other("the last chunk of a snapshot was not taken as the last");
-                    return Err(Unreachable::new(&error).into());
-                }
                 Ok(ChunkAnswer::Restart(reason)) => {
                     return Err(Unreachable::new(&std::io::Error::other(reason)).into());
                 }
                 Err(CallError::Peer(error)) => return Err(Unreachable::new(&error).into()),
                 Err(CallError::Codec(error)) => return Err(Unreachable::new(&error).into()),
+            }
+        }
+    }
+
+    async fn send_chunk(&self, chunk: Bytes) -> Result<ChunkAnswer, CallError> {
+        let mut tries = 0;
+        loop {
+            match self.ask(kind::SNAPSHOT_CHUNK, Ok(chunk.clone()), CHUNK_DEADLINE).await {
+                Err(CallError::Peer(PeerError::Timeout { .. } | PeerError::Unreachable { .. }))
+                    if tries < CHUNK_RETRIES =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                }
+                answered => return answered,
             }
         }
     }
@@ -181,9 +220,9 @@ impl RaftNetwork<TypeConfig> for Peer {
         vote: Vote<u64>,
         snapshot: Snapshot<TypeConfig>,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        let send = pin!(self.send_snapshot(vote, snapshot, option.hard_ttl()));
+        let send = pin!(self.send_snapshot(vote, snapshot));
         match select(send, pin!(cancel)).await {
             Either::Left((sent, _)) => sent,
             Either::Right((closed, _)) => Err(closed.into()),

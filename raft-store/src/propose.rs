@@ -14,11 +14,12 @@ use openraft::error::{CheckIsLeaderError, ClientWriteError, RaftError};
 use openraft::ServerState;
 use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
-use wsgateway_cluster::{PeerAddress, PeerError};
+use wsgateway_cluster::{NodeId, PeerAddress, PeerError};
 
 use crate::node::{Node, SILENCE_MAX};
 use crate::raft_types::Proposal;
 use crate::rpc::{self, kind, LeaderAnswer, ProposeAnswer, ProposeRequest, ReadIndexAnswer};
+use crate::status::Metrics;
 use crate::types::{ProposeError, Reply};
 
 /// The longest that any request takes, with a leader that lives.
@@ -134,7 +135,7 @@ impl Node {
                 },
                 Some(leader) => match self.member_address(&metrics, leader) {
                     None => format!("the address of the leader {leader:016x} is not known yet"),
-                    Some(address) => match self.ask_peer(&address, kind, &payload, started).await {
+                    Some(address) => match self.ask_peer(leader, &address, kind, &payload, started).await {
                         Ok(LeaderAnswer::Done(answer)) => return Ok(answer),
                         Ok(LeaderAnswer::NotLeader) => format!("node {leader:016x} does not lead any more"),
                         Ok(LeaderAnswer::Failed(ProposeError::Storage(text))) => lost.insert(text).clone(),
@@ -156,16 +157,21 @@ impl Node {
 
     async fn ask_peer<T: DeserializeOwned>(
         &self,
-        leader: &PeerAddress,
+        leader: NodeId,
+        address: &PeerAddress,
         kind: u16,
         payload: &Bytes,
         started: Instant,
     ) -> Result<LeaderAnswer<T>, FailedCall> {
         let left = DEADLINE.saturating_sub(started.elapsed());
         let called = tokio::select! {
-            called = self.peers.call(leader, kind, payload.clone(), left) => called,
+            called = self.peers.call(address, kind, payload.clone(), left) => called,
             () = self.leader_silent(started) => {
                 let reason = "the leader fell silent while the request was under way".to_owned();
+                return Err(FailedCall { reason, executed: true });
+            }
+            () = self.another_leader(leader) => {
+                let reason = "another node leads before the leader's answer came".to_owned();
                 return Err(FailedCall { reason, executed: true });
             }
         };
@@ -192,6 +198,17 @@ impl Node {
     async fn leader_silent(&self, started: Instant) {
         while !self.leader_silent_now(started) {
             sleep(PAUSE).await;
+        }
+    }
+
+    /// Ends when this node knows of another leader than this one.
+    async fn another_leader(&self, than: NodeId) {
+        let mut metrics = self.raft.metrics();
+        let is_another = |metrics: &Metrics| metrics.current_leader.is_some_and(|leader| leader != than);
+        let stopped = metrics.wait_for(is_another).await.is_err();
+        if stopped {
+            // Raft has stopped; the other branches come to their end.
+            std::future::pending::<()>().await;
         }
     }
 

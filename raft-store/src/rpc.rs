@@ -25,7 +25,7 @@ pub mod kind {
     pub const READ_INDEX: u16 = 11;
     /// "Start an election now", from a leader that is leaving.
     pub const ELECT: u16 = 12;
-    /// "Are you there": the leader's check of a learner before its promotion.
+    /// "Are you there, and do you hear a leader?"
     pub const PING: u16 = 13;
     /// A bootstrap probe.
     pub const PROBE: u16 = 20;
@@ -41,6 +41,7 @@ pub struct ChunkHeader {
     pub vote: Vote<u64>,
     pub meta: SnapshotMeta,
     pub offset: u64,
+    /// These bytes end at the end of the file.
     pub last: bool,
 }
 
@@ -48,7 +49,9 @@ pub struct ChunkHeader {
 pub enum ChunkAnswer {
     /// Go on with the next chunk.
     Stored,
-    /// The last chunk: the snapshot was handed to Raft, which answered this.
+    /// All is here; ask again with the end of the file and no bytes.
+    Installing,
+    /// The snapshot was handed to Raft, which answered this.
     Installed(SnapshotResponse<u64>),
     /// Not the chunk that was expected, or the file arrived broken: send it all again.
     Restart(String),
@@ -73,6 +76,12 @@ pub type ProposeAnswer = LeaderAnswer<Reply>;
 pub type ReadIndexAnswer = LeaderAnswer<u64>;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PingAnswer {
+    /// For how long the answerer has had no sign of life of a leader; as a leader, of a quorum.
+    pub leader_silent_millis: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// The prober's advertised address: a hint where to find it.
     pub addr: String,
@@ -80,7 +89,6 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeReply {
-    pub node_id: NodeId,
     pub initialised: Option<ClusterId>,
     pub seed_list_hash: SeedListHash,
     pub promised_to: Option<NodeId>,

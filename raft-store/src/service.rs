@@ -2,17 +2,25 @@
 //! kinds of this crate.
 
 use std::sync::Weak;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::Snapshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use wsgateway_cluster::{NodeId, PeerService};
 
 use crate::node::Node;
-use crate::raft_types::TypeConfig;
-use crate::rpc::{self, kind, ChunkAnswer, ChunkHeader, JoinRequest, ProbeReply, ProbeRequest, ProposeRequest};
+use crate::raft_types::{Raft, TypeConfig};
+use crate::rpc::{
+    self, kind, ChunkAnswer, ChunkHeader, JoinRequest, PingAnswer, ProbeReply, ProbeRequest, ProposeRequest,
+};
 use crate::snapshot::SnapshotFile;
+
+/// An installation that takes longer is answered with "ask again".
+const INSTALL_ANSWER_AFTER: Duration = Duration::from_secs(1);
 
 /// The service of one node. Holds it weakly: the table of services outlives a store that was shut down.
 pub struct StoreService {
@@ -25,6 +33,8 @@ pub struct Incoming {
     transfer: u64,
     file: SnapshotFile,
     next_offset: u64,
+    /// Set once all of it is here.
+    installing: Option<JoinHandle<ChunkAnswer>>,
 }
 
 impl PeerService for StoreService {
@@ -63,7 +73,10 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
             }
             Bytes::new()
         }
-        kind::PING => Bytes::new(),
+        kind::PING => {
+            let leader_silent_millis = u64::try_from(node.contact.silent_for().as_millis())?;
+            rpc::to_postcard(&PingAnswer { leader_silent_millis })?
+        }
         kind::PROBE => {
             let request: ProbeRequest = rpc::from_postcard(&payload)?;
             node.peers.heard(from, &request.addr);
@@ -96,7 +109,8 @@ async fn append_entries(node: &Node, from: NodeId, payload: &[u8]) -> Answer {
     Ok(rpc::to_json(&response)?)
 }
 
-/// Takes the chunks of one transfer in order; a first chunk replaces whatever was under way.
+/// Takes the chunks of one transfer in order; a first chunk replaces whatever was under way, and a repeated one is
+/// answered again.
 async fn snapshot_chunk(
     node: &Node,
     from: NodeId,
@@ -104,43 +118,58 @@ async fn snapshot_chunk(
     bytes: Bytes,
 ) -> Result<ChunkAnswer, Box<dyn std::error::Error + Send + Sync>> {
     let mut slot = node.incoming.lock().await;
-    if header.offset == 0 {
-        let file = *node.raft.begin_receiving_snapshot().await?;
-        *slot = Some(Incoming { from, transfer: header.transfer, file, next_offset: 0 });
-    }
-    let expected = slot.as_mut().filter(|incoming| {
-        (incoming.from, incoming.transfer, incoming.next_offset) == (from, header.transfer, header.offset)
-    });
-    let Some(incoming) = expected else {
-        return Ok(ChunkAnswer::Restart("this chunk does not follow the last one".to_owned()));
-    };
-    incoming.next_offset += bytes.len() as u64;
-    let (file, last) = (incoming.file.clone(), header.last);
-    let stored = tokio::task::spawn_blocking(move || {
-        file.write_at(header.offset, &bytes)?;
-        // A broken transfer is the sender's to repeat; handed to openraft, it would stop this node.
-        Ok::<_, std::io::Error>(last.then(|| file.verify()))
-    });
-    let verified = stored.await??;
-    node.contact.heard();
-    let Some(verified) = verified else { return Ok(ChunkAnswer::Stored) };
-    let Some(incoming) = slot.take() else { return Ok(ChunkAnswer::Stored) };
-    drop(slot);
-    match verified {
-        Ok(meta) if meta == header.meta => {
-            let snapshot = Snapshot { meta, snapshot: Box::new(incoming.file) };
-            let response = node.raft.install_full_snapshot(header.vote, snapshot).await?;
-            Ok(ChunkAnswer::Installed(response))
+    let of_this_transfer =
+        slot.as_mut().filter(|incoming| (incoming.from, incoming.transfer) == (from, header.transfer));
+    let incoming = match of_this_transfer {
+        Some(incoming) => incoming,
+        None if header.offset == 0 => {
+            let file = *node.raft.begin_receiving_snapshot().await?;
+            slot.insert(Incoming { from, transfer: header.transfer, file, next_offset: 0, installing: None })
         }
-        Ok(_) => Ok(ChunkAnswer::Restart("the snapshot's header and its transfer differ".to_owned())),
-        Err(error) => Ok(ChunkAnswer::Restart(error.to_string())),
+        None => return Ok(ChunkAnswer::Restart("a transfer begins with its first chunk".to_owned())),
+    };
+    let end = header.offset + bytes.len() as u64;
+    if header.offset == incoming.next_offset && incoming.installing.is_none() {
+        let file = incoming.file.clone();
+        tokio::task::spawn_blocking(move || file.write_at(header.offset, &bytes)).await??;
+        incoming.next_offset = end;
+    } else if end != incoming.next_offset {
+        return Ok(ChunkAnswer::Restart("this chunk does not follow the last one".to_owned()));
+    }
+    node.contact.heard();
+    if !header.last {
+        return Ok(ChunkAnswer::Stored);
+    }
+    let (raft, file) = (node.raft.clone(), incoming.file.clone());
+    let installing = incoming.installing.get_or_insert_with(|| tokio::spawn(install(raft, header, file)));
+    match timeout(INSTALL_ANSWER_AFTER, installing).await {
+        Err(_) => Ok(ChunkAnswer::Installing),
+        Ok(installed) => {
+            *slot = None;
+            Ok(installed?)
+        }
+    }
+}
+
+/// Hands a complete snapshot to Raft. A broken one is the sender's to repeat; openraft would stop this node.
+async fn install(raft: Raft, header: ChunkHeader, file: SnapshotFile) -> ChunkAnswer {
+    let checked = file.clone();
+    match tokio::task::spawn_blocking(move || checked.verify()).await {
+        Ok(Ok(meta)) if meta == header.meta => {}
+        Ok(Ok(_)) => return ChunkAnswer::Restart("the snapshot's header and its transfer differ".to_owned()),
+        Ok(Err(error)) => return ChunkAnswer::Restart(error.to_string()),
+        Err(error) => return ChunkAnswer::Restart(error.to_string()),
+    }
+    let snapshot = Snapshot { meta: header.meta, snapshot: Box::new(file) };
+    match raft.install_full_snapshot(header.vote, snapshot).await {
+        Ok(response) => ChunkAnswer::Installed(response),
+        Err(fatal) => ChunkAnswer::Restart(fatal.to_string()),
     }
 }
 
 async fn probe(node: &Node) -> Result<ProbeReply, String> {
     let in_cluster = !node.members().await?.is_empty();
     Ok(ProbeReply {
-        node_id: node.id(),
         initialised: node.cluster_id().filter(|_| in_cluster),
         seed_list_hash: node.seed_list_hash(),
         promised_to: node.promised_to(),

@@ -130,6 +130,7 @@ impl Drop for Writer {
 /// Writes a batch; only for jobs on the storage thread, and for opening.
 pub(crate) fn write(db: &DB, point: &'static str, durability: Durability, batch: WriteBatch) -> Result<(), DiskError> {
     crash_point(point, "before");
+    fail_here(point)?;
     let mut options = WriteOptions::default();
     options.set_sync(durability == Durability::Synced);
     db.write_opt(batch, &options)?;
@@ -142,6 +143,14 @@ pub(crate) fn write(db: &DB, point: &'static str, durability: Durability, batch:
 pub(crate) fn crash_point(_point: &str, _when: &str) {
     #[cfg(feature = "failpoints")]
     fail::fail_point!(&format!("{_point}-{_when}"));
+}
+
+/// Where tests make a write fail, as a full or broken disk would.
+#[inline]
+fn fail_here(_point: &str) -> Result<(), DiskError> {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(&format!("{_point}-fails"), |_| Err(std::io::Error::other("as the test wants it").into()));
+    Ok(())
 }
 
 /// A column family's handle.

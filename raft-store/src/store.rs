@@ -22,9 +22,9 @@ use crate::service::StoreService;
 use crate::state_machine::StateMachine;
 use crate::status::{status, LeaderContact};
 use crate::types::{Command, Head, ProposeError, RaftStatus, Reply, Version};
-use crate::{autopilot, bootstrap};
+use crate::{autopilot, bootstrap, election};
 
-/// A node that sends a snapshot has this long for each chunk, and for installing it.
+/// openraft's own limit; `network` has a deadline for each chunk instead.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a store runs. The defaults are the product's; tests shorten them.
@@ -43,8 +43,9 @@ pub struct StoreOptions {
     /// Between two rounds of probing the seeds, while not in a cluster.
     pub probe_interval: Duration,
     pub heartbeat: Duration,
+    /// The time that an election has before the next one may begin.
     pub election_min: Duration,
-    /// Also how long a voter stands by a leader that it has heard of.
+    /// How long a voter stands by a leader that it does not hear any more.
     pub election_max: Duration,
     /// A snapshot is made after so many log entries.
     pub snapshot_every: u64,
@@ -129,7 +130,7 @@ impl RaftStore {
             tokio::spawn(follow_metrics(Arc::downgrade(&node), node.raft.metrics())),
             tokio::spawn(bootstrap::run(Arc::downgrade(&node))),
             tokio::spawn(autopilot::promote_learners(Arc::downgrade(&node))),
-            tokio::spawn(autopilot::elect_when_leaderless(Arc::downgrade(&node))),
+            tokio::spawn(election::run(Arc::downgrade(&node))),
         ];
         Ok(RaftStore { node, tasks: Arc::new(Mutex::new(tasks)) })
     }
@@ -237,6 +238,8 @@ fn raft_config(options: &StoreOptions) -> Result<Config, StoreError> {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let config = Config {
         cluster_name: "wsgateway".to_owned(),
+        // `election` decides when, with a pre-vote.
+        enable_elect: false,
         heartbeat_interval: millis(options.heartbeat),
         election_timeout_min: millis(options.election_min),
         election_timeout_max: millis(options.election_max),

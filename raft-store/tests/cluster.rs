@@ -12,7 +12,8 @@ use wsgateway_raft_store::types::{ProposeError, Rejection, Reply};
 async fn a_single_node_starts_alone_and_comes_back_with_its_state() {
     let board = Switchboard::default();
     let node = start(&board, tempfile::tempdir().unwrap(), options("a:1", &[], 1)).await;
-    assert!(done(&commit(&node.store, "one").await));
+    let reply = commit(&node.store, "one").await;
+    assert!(done(&reply));
     let before = node.store.state_hash();
     let (id, cluster) = (node.id(), node.store.identity().cluster_id.get().copied());
     assert!(cluster.is_some());
@@ -20,6 +21,7 @@ async fn a_single_node_starts_alone_and_comes_back_with_its_state() {
     let node = start(&board, dir, options("a:1", &[], 1)).await;
     assert_eq!(node.store.head("endpoint", "one").map(|head| head.key), Some("/one".to_owned()), "at once, from disk");
     assert!(done(&commit(&node.store, "two").await));
+    assert_eq!(commit(&node.store, "one").await, reply, "a retry is recognised after a restart");
     assert_eq!((node.id(), node.store.identity().cluster_id.get().copied()), (id, cluster));
     assert!(node.store.state_hash().0 > before.0);
     let versions = node.store.versions("endpoint", "two").unwrap();
@@ -201,6 +203,45 @@ async fn a_node_far_behind_gets_a_snapshot() {
     };
     let again = start(&board, dir, options("alone:1", &[], 0)).await;
     assert_eq!(again.store.heads("endpoint").len(), 200, "an installed snapshot survives a restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_or_is_deaf_does_not_unseat_the_leader() {
+    let board = Switchboard::default();
+    let nodes = three(&board, |_| {}).await;
+    let leads = leader(&nodes).unwrap();
+    let (other, third) = ((leads + 1) % 3, (leads + 2) % 3);
+    let term = nodes[leads].store.status().term;
+    board.cut(&nodes[other].addr);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    board.heal();
+    assert!(done(&commit(&nodes[other].store, "back").await));
+    board.cut_one_way(&nodes[leads].addr, &nodes[third].addr);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    board.heal();
+    assert!(done(&commit(&nodes[third].store, "hears again").await));
+    converged(&nodes).await;
+    assert_eq!((leader(&nodes), nodes[leads].store.status().term), (Some(leads), term));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_products_timings_a_lost_leader_costs_less_than_three_seconds_of_writes() {
+    let board = Switchboard::default();
+    let product = wsgateway_raft_store::StoreOptions::default();
+    let nodes = three(&board, |options| {
+        options.heartbeat = product.heartbeat;
+        options.election_min = product.election_min;
+        options.election_max = product.election_max;
+    })
+    .await;
+    let old = leader(&nodes).unwrap();
+    let survivor = nodes[(old + 1) % 3].store.clone();
+    assert!(done(&commit(&survivor, "before").await));
+    board.cut(&nodes[old].addr);
+    let started = Instant::now();
+    assert!(done(&commit(&survivor, "after").await));
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    println!("write gap: {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{forward_ready, Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{HeaderMap, AUTHORIZATION};
 use actix_web::{Error, HttpMessage, HttpResponse};
 use futures::future::{FutureExt, LocalBoxFuture};
 use sha2::{Digest, Sha256};
@@ -29,9 +29,10 @@ impl Access {
         Access { token_hash: token.map(|token| Sha256::digest(token).into()) }
     }
 
-    fn check(&self, request: &ServiceRequest) -> Result<Caller, Problem> {
+    /// Who calls, going by the request's headers.
+    pub fn check(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(expected) = &self.token_hash else { return Ok(Caller("anonymous")) };
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|header| {
             let (scheme, token) = header.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -85,7 +86,7 @@ where
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        match self.access.check(&request) {
+        match self.access.check(request.headers()) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 let answered = self.service.call(request);

@@ -1,5 +1,6 @@
 //! Connections: push, describe, close, from any node to any node.
 
+use actix_web::dev::Payload;
 use actix_web::{web, HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -14,13 +15,11 @@ use crate::model::connection_id::ConnectionId;
 use crate::model::json_check::validate_json;
 use crate::telemetry::metrics::PushLabels;
 
+/// The answer to a push that is in its connection's socket or outbox.
+const QUEUED: &[u8] = b"{\"status\":\"queued\"}";
+
 pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(
-        web::resource("/connections/{cid}")
-            .route(web::post().to(push))
-            .route(web::get().to(describe))
-            .route(web::delete().to(close)),
-    );
+    scope.service(web::resource("/connections/{cid}").route(web::get().to(describe)).route(web::delete().to(close)));
 }
 
 fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
@@ -28,7 +27,7 @@ fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
 }
 
 /// Reads the whole body, also one that is too long: an unread rest would cost the caller its connection.
-async fn read_body(mut payload: web::Payload, max: usize) -> Result<Bytes, Problem> {
+async fn read_body(mut payload: Payload, max: usize) -> Result<Bytes, Problem> {
     let mut body = BytesMut::new();
     let mut total = 0;
     let mut only = None;
@@ -55,28 +54,30 @@ async fn read_body(mut payload: web::Payload, max: usize) -> Result<Bytes, Probl
     Ok(only.unwrap_or_else(|| body.freeze()))
 }
 
-async fn push(
-    api: web::Data<Api>,
-    cid: web::Path<String>,
-    payload: web::Payload,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let body = read_body(payload, api.settings.push_bytes_max).await?;
-    let pushed = push_body(&api, &cid, body, &request).await;
-    let result = match &pushed {
-        Ok(()) => "queued",
-        Err((result, _)) => result,
+/// `POST /connections/{cid}`, called by the shortcut.
+pub(super) async fn push(api: &Api, cid: &str, payload: Payload, query: &str) -> Result<HttpResponse, Problem> {
+    let body = read_body(payload, api.settings.push_bytes_max).await;
+    let pushed = match body {
+        Ok(body) => push_body(api, cid, body, query).await,
+        Err(problem) => Err(("invalid", problem)),
     };
-    api.metrics.pushes.get_or_create(&PushLabels { result }).inc();
-    pushed.map_err(|(_, problem)| problem)?;
-    Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(b"{\"status\":\"queued\"}")))
+    match pushed {
+        Ok(()) => {
+            api.pushes_queued.inc();
+            Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(QUEUED)))
+        }
+        Err((result, problem)) => {
+            api.metrics.pushes.get_or_create(&PushLabels { result }).inc();
+            Err(problem)
+        }
+    }
 }
 
-async fn push_body(api: &Api, cid: &str, body: Bytes, request: &HttpRequest) -> Result<(), (&'static str, Problem)> {
+async fn push_body(api: &Api, cid: &str, body: Bytes, query: &str) -> Result<(), (&'static str, Problem)> {
     let invalid = |problem| ("invalid", problem);
     let id = connection_id(cid).map_err(invalid)?;
-    if !matches!(request.query_string(), "" | "confirm=queued") {
-        let detail = format!("?{}: only confirm=queued is supported by this build", request.query_string());
+    if !matches!(query, "" | "confirm=queued") {
+        let detail = format!("?{query}: only confirm=queued is supported by this build");
         return Err(invalid(Problem::new(400, "invalid_query", detail)));
     }
     validate_json(&body)

@@ -7,6 +7,7 @@ mod connections_api;
 mod endpoints_api;
 mod health;
 pub mod problem;
+mod push_shortcut;
 
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::telemetry::Metrics;
 use access::Access;
 pub use cluster_api::GossipView;
 use problem::Problem;
+use prometheus_client::metrics::counter::Counter;
+pub use push_shortcut::PushShortcut;
 
 /// What the handlers work with; one per node.
 pub struct Api {
@@ -27,9 +30,17 @@ pub struct Api {
     pub pushes: Arc<Pushes>,
     pub hub: Arc<Hub>,
     pub metrics: Metrics,
+    /// The counter of successful pushes, at hand.
+    pub pushes_queued: Counter,
     pub settings: AdminSettings,
     pub gossip: GossipView,
     pub started: std::time::Instant,
+}
+
+/// The middleware that takes pushes out before routing; see its module.
+pub fn shortcut(api: Arc<Api>) -> PushShortcut {
+    let access = Access::new(api.settings.token.as_deref());
+    PushShortcut { api: web::Data::from(api), access }
 }
 
 /// All routes of the admin listener.

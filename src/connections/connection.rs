@@ -1,23 +1,22 @@
-//! The state of one client's connection on its worker: the socket, the outbox, the in-flight window, the counters.
-//! Shared by the driver, the actor and pushes of the same worker through an `Rc`; never leaves its thread, takes no lock.
+//! One client's connection on its worker: the in-flight window, the counters, the heartbeat, how it ends. Shared by the
+//! driver and the actor of the same worker through an `Rc`; never leaves its thread, takes no lock. What other threads
+//! may use is its [`Outlet`].
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_rt::net::TcpStream;
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 
 use super::hub::Worker;
-use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
+use super::outbox::{frame, Opcode};
+use super::outlet::Outlet;
 use crate::close_code::{self, CloseCode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::live_endpoint::LiveEndpoint;
@@ -98,10 +97,7 @@ pub struct Connection {
     pub facts: Facts,
     pub endpoint: Arc<LiveEndpoint>,
     pub worker: Rc<Worker>,
-    io: RefCell<TcpStream>,
-    outbox: RefCell<Outbox>,
-    /// Wakes the driver's task.
-    driver: RefCell<Option<Waker>>,
+    pub outlet: Arc<Outlet>,
     /// Set while the reader waits for room in the in-flight window.
     reader_paused: Cell<bool>,
     in_flight: Cell<u32>,
@@ -110,12 +106,9 @@ pub struct Connection {
     close_deadline: Cell<Option<Instant>>,
     opened: Instant,
     last_read: Cell<Instant>,
-    last_event: Cell<Instant>,
     missed_pings: Cell<u32>,
-    pub sequence: Cell<u64>,
-    pub events_in: Cell<u64>,
-    pub events_out: Cell<u64>,
-    sent: Counter,
+    sequence: Cell<u64>,
+    events_in: Cell<u64>,
 }
 
 impl Connection {
@@ -124,23 +117,18 @@ impl Connection {
         let now = Instant::now();
         Rc::new(Connection {
             facts,
+            outlet: Outlet::new(endpoint.clone(), io, sent),
             endpoint,
             worker,
-            io: RefCell::new(io),
-            outbox: RefCell::default(),
-            driver: RefCell::default(),
             reader_paused: Cell::new(false),
             in_flight: Cell::new(0),
             cause: RefCell::new(None),
             close_deadline: Cell::new(None),
             opened: now,
             last_read: Cell::new(now),
-            last_event: Cell::new(now),
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
             events_in: Cell::new(0),
-            events_out: Cell::new(0),
-            sent,
         })
     }
 
@@ -158,12 +146,8 @@ impl Connection {
         self.opened.elapsed()
     }
 
-    pub fn pending_bytes(&self) -> usize {
-        self.outbox.borrow().bytes()
-    }
-
-    pub fn last_active_millis(&self) -> u64 {
-        unix_millis().saturating_sub(self.last_event.get().elapsed().as_millis() as u64)
+    pub fn events_in(&self) -> u64 {
+        self.events_in.get()
     }
 
     /// The next number of this connection's events to backends.
@@ -184,7 +168,9 @@ impl Connection {
     pub(super) fn messages_read(&self, count: u32) {
         self.in_flight.set(self.in_flight.get() + count);
         self.events_in.set(self.events_in.get() + u64::from(count));
-        self.last_event.set(Instant::now());
+        if count > 0 {
+            self.outlet.touch();
+        }
     }
 
     pub fn in_flight(&self) -> u32 {
@@ -195,75 +181,24 @@ impl Connection {
     pub fn event_done(&self) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         if self.reader_paused.replace(false) {
-            self.wake_driver();
+            self.outlet.wake_driver();
         }
     }
 
-    // ---- sending
+    pub(super) fn pause_reader(&self) {
+        self.reader_paused.set(true);
+    }
 
-    /// Sends one text message: on the spot when the socket takes it, else through the outbox under its policy.
+    // ---- sending and closing
+
+    /// Sends one message to the client.
     pub fn send(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
-        if self.is_closing() {
-            return PushOutcome::Gone;
-        }
-        let outcome = self.send_frame(opcode, payload);
-        if outcome == PushOutcome::Queued {
-            self.events_out.set(self.events_out.get() + 1);
-            self.sent.inc();
-            self.last_event.set(Instant::now());
-        }
-        outcome
+        self.outlet.send(opcode, payload)
     }
 
-    fn send_frame(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
-        let endpoint = self.endpoint.current();
-        let policy = &endpoint.settings.outbox;
-        let mut outbox = self.outbox.borrow_mut();
-        let queued = if outbox.is_empty() {
-            let mut scratch = self.worker.scratch.borrow_mut();
-            scratch.clear();
-            encode_frame(opcode, payload, &mut scratch);
-            if scratch.len() > policy.max_bytes {
-                return PushOutcome::TooBig;
-            }
-            match self.io.borrow().try_write(&scratch) {
-                Ok(count) if count == scratch.len() => return PushOutcome::Queued,
-                Ok(count) if count > 0 => {
-                    outbox.push_partly_written(Bytes::copy_from_slice(&scratch[count..]));
-                    Queued::Yes
-                }
-                Ok(_) => outbox.push(Bytes::copy_from_slice(&scratch), policy),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    outbox.push(Bytes::copy_from_slice(&scratch), policy)
-                }
-                Err(_) => {
-                    drop(outbox);
-                    self.close(CloseCause::lost());
-                    return PushOutcome::Gone;
-                }
-            }
-        } else {
-            outbox.push(frame(opcode, payload), policy)
-        };
-        drop(outbox);
-        match queued {
-            Queued::Yes => {
-                self.wake_driver();
-                PushOutcome::Queued
-            }
-            Queued::Refused => PushOutcome::Full,
-            Queued::Close => {
-                self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));
-                PushOutcome::Gone
-            }
-        }
-    }
-
-    /// Queues bytes that the actor's context has encoded (pong, ping).
+    /// Queues bytes that the actor's context has encoded (pong), or a ping.
     pub(super) fn queue_control(&self, bytes: Bytes) {
-        let endpoint = self.endpoint.current();
-        let policy = &endpoint.settings.outbox;
-        if !self.outbox.borrow_mut().push_control(bytes, policy) && !self.is_closing() {
+        if !self.outlet.queue_control(bytes) {
             self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));
         }
     }
@@ -275,92 +210,36 @@ impl Connection {
             return;
         }
         self.close_deadline.set(Some(Instant::now() + CLOSE_LINGER));
-        let mut outbox = self.outbox.borrow_mut();
-        if matches!(cause.code, 1006 | 1013 | 4408) {
-            outbox.clear();
-        }
-        if cause.code != 1006 {
+        let last = (cause.code != 1006).then(|| {
             let mut payload = Vec::with_capacity(2 + cause.reason.len());
             if cause.code != 1005 {
                 payload.extend_from_slice(&cause.code.to_be_bytes());
                 payload.extend_from_slice(cause.reason.as_bytes());
                 payload.truncate(125);
             }
-            let endpoint = self.endpoint.current();
-            let policy = &endpoint.settings.outbox;
-            let _too_full = outbox.push_control(frame(Opcode::Close, &payload), policy);
-        }
-        drop(outbox);
+            frame(Opcode::Close, &payload)
+        });
+        let discard = matches!(cause.code, 1006 | 1013 | 4408);
         *self.cause.borrow_mut() = Some(cause);
-        self.wake_driver();
-    }
-
-    fn wake_driver(&self) {
-        if let Some(waker) = &*self.driver.borrow() {
-            waker.wake_by_ref();
-        }
+        self.outlet.close(last, discard);
     }
 
     // ---- the socket, for the driver and the reader of this worker
-
-    pub(super) fn set_driver(&self, waker: &Waker) {
-        let mut driver = self.driver.borrow_mut();
-        if !driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *driver = Some(waker.clone());
-        }
-    }
-
-    pub(super) fn pause_reader(&self) {
-        self.reader_paused.set(true);
-    }
 
     /// Reads once into the worker's shared buffer. `Ready(Ok(None))` is the end of the stream.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         let mut buffer = self.worker.read_buffer.borrow_mut();
         buffer.reserve(Worker::READ_BYTES);
-        let mut io = self.io.borrow_mut();
-        let count = {
-            let mut read = ReadBuf::uninit(buffer.spare_capacity_mut());
-            match Pin::new(&mut *io).poll_read(cx, &mut read) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
-                Poll::Ready(Ok(())) => read.filled().len(),
-            }
-        };
-        if count == 0 {
-            return Poll::Ready(Ok(None));
-        }
-        // SAFETY: poll_read has initialised `count` bytes of the spare capacity.
-        unsafe { buffer.set_len(count) };
-        self.last_read.set(Instant::now());
-        self.missed_pings.set(0);
-        Poll::Ready(Ok(Some(buffer.split().freeze())))
-    }
-
-    /// Writes what is queued. `Ready(Ok(()))` when all of it is out.
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut outbox = self.outbox.borrow_mut();
-        let mut io = self.io.borrow_mut();
-        while !outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let filled = outbox.slices(&mut slices);
-            match Pin::new(&mut *io).poll_write_vectored(cx, &slices[..filled]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => outbox.written(count),
-                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+        match self.outlet.poll_read(cx, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
+            Poll::Ready(Ok(0)) => Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(_)) => {
+                self.last_read.set(Instant::now());
+                self.missed_pings.set(0);
+                Poll::Ready(Ok(Some(buffer.split().freeze())))
             }
         }
-        Poll::Ready(Ok(()))
-    }
-
-    pub(super) fn shutdown(&self, how: std::net::Shutdown) {
-        // An error means that the socket is gone already, which is what is wanted.
-        let _gone = socket2::SockRef::from(&*self.io.borrow()).shutdown(how);
-    }
-
-    pub(super) fn discard_outbox(&self) {
-        self.outbox.borrow_mut().clear();
     }
 
     pub(super) fn past_close_deadline(&self) -> bool {
@@ -372,7 +251,7 @@ impl Connection {
     /// Called by the worker's wheel. Sends pings, notices what is overdue; returns when to come back.
     pub(super) fn tick(&self) -> Duration {
         if let Some(deadline) = self.close_deadline.get() {
-            self.wake_driver();
+            self.outlet.wake_driver();
             return deadline.saturating_duration_since(Instant::now());
         }
         let endpoint = self.endpoint.current();
@@ -387,7 +266,8 @@ impl Connection {
             next = next.min(left);
         }
         if let Some(idle) = settings.idle_timeout {
-            let left = idle.saturating_sub(self.last_event.get().elapsed());
+            let idle_for = unix_millis().saturating_sub(self.outlet.last_active_millis());
+            let left = idle.saturating_sub(Duration::from_millis(idle_for));
             if left.is_zero() {
                 self.close(CloseCause::gateway(close_code::IDLE));
                 return CLOSE_LINGER;
@@ -403,7 +283,7 @@ impl Connection {
             }
             self.missed_pings.set(self.missed_pings.get() + 1);
             self.queue_control(frame(Opcode::Ping, b""));
-            self.wake_driver();
+            self.outlet.wake_driver();
         } else {
             next = next.min(settings.heartbeat_interval.saturating_sub(quiet));
         }
@@ -413,9 +293,4 @@ impl Connection {
 
 pub fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// A buffer that the worker's connections read into, one after the other.
-pub(super) fn new_read_buffer() -> BytesMut {
-    BytesMut::with_capacity(Worker::READ_BYTES)
 }

@@ -1,21 +1,23 @@
-//! Where connections are found: one [`Worker`] per worker thread owns its connections and a timer wheel for them; the
-//! node-wide [`Hub`] routes requests to workers through one bounded channel each. The worker of a connection is part of
-//! its id (`random % workers`), so there is no directory and no shared lock.
+//! Where connections are found: one [`Worker`] per worker thread owns its connections and a timer wheel for them. The
+//! node-wide [`Hub`] finds the sending side of any connection in a sharded map, and routes what concerns the connection
+//! itself (describe, close, drain) to its worker through one bounded channel each. A connection's worker is part of its
+//! id (`random % workers`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{new_read_buffer, CloseCause, Connection, Opening, PushOutcome};
+use super::connection::{CloseCause, Connection, Opening, PushOutcome};
 use super::outbox::Opcode;
+use super::outlet::Outlet;
 use super::session::{ClientEvents, Session};
 use super::socket::Driver;
 use super::supervisor::Supervisors;
@@ -27,6 +29,9 @@ const WORKER_QUEUE_REQUESTS: usize = 4096;
 
 /// Requests handled before the worker's other tasks get their turn.
 const BATCH_REQUESTS: usize = 256;
+
+/// Enough that pushes of many threads seldom meet while a connection opens or ends.
+const OUTLET_SHARDS: usize = 64;
 
 /// One slot a second; the longest interval a connection asks for is 60 s.
 const WHEEL_SLOTS: usize = 64;
@@ -49,15 +54,11 @@ impl Hasher for RandomKeyHasher {
     }
 }
 
+type OutletMap = HashMap<u128, Arc<Outlet>, BuildHasherDefault<RandomKeyHasher>>;
 type ConnectionMap = HashMap<u128, Rc<Connection>, BuildHasherDefault<RandomKeyHasher>>;
 
 /// What is asked of the worker that owns a connection.
 pub enum WorkerRequest {
-    Push {
-        key: u128,
-        payload: Bytes,
-        answer: oneshot::Sender<PushOutcome>,
-    },
     Close {
         key: u128,
         cause: CloseCause,
@@ -99,8 +100,7 @@ pub struct Worker {
     connections: RefCell<ConnectionMap>,
     wheel: RefCell<Vec<Vec<u128>>>,
     now_slot: Cell<usize>,
-    /// Frames are encoded here before the socket takes them.
-    pub(super) scratch: RefCell<BytesMut>,
+    /// This worker's connections read into it, one after the other.
     pub(super) read_buffer: RefCell<BytesMut>,
 }
 
@@ -117,8 +117,7 @@ impl Worker {
             connections: RefCell::default(),
             wheel: RefCell::new(vec![Vec::new(); WHEEL_SLOTS]),
             now_slot: Cell::new(0),
-            scratch: RefCell::new(BytesMut::with_capacity(Self::READ_BYTES)),
-            read_buffer: RefCell::new(new_read_buffer()),
+            read_buffer: RefCell::new(BytesMut::with_capacity(Self::READ_BYTES)),
         });
         if hub.workers[index].set(sender).is_err() {
             unreachable!("indexes are given out once");
@@ -147,9 +146,13 @@ impl Worker {
         let connection = Connection::new(opening, self.clone());
         let key = connection.facts.id.random;
         self.connections.borrow_mut().insert(key, connection.clone());
+        let mut shard = self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        shard.insert(key, connection.outlet.clone());
+        drop(shard);
         self.hub.open_connections.fetch_add(1, Ordering::Relaxed);
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
-        self.schedule(key, endpoint.current().settings.heartbeat_interval);
+        // An idle or duration limit may be shorter than the heartbeat's interval.
+        self.schedule(key, connection.tick());
         let supervisor = self.hub.supervisors.of(&endpoint);
         let session = Session::new(connection.clone(), events(connection.clone()), supervisor);
         if self.hub.is_draining() {
@@ -160,7 +163,9 @@ impl Worker {
 
     /// The driver has ended.
     pub(super) fn forget(&self, connection: &Connection) {
-        if self.connections.borrow_mut().remove(&connection.facts.id.random).is_some() {
+        let key = connection.facts.id.random;
+        if self.connections.borrow_mut().remove(&key).is_some() {
+            self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner).remove(&key);
             self.hub.open_connections.fetch_sub(1, Ordering::Relaxed);
             connection.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
         }
@@ -168,10 +173,6 @@ impl Worker {
 
     fn find(&self, key: u128) -> Option<Rc<Connection>> {
         self.connections.borrow().get(&key).cloned()
-    }
-
-    pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
-        self.find(key).map_or(PushOutcome::Gone, |connection| connection.send(Opcode::Text, payload))
     }
 
     fn close(&self, key: u128, cause: CloseCause) -> bool {
@@ -193,10 +194,10 @@ impl Worker {
             source_ip: facts.source_ip.to_string(),
             user_agent: facts.user_agent.clone(),
             connected_at_millis: facts.connected_at_millis,
-            last_active_at_millis: connection.last_active_millis(),
-            events_in: connection.events_in.get(),
-            events_out: connection.events_out.get(),
-            pending_bytes: connection.pending_bytes(),
+            last_active_at_millis: connection.outlet.last_active_millis(),
+            events_in: connection.events_in(),
+            events_out: connection.outlet.events_out(),
+            pending_bytes: connection.outlet.pending_bytes(),
             in_flight: connection.in_flight(),
         })
     }
@@ -214,7 +215,6 @@ impl Worker {
     /// An asker that has given up meanwhile is no error.
     fn answer(self: &Rc<Self>, request: WorkerRequest) {
         match request {
-            WorkerRequest::Push { key, payload, answer } => drop(answer.send(self.push(key, &payload))),
             WorkerRequest::Close { key, cause, answer } => drop(answer.send(self.close(key, cause))),
             WorkerRequest::Describe { key, answer } => drop(answer.send(self.describe(key))),
             WorkerRequest::Drain { over } => drop(actix_rt::spawn(self.clone().drain(over))),
@@ -267,6 +267,8 @@ pub struct Hub {
     pub supervisors: Supervisors,
     workers: Vec<OnceLock<mpsc::Sender<WorkerRequest>>>,
     attached: AtomicUsize,
+    /// The sending sides of all connections: a push takes its shard's lock for one look-up.
+    outlets: Vec<RwLock<OutletMap>>,
     pub open_connections: AtomicU64,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
@@ -287,6 +289,7 @@ impl Hub {
             supervisors,
             workers: (0..workers).map(|_| OnceLock::new()).collect(),
             attached: AtomicUsize::new(0),
+            outlets: (0..OUTLET_SHARDS).map(|_| RwLock::default()).collect(),
             open_connections: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -306,24 +309,14 @@ impl Hub {
         self.workers[(key % self.workers.len() as u128) as usize].get()
     }
 
-    /// Pushes to a connection of this node, from any thread. On the owning worker's thread nothing is queued.
-    pub async fn push(&self, key: u128, payload: Bytes) -> Result<PushOutcome, Overloaded> {
-        let here = WORKER.with(|slot| {
-            let slot = slot.borrow();
-            let worker = slot.as_ref().filter(|worker| worker.index as u128 == key % self.workers.len() as u128)?;
-            Some(worker.push(key, &payload))
-        });
-        match here {
-            Some(outcome) => Ok(outcome),
-            None => Ok(self.begin_push(key, payload)?.await.unwrap_or(PushOutcome::Gone)),
-        }
+    fn shard(&self, key: u128) -> &RwLock<OutletMap> {
+        &self.outlets[(key >> 64) as usize % OUTLET_SHARDS]
     }
 
-    /// Hands a push to the owning worker at once and returns its answer's receiver: keeps the caller's order.
-    pub fn begin_push(&self, key: u128, payload: Bytes) -> Result<oneshot::Receiver<PushOutcome>, Overloaded> {
-        let (answer, receiver) = oneshot::channel();
-        self.hand_over(key, WorkerRequest::Push { key, payload, answer })?;
-        Ok(receiver)
+    /// Pushes to a connection of this node, from any thread: written on the spot, or queued in its outbox.
+    pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
+        let outlet = self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        outlet.map_or(PushOutcome::Gone, |outlet| outlet.send(Opcode::Text, payload))
     }
 
     /// Whether an open connection was closed by this.

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod frame_guard;
 pub mod hub;
 pub mod outbox;
+pub mod outlet;
 pub mod session;
 pub mod session_state;
 mod socket;

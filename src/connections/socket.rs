@@ -141,8 +141,8 @@ impl Driver {
     }
 
     fn finish(&mut self) -> Poll<()> {
-        self.connection.discard_outbox();
-        self.connection.shutdown(Shutdown::Both);
+        self.connection.outlet.discard();
+        self.connection.outlet.shutdown(Shutdown::Both);
         self.connection.worker.forget(&self.connection);
         Poll::Ready(())
     }
@@ -153,12 +153,15 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        this.connection.set_driver(cx.waker());
+        this.connection.outlet.set_driver(cx.waker());
+        if let Some(verdict) = this.connection.outlet.take_verdict() {
+            this.connection.close(verdict);
+        }
         this.run_actor(cx);
         if this.connection.past_close_deadline() {
             return this.finish();
         }
-        match this.connection.poll_flush(cx) {
+        match this.connection.outlet.poll_flush(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(_)) => {
                 this.connection.close(CloseCause::lost());
@@ -175,7 +178,7 @@ impl Future for Driver {
         }
         if !this.lingering {
             this.lingering = true;
-            this.connection.shutdown(Shutdown::Write);
+            this.connection.outlet.shutdown(Shutdown::Write);
         }
         match this.linger(cx) {
             Poll::Pending => Poll::Pending,

@@ -108,8 +108,8 @@ pub fn disconnect_body(connection: &Connection, cause: &CloseCause) -> Vec<u8> {
         reason: &cause.reason,
         initiator: cause.initiator,
         duration_millis: connection.age().as_millis() as u64,
-        events_in: connection.events_in.get(),
-        events_out: connection.events_out.get(),
+        events_in: connection.events_in(),
+        events_out: connection.outlet.events_out(),
     };
     let end = serde_json::to_string(&end).unwrap_or_else(|_| "{}".to_owned());
     // Both are non-empty objects: {…description…} and {…end…} become one.

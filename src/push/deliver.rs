@@ -1,5 +1,5 @@
-//! Answers other nodes' requests on connections of this one. What must keep the order of arrival (handing a push to the
-//! owning worker) happens before `handle` returns.
+//! Answers other nodes' requests on connections of this one. A push is in its connection's socket or
+//! outbox before `handle` returns, which keeps the order of arrival.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::{ready, BoxFuture, FutureExt};
 use wsgateway_cluster::{NodeId, PeerService};
 
-use super::forward::{cause, kinds, CloseRequest, PushAnswer, Target};
+use super::forward::{cause, kinds, CloseRequest, Target};
 use crate::connections::{ConnectionView, Hub, PushOutcome};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
@@ -22,21 +22,15 @@ impl PeerPushes {
         PeerPushes { hub }
     }
 
-    fn push(&self, request: Bytes) -> Answer {
-        let (target, payload) = match postcard::take_from_bytes::<Target>(&request) {
-            Ok((target, payload)) => (target, request.slice_ref(payload)),
+    fn push(&self, request: &[u8]) -> Answer {
+        let (target, payload) = match postcard::take_from_bytes::<Target>(request) {
+            Ok(taken) => taken,
             Err(err) => return refuse(err),
         };
         if target.generation != self.hub.generation {
-            return answer(&PushAnswer::Outcome(PushOutcome::Gone));
+            return answer(&PushOutcome::Gone);
         }
-        match self.hub.begin_push(target.key, payload) {
-            Err(overloaded) => answer(&PushAnswer::Overloaded(overloaded.to_string())),
-            // A worker that drops the question has ended, and its connections with it.
-            Ok(outcome) => {
-                outcome.map(|outcome| encode(&PushAnswer::Outcome(outcome.unwrap_or(PushOutcome::Gone)))).boxed()
-            }
-        }
+        answer(&self.hub.push(target.key, payload))
     }
 
     fn describe(&self, request: &[u8]) -> Answer {
@@ -67,7 +61,7 @@ impl PeerPushes {
 impl PeerService for PeerPushes {
     fn handle(&self, _from: NodeId, kind: u16, payload: Bytes) -> Answer {
         match kind {
-            kinds::PUSH => self.push(payload),
+            kinds::PUSH => self.push(&payload),
             kinds::DESCRIBE => self.describe(&payload),
             kinds::CLOSE => self.close(&payload),
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),

@@ -34,13 +34,6 @@ pub(super) struct CloseRequest {
     pub reason: String,
 }
 
-/// The owner's answer to a push.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum PushAnswer {
-    Outcome(PushOutcome),
-    Overloaded(String),
-}
-
 fn target(id: &ConnectionId) -> Target {
     Target { generation: id.generation, key: id.random }
 }
@@ -58,10 +51,7 @@ pub(super) async fn push(
     request.extend_from_slice(payload);
     let answer = pushes.transport.call(peer, Channel::Push, kinds::PUSH, request.freeze(), DEADLINE).await;
     match answer {
-        Ok(answer) => match postcard::from_bytes(&answer).map_err(malformed)? {
-            PushAnswer::Outcome(outcome) => Ok(outcome),
-            PushAnswer::Overloaded(reason) => Err(PushError::Overloaded(reason)),
-        },
+        Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
         Err(err) if owner_is_dead(pushes, id, &err) => Ok(PushOutcome::Gone),
         Err(err) => Err(unreachable(&err)),
     }

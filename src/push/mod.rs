@@ -88,10 +88,7 @@ impl Pushes {
     /// Sends one message to one connection. `Ok`: in its socket or its outbox.
     pub async fn push(&self, id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
         match self.locate(id) {
-            Location::Here => {
-                let pushed = self.hub.push(id.random, payload).await;
-                pushed.map_err(|err| PushError::Overloaded(err.to_string())).and_then(outcome)
-            }
+            Location::Here => outcome(self.hub.push(id.random, &payload)),
             Location::Gone => Err(PushError::Gone),
             Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
         }

@@ -25,6 +25,8 @@ struct Board {
     nodes: BTreeMap<String, (NodeId, Services)>,
     /// Addresses that hear nobody and whom nobody hears.
     cut: BTreeSet<String>,
+    /// From whom nothing reaches whom.
+    cut_one_way: BTreeSet<(String, String)>,
 }
 
 impl Switchboard {
@@ -32,8 +34,20 @@ impl Switchboard {
         self.inner.write().unwrap().cut.insert(addr.to_owned());
     }
 
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        self.inner.write().unwrap().cut_one_way.insert((from.to_owned(), to.to_owned()));
+    }
+
     pub fn heal(&self) {
-        self.inner.write().unwrap().cut.clear();
+        let mut board = self.inner.write().unwrap();
+        board.cut.clear();
+        board.cut_one_way.clear();
+    }
+
+    fn open(&self, from: &str, to: &str) -> bool {
+        let board = self.inner.read().unwrap();
+        let cut_off = board.cut.contains(from) || board.cut.contains(to);
+        !cut_off && !board.cut_one_way.contains(&(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, addr: &str) {
@@ -41,10 +55,10 @@ impl Switchboard {
     }
 
     fn find(&self, from: &str, to: &PeerAddress) -> Result<Option<Services>, PeerError> {
-        let board = self.inner.read().unwrap();
-        if board.cut.contains(from) || board.cut.contains(&to.addr) {
+        if !self.open(from, &to.addr) {
             return Ok(None);
         }
+        let board = self.inner.read().unwrap();
         let unreachable = || PeerError::Unreachable { addr: to.addr.clone(), reason: "nobody".into(), sent: false };
         let (id, services) = board.nodes.get(&to.addr).ok_or_else(unreachable)?;
         match to.node_id {
@@ -82,14 +96,24 @@ impl PeerTransport for Line {
         let service = services.find(kind).ok_or(PeerError::Remote("no service".to_owned()))?;
         let answer = tokio::time::timeout(deadline, service.handle(self.id, kind, payload)).await;
         let answer = answer.map_err(|_| late())?.map_err(PeerError::Remote)?;
-        // Cut while the answer was on its way.
-        match self.board.find(&self.addr, peer)? {
-            Some(_) => Ok(answer),
-            None => Err(late()),
+        // The answer goes the other way, which may be cut by now.
+        if self.board.open(&peer.addr, &self.addr) {
+            return Ok(answer);
         }
+        tokio::time::sleep(deadline).await;
+        Err(late())
     }
 
     fn forget(&self, _peer: &PeerAddress) {}
+
+    async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
+        let peer = PeerAddress { node_id: None, addr: addr.to_owned() };
+        if self.board.find(&self.addr, &peer)?.is_none() || !self.board.open(addr, &self.addr) {
+            std::future::pending::<()>().await;
+        }
+        let board = self.board.inner.read().unwrap();
+        board.nodes.get(addr).map(|(id, _)| *id).ok_or(PeerError::Remote("gone".to_owned()))
+    }
 }
 
 /// A running node and its disk.
@@ -116,8 +140,21 @@ pub fn options(addr: &str, seeds: &[&str], expect: usize) -> StoreOptions {
     }
 }
 
+/// RUST_LOG=info shows what went on in a scenario.
+pub fn show_logs() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
+
 pub async fn start(board: &Switchboard, dir: TempDir, options: StoreOptions) -> Node {
-    let disk = open(dir.path()).await;
+    let data_dir = dir.path().to_owned();
+    start_in(board, &data_dir, dir, options).await
+}
+
+/// With the data in another folder than the one that the node keeps alive.
+pub async fn start_in(board: &Switchboard, data_dir: &Path, dir: TempDir, options: StoreOptions) -> Node {
+    show_logs();
+    let disk = open(data_dir).await;
     let addr = options.advertise.clone();
     let (id, services) = (disk.identity().node_id, Services::default());
     board.inner.write().unwrap().nodes.insert(addr.clone(), (id, services.clone()));

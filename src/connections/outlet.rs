@@ -1,0 +1,261 @@
+//! The sending side of one connection, usable from every thread: a push is written by the thread that brings it, without
+//! a hop to the connection's worker. Its lock is this connection's own, and held for one write at most.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use actix_rt::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::Interest;
+
+use super::connection::{unix_millis, CloseCause, PushOutcome};
+use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
+use crate::close_code;
+use crate::model::live_endpoint::LiveEndpoint;
+
+/// Frames written by one system call when a backlog drains.
+const VECTORED_FRAMES: usize = 16;
+
+thread_local! {
+    /// Frames are encoded here before the socket takes them.
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Where messages for a client go.
+pub struct Outlet {
+    endpoint: Arc<LiveEndpoint>,
+    io: TcpStream,
+    state: Mutex<State>,
+    events_out: AtomicU64,
+    /// Unix milliseconds of the last message either way.
+    last_active: AtomicU64,
+    sent: Counter,
+}
+
+#[derive(Default)]
+struct State {
+    outbox: Outbox,
+    /// Nothing is taken any more.
+    closed: bool,
+    /// A sender has found that the connection must end; the driver sees to it.
+    verdict: Option<CloseCause>,
+    driver: Option<Waker>,
+}
+
+impl Outlet {
+    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter) -> Arc<Outlet> {
+        Arc::new(Outlet {
+            endpoint,
+            io,
+            state: Mutex::default(),
+            events_out: AtomicU64::new(0),
+            last_active: AtomicU64::new(unix_millis()),
+            sent,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn events_out(&self) -> u64 {
+        self.events_out.load(Ordering::Relaxed)
+    }
+
+    pub fn last_active_millis(&self) -> u64 {
+        self.last_active.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn touch(&self) {
+        self.last_active.store(unix_millis(), Ordering::Relaxed);
+    }
+
+    pub fn pending_bytes(&self) -> usize {
+        self.state().outbox.bytes()
+    }
+
+    /// Sends one message: on the spot when the socket takes it, else through the outbox under its policy.
+    pub fn send(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+        let mut state = self.state();
+        if state.closed {
+            return PushOutcome::Gone;
+        }
+        let outcome = self.send_frame(&mut state, opcode, payload);
+        drop(state);
+        if outcome == PushOutcome::Queued {
+            self.events_out.fetch_add(1, Ordering::Relaxed);
+            self.sent.inc();
+            self.touch();
+        }
+        outcome
+    }
+
+    fn send_frame(&self, state: &mut State, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+        let endpoint = self.endpoint.current();
+        let policy = &endpoint.settings.outbox;
+        // A frame's header has at most ten bytes.
+        if payload.len() + 10 > policy.max_bytes {
+            return PushOutcome::TooBig;
+        }
+        let queued = if state.outbox.is_empty() {
+            match self.write_now(opcode, payload) {
+                Ok(None) => return PushOutcome::Queued,
+                Ok(Some((rest, begun))) if begun => {
+                    state.outbox.push_partly_written(rest);
+                    Queued::Yes
+                }
+                Ok(Some((whole, _))) => state.outbox.push(whole, policy),
+                Err(_) => {
+                    state.condemn(CloseCause::lost());
+                    return PushOutcome::Gone;
+                }
+            }
+        } else {
+            state.outbox.push(frame(opcode, payload), policy)
+        };
+        match queued {
+            Queued::Yes => {
+                state.wake_driver();
+                PushOutcome::Queued
+            }
+            Queued::Refused => PushOutcome::Full,
+            Queued::Close => {
+                state.condemn(CloseCause::gateway(close_code::SLOW_CONSUMER));
+                PushOutcome::Gone
+            }
+        }
+    }
+
+    /// Offers a frame to the socket; what it did not take comes back, with whether it took some.
+    fn write_now(&self, opcode: Opcode, payload: &[u8]) -> io::Result<Option<(Bytes, bool)>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            encode_frame(opcode, payload, scratch);
+            let taken = match self.io.try_write(scratch) {
+                Ok(taken) => taken,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(err) => return Err(err),
+            };
+            Ok((taken < scratch.len()).then(|| (Bytes::copy_from_slice(&scratch[taken..]), taken > 0)))
+        })
+    }
+
+    /// Queues a control frame; `false` when not even that has room.
+    pub(super) fn queue_control(&self, bytes: Bytes) -> bool {
+        let endpoint = self.endpoint.current();
+        let mut state = self.state();
+        state.closed || state.outbox.push_control(bytes, &endpoint.settings.outbox)
+    }
+
+    /// Takes nothing more; the close frame, if any, is the last. `discard`: what is queued is not worth waiting for.
+    pub(super) fn close(&self, last: Option<Bytes>, discard: bool) {
+        let endpoint = self.endpoint.current();
+        let mut state = self.state();
+        state.closed = true;
+        if discard {
+            state.outbox.clear();
+        }
+        if let Some(last) = last {
+            // Without room for it the client does not read, and would not read this either.
+            let _full = state.outbox.push_control(last, &endpoint.settings.outbox);
+        }
+        state.wake_driver();
+    }
+
+    pub(super) fn discard(&self) {
+        self.state().outbox.clear();
+    }
+
+    // ---- for the driver
+
+    /// What a sender has found, if it has not been seen to yet.
+    pub(super) fn take_verdict(&self) -> Option<CloseCause> {
+        self.state().verdict.take()
+    }
+
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut state = self.state();
+        if !state.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.driver = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn wake_driver(&self) {
+        self.state().wake_driver();
+    }
+
+    /// Writes what is queued. `Ready(Ok(()))` when all of it is out.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.state();
+            if state.outbox.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES];
+            let filled = state.outbox.slices(&mut slices);
+            match self.io.try_write_vectored(&slices[..filled]) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    state.outbox.written(count);
+                    continue;
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) => return Poll::Ready(Err(err)),
+            }
+            drop(state);
+            match self.io.poll_write_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+    }
+
+    /// Reads once into the spare capacity of `buffer`. `Ready(Ok(0))` is the end of the stream.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        loop {
+            match self.io.poll_read_ready(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let room = buffer.capacity() - buffer.len();
+            match self.io.try_read_buf(buffer) {
+                Ok(count) => {
+                    if count > 0 && count < room {
+                        // A short read has drained the socket: saying so spares the read that would only find that out.
+                        let drained =
+                            self.io.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                        debug_assert!(drained.is_err());
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) => return Poll::Ready(Err(err)),
+            }
+        }
+    }
+
+    pub(super) fn shutdown(&self, how: std::net::Shutdown) {
+        // An error means that the socket is gone already, which is what is wanted.
+        let _gone = socket2::SockRef::from(&self.io).shutdown(how);
+    }
+}
+
+impl State {
+    fn condemn(&mut self, cause: CloseCause) {
+        self.closed = true;
+        self.verdict.get_or_insert(cause);
+        self.wake_driver();
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = &self.driver {
+            driver.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Scenarios on the real binary: nodes as child processes, real HTTP services, a real Kafka broker, real sockets.
+//! One binary for all of them, since linking is what takes the time. The first group of modules is the rig, the second
+//! the scenarios, one file per theme. Uses nothing of the gateway's crates: what is tested here is what a user sees.
+
+// The rig.
+mod cloud_event;
+mod document;
+mod http;
+mod kafka;
+mod sandbox;
+mod service;
+mod wait;
+mod ws;
+
+// The scenarios.
+mod auth_of_admin;
+mod configuration;
+mod connections;
+mod event_flow;
+mod failures;
+mod limits;
+mod routing;
+mod wrong_input;

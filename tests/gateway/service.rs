@@ -1,0 +1,212 @@
+//! A backend service: an HTTP/1.1 server inside the test process that keeps what it received and answers as told. Written
+//! on bare sockets, so that what is recorded is what arrived, byte for byte. Runs on the runtime of its test.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::cloud_event::Attributes;
+use crate::wait::{eventually, PATIENCE};
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Another request to the same path was being answered when this one arrived.
+    pub overlapped: bool,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{} got no JSON: {error}", self.path))
+    }
+
+    pub fn attributes(&self) -> Attributes {
+        Attributes::from_headers(&self.headers, "ce-")
+    }
+}
+
+/// What the service does with a request.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    status: u16,
+    body: String,
+    delay: Duration,
+    hang_up: bool,
+}
+
+impl Behaviour {
+    pub fn status(status: u16) -> Self {
+        Self { status, body: String::new(), delay: Duration::ZERO, hang_up: false }
+    }
+
+    pub fn body(mut self, body: &str) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Closes the socket instead of answering.
+    pub fn hang_up() -> Self {
+        Self { hang_up: true, ..Self::status(200) }
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    requests: Vec<Request>,
+    behaviours: HashMap<String, Behaviour>,
+    in_flight: HashMap<String, usize>,
+    /// How many requests of a path [`Service::next`] has handed out.
+    taken: HashMap<String, usize>,
+}
+
+#[derive(Clone)]
+pub struct Service {
+    addr: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let service = Self { addr: listener.local_addr().expect("bound"), inner: Arc::default() };
+        let inner = Arc::clone(&service.inner);
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, Arc::clone(&inner)));
+            }
+        });
+        service
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// From now on requests to `path` are treated like this; before, and elsewhere, 200 without a body.
+    pub fn behave(&self, path: &str, behaviour: Behaviour) {
+        self.inner.lock().unwrap().behaviours.insert(path.into(), behaviour);
+    }
+
+    /// Everything that `path` received so far.
+    pub fn received(&self, path: &str) -> Vec<Request> {
+        self.inner.lock().unwrap().requests.iter().filter(|request| request.path == path).cloned().collect()
+    }
+
+    /// The oldest request to `path` that was not asked for yet; waits for it.
+    pub async fn next(&self, path: &str) -> Request {
+        eventually(&format!("a request to {path}"), PATIENCE, async || {
+            let request = {
+                let inner = self.inner.lock().unwrap();
+                let taken = inner.taken.get(path).copied().unwrap_or_default();
+                inner.requests.iter().filter(|request| request.path == path).nth(taken).cloned()
+            }?;
+            *self.inner.lock().unwrap().taken.entry(path.into()).or_default() += 1;
+            Some(request)
+        })
+        .await
+    }
+
+    /// Waits until `path` has received at least `count` requests.
+    pub async fn wait_for(&self, path: &str, count: usize) -> Vec<Request> {
+        eventually(&format!("{count} requests to {path}"), PATIENCE, async || {
+            let received = self.received(path);
+            (received.len() >= count).then_some(received)
+        })
+        .await
+    }
+}
+
+async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
+    let _ = socket.set_nodelay(true);
+    let mut socket = BufReader::new(socket);
+    while let Some(mut request) = read_request(&mut socket).await {
+        let path = request.path.clone();
+        let behaviour = {
+            let mut inner = inner.lock().unwrap();
+            let in_flight = inner.in_flight.entry(path.clone()).or_default();
+            request.overlapped = *in_flight > 0;
+            *in_flight += 1;
+            inner.requests.push(request);
+            inner.behaviours.get(&path).cloned().unwrap_or_else(|| Behaviour::status(200))
+        };
+        tokio::time::sleep(behaviour.delay).await;
+        *inner.lock().unwrap().in_flight.get_mut(&path).expect("counted above") -= 1;
+        if behaviour.hang_up {
+            return;
+        }
+        let answer = format!(
+            "HTTP/1.1 {} Answer\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+            behaviour.status,
+            behaviour.body.len(),
+            behaviour.body
+        );
+        if socket.get_mut().write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// `None` at the end of the connection.
+async fn read_request(socket: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    socket.read_line(&mut line).await.ok()?;
+    let mut words = line.split_whitespace();
+    let method = words.next()?.to_string();
+    let path = words.next()?.split('?').next()?.to_string();
+    let mut headers = Vec::new();
+    loop {
+        line.clear();
+        socket.read_line(&mut line).await.ok()?;
+        let trimmed = line.trim_end();
+        if trimmed.is_empty() {
+            break;
+        }
+        let (name, value) = trimmed.split_once(':')?;
+        headers.push((name.to_ascii_lowercase(), value.trim().to_string()));
+    }
+    let header = |name: &str| headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str());
+    assert_eq!(header("transfer-encoding"), None, "the gateway knows the length of what it sends");
+    let length: usize = header("content-length").map_or(0, |length| length.parse().expect("a length"));
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).await.ok()?;
+    Some(Request { method, path, headers, body, overlapped: false })
+}
+
+#[tokio::test]
+async fn the_service_records_what_arrives_and_behaves_as_told() {
+    let service = Service::start().await;
+    service.behave("/b", Behaviour::status(503).body("\"later\""));
+    let addr = service.addr;
+    let headers = [("ce-id", "7"), ("X-Case", "Kept")];
+    crate::http::call(addr, "POST", "/a?q=1", &headers, b"{\"n\": 1.0}").await.expect("an answer").expect(200);
+    let answer = crate::http::call(addr, "PUT", "/b", &[], b"").await.expect("an answer").expect(503);
+    assert_eq!(answer.json(), "later");
+    let request = service.next("/a").await;
+    assert_eq!((request.method.as_str(), request.text()), ("POST", "{\"n\": 1.0}"));
+    assert_eq!((request.header("x-case"), request.attributes().get("id")), (Some("Kept"), "7"));
+    assert!(service.next("/b").await.body.is_empty());
+    service.behave("/c", Behaviour::hang_up());
+    crate::http::call(addr, "GET", "/c", &[], b"").await.expect_err("no answer");
+}
