@@ -71,9 +71,9 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         applied_index: peer.facts.applied_index,
         active_connections: peer.facts.active_connections,
     });
-    let me = members.get(&api.hub.node_id);
     HttpResponse::Ok().json(ClusterBody {
-        cluster_id: me.and_then(|me| me.facts.cluster_id).map(|id| id.to_string()),
+        // Its own knowledge: gossip learns of it a second later.
+        cluster_id: raft.identity().cluster_id.get().map(ToString::to_string),
         node: api.hub.node_name.clone(),
         node_id: hex(api.hub.node_id),
         leader: status.leader.map(hex),
