@@ -13,7 +13,7 @@ use wsgateway_raft_store::{RaftStore, StoreError};
 use super::compile::compile;
 use super::document::EndpointDocument;
 use super::registry::Registry;
-use super::secrets::{redact_and_hash, restore_redacted};
+use super::secrets::{hides_secrets, redact_and_hash, restore_redacted};
 use super::validate::{validate, Finding, NodeFacts};
 use crate::model::live_endpoint::LiveEndpoint;
 
@@ -207,7 +207,7 @@ impl ConfigStore {
         change: Change,
     ) -> Result<EndpointView, ConfigError> {
         // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
-        let stored = self.get(id)?.version.document;
+        let stored = self.get_for_change(id, hides_secrets(document)).await?.version.document;
         let document = &restore_redacted(document, &stored).map_err(unreadable)?;
         let checked = self.check(document)?;
         let command = Command::Update {
@@ -242,7 +242,11 @@ impl ConfigStore {
     async fn propose(&self, command: Command, request_id: String) -> Result<(String, u64), ConfigError> {
         match self.store.propose(request_id, command).await? {
             Reply::Done { id, version, index } => {
-                self.applied_here(index).await;
+                if !self.applied_here(index).await {
+                    // It cannot be shown, and "not found" would be a lie.
+                    let text = "committed, but this node lags behind and has not applied it yet".to_owned();
+                    return Err(ConfigError::Propose(ProposeError::Unknown(text)));
+                }
                 Ok((id, version))
             }
             Reply::Rejected { rejection } => Err(ConfigError::Rejected(rejection)),
@@ -250,12 +254,10 @@ impl ConfigStore {
     }
 
     /// Waits until this node serves what is committed at `index`: its answer must not be ahead of its behaviour.
-    async fn applied_here(&self, index: u64) {
+    async fn applied_here(&self, index: u64) -> bool {
         let mut applied = self.applied.subscribe();
         let wait = applied.wait_for(|at| *at >= index);
-        if tokio::time::timeout(std::time::Duration::from_secs(2), wait).await.is_err() {
-            tracing::warn!(index, "committed, but not yet applied on this node");
-        }
+        matches!(tokio::time::timeout(std::time::Duration::from_secs(2), wait).await, Ok(Ok(_)))
     }
 
     async fn write(
@@ -279,6 +281,19 @@ impl ConfigStore {
         let head = self.head(id)?;
         let version = head.active_version;
         self.version(id, version)
+    }
+
+    /// As `get`, for a caller whose change builds upon it: a node that lags behind first learns what is committed,
+    /// always when it `must`, else when it knows no such endpoint (it may have been created a moment ago).
+    async fn get_for_change(&self, id: &str, must: bool) -> Result<EndpointView, ConfigError> {
+        match self.get(id) {
+            Ok(view) if !must => Ok(view),
+            Ok(_) | Err(ConfigError::NotFound(_)) => {
+                self.store.linearize().await?;
+                self.get(id)
+            }
+            Err(err) => Err(err),
+        }
     }
 
     fn head(&self, id: &str) -> Result<Head, ConfigError> {
