@@ -34,7 +34,7 @@ pub(super) async fn gossip_facts(
             cluster_addr: settings.cluster.advertised(),
             admin_addr: settings.admin.listen.to_string(),
             client_addr: settings.client.listen.to_string(),
-            ready: !status.voters.is_empty() && !hub.is_draining(),
+            ready: config.is_configured() && !hub.is_draining(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             applied_index: status.applied_index.unwrap_or(0),
             active_connections: hub.open_connections.load(Ordering::Relaxed),

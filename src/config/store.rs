@@ -3,8 +3,9 @@
 //! version in place and marks the node degraded; it never crashes it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use wsgateway_raft_store::types::{Authorship, Command, Head, ProposeError, Rejection, Reply, Version};
@@ -62,6 +63,9 @@ pub struct Checked {
     pub warnings: Vec<Finding>,
 }
 
+/// Between two tries to catch up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
+
 type OnChange = Box<dyn Fn(&LiveEndpoint) + Send + Sync>;
 
 /// Configuration on this node.
@@ -74,12 +78,33 @@ pub struct ConfigStore {
     /// Told of each endpoint that changed or was deleted.
     on_change: OnChange,
     applied: tokio::sync::watch::Sender<u64>,
+    /// Set once this node serves a configuration that was the cluster's.
+    configured: AtomicBool,
 }
 
 impl ConfigStore {
     pub fn new(store: RaftStore, registry: Arc<Registry>, node: NodeFacts, on_change: OnChange) -> Arc<ConfigStore> {
         let applied = tokio::sync::watch::Sender::new(0);
-        Arc::new(ConfigStore { store, registry, node, degraded: Mutex::default(), on_change, applied })
+        // From an earlier life: that it may be old by now is no reason not to serve it.
+        let known = store.identity().generation > 1 && !store.status().voters.is_empty();
+        let configured = AtomicBool::new(known);
+        Arc::new(ConfigStore { store, registry, node, degraded: Mutex::default(), on_change, applied, configured })
+    }
+
+    /// Whether this node serves a configuration that is or was the cluster's. One that joins on an empty disk knows
+    /// endpoints only when it has caught up; until then it would refuse clients with 404.
+    pub fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed)
+    }
+
+    /// On an empty disk: waits until everything is here that was committed when this node joined.
+    pub async fn catch_up(self: Arc<Self>) {
+        while !self.is_configured() {
+            if let Ok(index) = self.store.linearize().await {
+                self.configured.store(self.applied_here(index).await, Ordering::Relaxed);
+            }
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
     }
 
     pub fn raft(&self) -> &RaftStore {
@@ -257,7 +282,8 @@ impl ConfigStore {
     async fn applied_here(&self, index: u64) -> bool {
         let mut applied = self.applied.subscribe();
         let wait = applied.wait_for(|at| *at >= index);
-        matches!(tokio::time::timeout(std::time::Duration::from_secs(2), wait).await, Ok(Ok(_)))
+        let waited = tokio::time::timeout(Duration::from_secs(2), wait).await;
+        matches!(waited, Ok(Ok(_)))
     }
 
     async fn write(
