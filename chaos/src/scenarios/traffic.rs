@@ -16,7 +16,8 @@ use crate::run::{Run, HEALED_WITHIN};
 use crate::workload::{config_writer, pushers, sampler, talkers, Workload};
 
 pub const CLIENTS: usize = 60;
-const PUSHERS: u32 = 3;
+/// Enough that some go on while others wait for a node that stands still.
+const PUSHERS: u32 = 8;
 const BETWEEN_WRITES: Duration = Duration::from_millis(50);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 /// What was accepted is delivered by then; the gateway's own limits are shorter.

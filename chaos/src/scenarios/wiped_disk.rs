@@ -33,10 +33,13 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
 
     kill(&mut run.cluster, victim, &run.history).await?;
     wipe(&run.cluster, victim, &run.history)?;
+    let committed = view::ask(&run.entrances, leader).await?.state_index;
     let restarted = run.history.now();
     restart(&mut run.cluster, victim, &run.history)?;
     view::ready(&run.entrances, victim, HEALED_WITHIN).await?;
     let back = run.history.now() - restarted;
+    let there = view::ask(&run.entrances, victim).await?.state_index;
+    run.hold("ready_means_caught_up", caught_up(there, committed));
     wait_for_writes(run, WRITES).await?;
     writers.end().await?;
     let views = run.healed(&all).await?;
@@ -49,6 +52,13 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     let shape = format!("{} voters (one of them dead), {} learners", raft.voters.len(), raft.learners.len());
     run.figure("membership afterwards", shape, None);
     Ok(())
+}
+
+fn caught_up(there: u64, committed: u64) -> Vec<String> {
+    if there >= committed {
+        return Vec::new();
+    }
+    vec![format!("ready at index {there}, although {committed} was committed before it started")]
 }
 
 fn is_new(before: &View, after: &View) -> Vec<String> {
