@@ -32,6 +32,7 @@ impl Consumer {
             .set("bootstrap.servers", brokers)
             // Never joined nor committed to; the client library wants the name.
             .set("group.id", "wsgateway-bench")
+            .set("allow.auto.create.topics", "true")
             .set("enable.auto.commit", "false")
             // A record is handed over when it is there, so that the latency is the server's.
             .set("fetch.wait.max.ms", "10")
@@ -68,7 +69,17 @@ impl Drop for Consumer {
 
 /// All partitions at the offsets where they end now: resolved, so that no record written from now on is missed.
 fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionList> {
-    let metadata = consumer.fetch_metadata(Some(topic), BROKER_LONGEST)?;
+    let look = || -> anyhow::Result<_> { Ok(consumer.fetch_metadata(Some(topic), BROKER_LONGEST)?) };
+    let mut metadata = look()?;
+    // A broker that makes topics by itself does so when it is first asked for one, and says so a little later.
+    for _ in 0..20 {
+        if metadata.topics().first().is_some_and(|topic| !topic.partitions().is_empty()) {
+            break;
+        }
+        #[allow(clippy::disallowed_methods)] // before the load, on a thread of its own
+        std::thread::sleep(POLL);
+        metadata = look()?;
+    }
     let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
     anyhow::ensure!(!partitions.is_empty(), "it has no partitions: create it first");
     let mut ends = TopicPartitionList::new();

@@ -12,7 +12,9 @@ impl Attributes {
     pub fn from_headers(headers: &[(String, String)], prefix: &str) -> Self {
         let attributes = headers.iter().filter_map(|(name, value)| {
             let name = name.to_ascii_lowercase();
-            Some((name.strip_prefix(prefix)?.to_string(), value.clone()))
+            // The W3C header goes by its own name, so that tracing libraries find it.
+            let name = if name == "traceparent" { &name } else { name.strip_prefix(prefix)? };
+            Some((name.to_string(), value.clone()))
         });
         Self(attributes.collect())
     }

@@ -102,7 +102,9 @@ async fn idle_and_old_connections_are_closed() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
+    let opened = Instant::now();
     let (idle_code, old_code, ()) = tokio::join!(idler.closed(), elder.closed(), talk);
+    assert!(opened.elapsed() < Duration::from_secs(8), "limits of 2 and 3 s took {:?}", opened.elapsed());
     busy.send("\"still here\"").await;
     service.wait_for("/default", 9).await;
     let description = service.next("/disconnect").await.json();
@@ -248,19 +250,4 @@ async fn the_first_subprotocol_that_both_know_is_echoed() {
     let echoed =
         client.handshake.iter().find(|(name, _)| name == "sec-websocket-protocol").map(|(_, value)| value.as_str());
     assert!(matches!(echoed, Some("chat.v1" | "chat.v2")), "{:?}", client.handshake);
-}
-
-#[tokio::test]
-async fn connections_over_the_limit_are_refused_with_429() {
-    let cluster = shared().await;
-    let throttling = json!({ "maxConnections": 2, "scope": "node" });
-    let endpoint = cluster.create(&with(document(&unique_path("throttled"), &[]), "throttling", throttling)).await;
-    let node = &cluster.nodes[1];
-    let first = Client::connect(node, &endpoint.path).await;
-    let _second = Client::connect(node, &endpoint.path).await;
-    let refused = Client::try_connect(node, &endpoint.path, &[]).await.err().expect("refused");
-    assert_eq!(refused.status, 429);
-    assert!(refused.headers.iter().any(|(name, _)| name == "retry-after"), "{refused:?}");
-    first.leave().await;
-    eventually("a free place", PATIENCE, async || Client::try_connect(node, &endpoint.path, &[]).await.ok()).await;
 }

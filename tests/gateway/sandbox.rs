@@ -50,7 +50,7 @@ impl Node {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WSGATEWAY__")) {
             command.env_remove(name);
         }
-        command.args(&self.arguments).envs(self.environment.iter().cloned()).env("RUST_BACKTRACE", "1");
+        command.args(&self.arguments).envs(self.environment.iter().cloned()).env_remove("RUST_BACKTRACE");
         let process =
             Process::start(command, &self.log_file(), self.open_files_max).expect("the gateway binary starts");
         let before = self.process.lock().unwrap().replace(process);
@@ -145,6 +145,9 @@ impl Cluster {
         for node in &cluster.nodes {
             node.wait_ready().await;
         }
+        if count > 1 {
+            cluster.wait_voters().await;
+        }
         cluster
     }
 
@@ -189,6 +192,18 @@ impl Cluster {
         }
     }
 
+    /// Waits until every node is a voter: right after its start a cluster has one, and the leader's autopilot promotes
+    /// the others when they have been healthy for a while. Before that no node but the first can be missed.
+    pub async fn wait_voters(&self) {
+        eventually("every node to be a voter", START_WITHIN, async || {
+            let answer = self.nodes[0].admin().try_call("GET", "/api/v1/cluster", &[], b"").await.ok()?;
+            let cluster = answer.expect(200).json();
+            let voters = |node: &&Value| matches!(node["role"].as_str(), Some("leader" | "voter"));
+            (cluster["nodes"].as_array()?.iter().filter(voters).count() == self.nodes.len()).then_some(())
+        })
+        .await;
+    }
+
     /// The index of the node that all others (of those that answer) take for the leader.
     pub async fn leader(&self) -> usize {
         eventually("a leader", Duration::from_secs(20), async || self.leader_now().await).await
@@ -202,7 +217,8 @@ impl Cluster {
             let Ok(answer) = node.admin().try_call("GET", "/api/v1/cluster", &[], b"").await else { continue };
             let cluster = answer.expect(200).json();
             let leader = &cluster["leader"];
-            let found = cluster["nodes"].as_array()?.iter().find(|node| &node["id"] == leader && !leader.is_null())?;
+            let found =
+                cluster["nodes"].as_array()?.iter().find(|node| &node["nodeId"] == leader && !leader.is_null())?;
             return self.nodes.iter().position(|node| found["name"] == node.name.as_str());
         }
         None

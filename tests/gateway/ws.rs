@@ -20,7 +20,6 @@ use crate::wait::{eventually, soon, PATIENCE};
 #[derive(Debug)]
 pub struct Refused {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +84,7 @@ impl Client {
         };
         match soon(&format!("the handshake with {}", node.name), handshake).await {
             Ok((stream, response)) => Ok(Self { stream, handshake: pairs(response.headers()) }),
-            Err(Error::Http(response)) => {
-                Err(Refused { status: response.status().as_u16(), headers: pairs(response.headers()) })
-            }
+            Err(Error::Http(response)) => Err(Refused { status: response.status().as_u16() }),
             Err(error) => panic!("no handshake with {}: {error}\n{}", node.name, node.log_tail()),
         }
     }
