@@ -4,6 +4,7 @@
 //! on a tokio runtime of their own; supervisors have an arbiter of their own.
 
 mod facts;
+mod local_connections;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERV
 use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
 use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
+
+use local_connections::OwnConnections;
 
 use crate::admin::{self, Api};
 use crate::backends::kafka::KafkaProducers;
@@ -131,7 +134,8 @@ impl Node {
         let supervisors = Supervisors::new(Arbiter::new().handle());
         let name = settings.node.name.clone();
         let hub = Hub::new(identity.node_id, identity.generation, name, workers, supervisors.clone());
-        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(hub.clone())));
+        let own = Arc::new(OwnConnections(hub.clone()));
+        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
 
         let registry = Arc::new(Registry::default());
         let node_facts = NodeFacts { kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
@@ -143,7 +147,7 @@ impl Node {
         let members_of = store.clone();
         let members = Box::new(move |node| members_of.members().get(&node).cloned());
         let peers: Arc<dyn PeerTransport> = transport.clone();
-        let pushes = Pushes::new(hub.clone(), peers, membership.watch(), members);
+        let pushes = Pushes::new(own, peers, membership.watch(), members);
         let metrics = Metrics::default();
         metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
         let gossiping = cluster.spawn(facts::gossip_facts(

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{channel, Receiver, Sender};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::event::{read_number, write_number};
@@ -51,6 +51,9 @@ enum Incoming {
     Push(StdStream),
 }
 
+/// Accepted sockets that may wait for one worker.
+const ACCEPTED_WAITING_MAX: usize = 1024;
+
 /// Serves until its standard input ends, that is until the program that started it is gone or done.
 pub fn run(backend: SocketAddr, kafka: Option<KafkaTopic>, workers: usize) -> anyhow::Result<()> {
     let floor = Arc::new(Floor {
@@ -64,7 +67,7 @@ pub fn run(backend: SocketAddr, kafka: Option<KafkaTopic>, workers: usize) -> an
     });
     let mut queues = Vec::new();
     for _ in 0..workers.max(1) {
-        let (queue, incoming) = unbounded_channel();
+        let (queue, incoming) = channel(ACCEPTED_WAITING_MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let floor = floor.clone();
         std::thread::spawn(move || runtime.block_on(worker(floor, incoming)));
@@ -80,7 +83,7 @@ pub fn run(backend: SocketAddr, kafka: Option<KafkaTopic>, workers: usize) -> an
 }
 
 /// Accepts on a thread of its own and deals the sockets out to the workers in turn, as actix-server does.
-fn accept(kind: fn(StdStream) -> Incoming, queues: Vec<UnboundedSender<Incoming>>) -> anyhow::Result<SocketAddr> {
+fn accept(kind: fn(StdStream) -> Incoming, queues: Vec<Sender<Incoming>>) -> anyhow::Result<SocketAddr> {
     let listener = StdListener::bind("127.0.0.1:0")?;
     // std's backlog of 128 is less than the clients that connect at once may need.
     // SAFETY: listen on a descriptor that `listener` owns; a second call only changes the backlog.
@@ -89,7 +92,7 @@ fn accept(kind: fn(StdStream) -> Incoming, queues: Vec<UnboundedSender<Incoming>
     std::thread::spawn(move || {
         for queue in queues.iter().cycle() {
             match listener.accept() {
-                Ok((stream, _)) => drop(queue.send(kind(stream))),
+                Ok((stream, _)) => drop(queue.blocking_send(kind(stream))),
                 Err(error) => eprintln!("floor: accept: {error}"),
             }
         }
@@ -97,7 +100,7 @@ fn accept(kind: fn(StdStream) -> Incoming, queues: Vec<UnboundedSender<Incoming>
     Ok(address)
 }
 
-async fn worker(floor: Arc<Floor>, mut incoming: UnboundedReceiver<Incoming>) {
+async fn worker(floor: Arc<Floor>, mut incoming: Receiver<Incoming>) {
     let prepare = |stream: StdStream| {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;

@@ -10,8 +10,8 @@ use super::problem::Problem;
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
-use crate::connections::{CloseCause, Initiator};
 use crate::model::connection_id::ConnectionId;
+use crate::model::delivery::{CloseCause, Initiator};
 use crate::model::json_check::validate_json;
 use crate::telemetry::metrics::PushLabels;
 

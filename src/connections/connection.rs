@@ -17,50 +17,10 @@ use prometheus_client::metrics::counter::Counter;
 use super::hub::Worker;
 use super::outbox::{frame, Opcode};
 use super::outlet::Outlet;
-use crate::close_code::{self, CloseCode};
+use crate::close_code;
 use crate::model::connection_id::ConnectionId;
+use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
-
-/// Who ended a connection; part of the disconnect event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Initiator {
-    Client,
-    Gateway,
-    Service,
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseCause {
-    pub code: u16,
-    pub reason: String,
-    pub initiator: Initiator,
-}
-
-impl CloseCause {
-    pub fn gateway(close: CloseCode) -> CloseCause {
-        CloseCause { code: close.code, reason: close.reason.to_owned(), initiator: Initiator::Gateway }
-    }
-
-    /// The client's socket ended without a close frame (RFC 6455 §7.1.5: 1006 is never sent).
-    pub fn lost() -> CloseCause {
-        CloseCause { code: 1006, reason: "connection lost".to_owned(), initiator: Initiator::Client }
-    }
-}
-
-/// What became of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum PushOutcome {
-    /// In the socket or in the outbox.
-    Queued,
-    /// The outbox is full and its policy keeps what is there: 429.
-    Full,
-    /// Larger than the outbox's `maxBytes`: 413.
-    TooBig,
-    /// The connection is gone or closing: 410.
-    Gone,
-}
 
 /// Facts fixed at the upgrade.
 #[derive(Debug)]

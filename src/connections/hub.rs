@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{CloseCause, Connection, Opening, PushOutcome};
+use super::connection::{Connection, Opening};
 use super::outbox::Opcode;
 use super::outlet::Outlet;
 use super::session::{ClientEvents, Session};
@@ -23,6 +23,7 @@ use super::socket::Driver;
 use super::supervisor::Supervisors;
 use crate::close_code;
 use crate::model::connection_id::ConnectionId;
+use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome};
 
 /// Requests that may wait for one worker; beyond it a push is answered 503 by its sender.
 const WORKER_QUEUE_REQUESTS: usize = 4096;
@@ -72,25 +73,6 @@ pub enum WorkerRequest {
     Drain {
         over: Duration,
     },
-}
-
-/// A connection as an operator sees it.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectionView {
-    pub id: String,
-    pub endpoint: String,
-    pub path: String,
-    pub node: String,
-    pub user: Option<String>,
-    pub source_ip: String,
-    pub user_agent: Option<String>,
-    pub connected_at_millis: u64,
-    pub last_active_at_millis: u64,
-    pub events_in: u64,
-    pub events_out: u64,
-    pub pending_bytes: usize,
-    pub in_flight: u32,
 }
 
 /// The owner of one worker thread's connections.

@@ -12,8 +12,8 @@ pub mod session_state;
 mod socket;
 pub mod supervisor;
 
-pub use connection::{CloseCause, Connection, Facts, Initiator, Opening, PushOutcome};
-pub use hub::{ConnectionView, Hub, Overloaded, Worker};
+pub use connection::{Connection, Facts, Opening};
+pub use hub::{Hub, Overloaded, Worker};
 pub use outbox::Opcode;
 pub use session::ClientEvents;
 pub use supervisor::Supervisors;

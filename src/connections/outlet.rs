@@ -12,9 +12,10 @@ use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::Interest;
 
-use super::connection::{unix_millis, CloseCause, PushOutcome};
+use super::connection::unix_millis;
 use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
 use crate::close_code;
+use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
 
 /// Frames written by one system call when a backlog drains.

@@ -8,10 +8,11 @@ use actix_http::ws::{Message as WsMessage, ProtocolError};
 use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
 
-use super::connection::{CloseCause, Connection, Initiator};
+use super::connection::Connection;
 use super::session_state::{on_protocol_error, Action, SessionState};
 use super::supervisor::{EndpointSupervisor, Register, Unregister};
 use crate::close_code::CloseCode;
+use crate::model::delivery::{CloseCause, Initiator};
 
 /// What the gateway does with a client's messages. One per connection, implemented above this room.
 pub trait ClientEvents {

@@ -13,10 +13,11 @@ use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::connection::{CloseCause, Connection};
+use super::connection::Connection;
 use super::frame_guard::{FrameGuard, Violation};
 use super::session::Session;
 use crate::close_code;
+use crate::model::delivery::CloseCause;
 
 /// The client's bytes, guarded: a stream for the WebSocket context.
 pub(super) struct FrameStream {

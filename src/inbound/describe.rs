@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::backends::event::rfc3339;
-use crate::connections::{CloseCause, Connection, Initiator};
+use crate::connections::Connection;
+use crate::model::delivery::{CloseCause, Initiator};
 
 /// Headers that carry credentials, or only the handshake itself.
 const HIDDEN_HEADERS: [&str; 10] = [

@@ -1,3 +1,5 @@
+//! Tests of the expression language, operator by operator.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of the filters.
+
 use super::*;
 
 fn strings(texts: &[&str]) -> Vec<String> {

@@ -1,3 +1,5 @@
+//! Tests of JSONPath: what is found, what is refused.
+
 use super::*;
 use jsonpath_rust::query::js_path_vals;
 use serde_json::json;

@@ -1,8 +1,10 @@
 //! What an endpoint *is*, once compiled: plain types and pure functions, no IO, no clock, no runtime.
 //!
-//! Everything above may import this room; it imports nothing of the crate.
+//! Everything above may import this room; it imports nothing of the crate but the
+//! table of close codes.
 
 pub mod connection_id;
+pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod expression;

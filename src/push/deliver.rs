@@ -8,18 +8,19 @@ use futures::future::{ready, BoxFuture, FutureExt};
 use wsgateway_cluster::{NodeId, PeerService};
 
 use super::forward::{cause, kinds, CloseRequest, Target};
-use crate::connections::{ConnectionView, Hub, PushOutcome};
+use super::LocalConnections;
+use crate::model::delivery::{ConnectionView, PushOutcome};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
 
 /// This node's side of forwarded pushes.
 pub struct PeerPushes {
-    hub: Arc<Hub>,
+    local: Arc<dyn LocalConnections>,
 }
 
 impl PeerPushes {
-    pub fn new(hub: Arc<Hub>) -> PeerPushes {
-        PeerPushes { hub }
+    pub fn new(local: Arc<dyn LocalConnections>) -> PeerPushes {
+        PeerPushes { local }
     }
 
     fn push(&self, request: &[u8]) -> Answer {
@@ -27,10 +28,10 @@ impl PeerPushes {
             Ok(taken) => taken,
             Err(err) => return refuse(err),
         };
-        if target.generation != self.hub.generation {
+        if target.generation != self.local.generation() {
             return answer(&PushOutcome::Gone);
         }
-        answer(&self.hub.push(target.key, payload))
+        answer(&self.local.push(target.key, payload))
     }
 
     fn describe(&self, request: &[u8]) -> Answer {
@@ -38,11 +39,11 @@ impl PeerPushes {
             Ok(target) => target,
             Err(err) => return refuse(err),
         };
-        if target.generation != self.hub.generation {
+        if target.generation != self.local.generation() {
             return answer(&None::<ConnectionView>);
         }
-        let hub = self.hub.clone();
-        async move { encode(&hub.describe(target.key).await.map_err(|err| err.to_string())?) }.boxed()
+        let described = self.local.describe(target.key);
+        async move { encode(&described.await?) }.boxed()
     }
 
     fn close(&self, request: &[u8]) -> Answer {
@@ -50,11 +51,11 @@ impl PeerPushes {
             Ok(request) => request,
             Err(err) => return refuse(err),
         };
-        if target.generation != self.hub.generation {
+        if target.generation != self.local.generation() {
             return answer(&false);
         }
-        let hub = self.hub.clone();
-        async move { encode(&hub.close(target.key, cause(code, reason)).await.map_err(|err| err.to_string())?) }.boxed()
+        let closed = self.local.close(target.key, cause(code, reason));
+        async move { encode(&closed.await?) }.boxed()
     }
 }
 

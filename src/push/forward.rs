@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use wsgateway_cluster::{Channel, PeerAddress, PeerError};
 
 use super::{PushError, Pushes};
-use crate::connections::{CloseCause, ConnectionView, Initiator, PushOutcome};
 use crate::model::connection_id::ConnectionId;
+use crate::model::delivery::{CloseCause, ConnectionView, Initiator, PushOutcome};
 
 /// An owner that has not answered by then is reported as unreachable.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -1,5 +1,5 @@
 //! Messages of services to connections, on whichever node those are: `locate → (forward) → deliver`. Called by the admin
-//! side and by peers; imports connections, the cluster floor and model.
+//! side and by peers; imports model and the cluster floor. This node's own connections are behind [`LocalConnections`].
 
 mod deliver;
 mod forward;
@@ -8,12 +8,13 @@ mod locate;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use wsgateway_cluster::membership::Members;
 use wsgateway_cluster::PeerTransport;
 
-use crate::connections::{CloseCause, ConnectionView, Hub, PushOutcome};
 use crate::model::connection_id::ConnectionId;
+use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome};
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
 
@@ -62,9 +63,21 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
 /// Cluster addresses of Raft's members: a second opinion on who is there, for nodes that gossip has not heard of.
 pub type MemberAddresses = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
 
+/// The connections that this node owns, by the random part of their ids. An `Err` says why they cannot be asked now.
+pub trait LocalConnections: Send + Sync + 'static {
+    fn node_id(&self) -> u64;
+    /// Boot generation: ids of an older one are gone for good.
+    fn generation(&self) -> u64;
+    /// In the connection's socket or outbox when this returns.
+    fn push(&self, key: u128, payload: &[u8]) -> PushOutcome;
+    /// Whether an open connection was closed by this.
+    fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>>;
+    fn describe(&self, key: u128) -> BoxFuture<'static, Result<Option<ConnectionView>, String>>;
+}
+
 /// Finds connections over the cluster and talks to them.
 pub struct Pushes {
-    hub: Arc<Hub>,
+    local: Arc<dyn LocalConnections>,
     transport: Arc<dyn PeerTransport>,
     gossip: watch::Receiver<Arc<Members>>,
     members: MemberAddresses,
@@ -72,23 +85,23 @@ pub struct Pushes {
 
 impl Pushes {
     pub fn new(
-        hub: Arc<Hub>,
+        local: Arc<dyn LocalConnections>,
         transport: Arc<dyn PeerTransport>,
         gossip: watch::Receiver<Arc<Members>>,
         members: MemberAddresses,
     ) -> Arc<Pushes> {
-        Arc::new(Pushes { hub, transport, gossip, members })
+        Arc::new(Pushes { local, transport, gossip, members })
     }
 
     fn locate(&self, id: &ConnectionId) -> Location {
         let gossip = self.gossip.borrow();
-        locate(id, (self.hub.node_id, self.hub.generation), &gossip, &self.members)
+        locate(id, (self.local.node_id(), self.local.generation()), &gossip, &self.members)
     }
 
     /// Sends one message to one connection. `Ok`: in its socket or its outbox.
     pub async fn push(&self, id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
         match self.locate(id) {
-            Location::Here => outcome(self.hub.push(id.random, &payload)),
+            Location::Here => outcome(self.local.push(id.random, &payload)),
             Location::Gone => Err(PushError::Gone),
             Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
         }
@@ -97,9 +110,7 @@ impl Pushes {
     /// Closes one connection.
     pub async fn close(&self, id: &ConnectionId, cause: CloseCause) -> Result<(), PushError> {
         let closed = match self.locate(id) {
-            Location::Here => {
-                self.hub.close(id.random, cause).await.map_err(|err| PushError::Overloaded(err.to_string()))?
-            }
+            Location::Here => self.local.close(id.random, cause).await.map_err(PushError::Overloaded)?,
             Location::Gone => false,
             Location::Peer(peer) => forward::close(self, &peer, id, &cause).await?,
         };
@@ -113,9 +124,7 @@ impl Pushes {
     /// Describes one connection.
     pub async fn describe(&self, id: &ConnectionId) -> Result<ConnectionView, PushError> {
         let view = match self.locate(id) {
-            Location::Here => {
-                self.hub.describe(id.random).await.map_err(|err| PushError::Overloaded(err.to_string()))?
-            }
+            Location::Here => self.local.describe(id.random).await.map_err(PushError::Overloaded)?,
             Location::Gone => None,
             Location::Peer(peer) => forward::describe(self, &peer, id).await?,
         };

@@ -1,3 +1,5 @@
+//! Tests of the state machine's commands, one by one.
+
 use super::*;
 
 /// A state with what it has written, as the disk would hold it.

@@ -1,3 +1,5 @@
+//! Tests of compiling documents.
+
 use super::*;
 use crate::model::endpoint::{BackendKind, HttpMethod};
 use crate::model::expression::RouteScratch;

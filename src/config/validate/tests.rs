@@ -1,3 +1,5 @@
+//! Tests of validation: each kind of wrong input and what is said of it.
+
 use super::*;
 use serde_json::json;
 

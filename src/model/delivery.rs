@@ -1,0 +1,64 @@
+//! What services and operators ask of a connection, and what becomes of it: the words that the rooms which carry such
+//! requests share, and that travel between nodes. Imports `close_code`'s plain table; imported by every room.
+
+use crate::close_code::CloseCode;
+
+/// Who ended a connection; part of the disconnect event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initiator {
+    Client,
+    Gateway,
+    Service,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseCause {
+    pub code: u16,
+    pub reason: String,
+    pub initiator: Initiator,
+}
+
+impl CloseCause {
+    pub fn gateway(close: CloseCode) -> CloseCause {
+        CloseCause { code: close.code, reason: close.reason.to_owned(), initiator: Initiator::Gateway }
+    }
+
+    /// The client's socket ended without a close frame (RFC 6455 §7.1.5: 1006 is never sent).
+    pub fn lost() -> CloseCause {
+        CloseCause { code: 1006, reason: "connection lost".to_owned(), initiator: Initiator::Client }
+    }
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum PushOutcome {
+    /// In the socket or in the outbox.
+    Queued,
+    /// The outbox is full and its policy keeps what is there: 429.
+    Full,
+    /// Larger than the outbox's `maxBytes`: 413.
+    TooBig,
+    /// The connection is gone or closing: 410.
+    Gone,
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionView {
+    pub id: String,
+    pub endpoint: String,
+    pub path: String,
+    pub node: String,
+    pub user: Option<String>,
+    pub source_ip: String,
+    pub user_agent: Option<String>,
+    pub connected_at_millis: u64,
+    pub last_active_at_millis: u64,
+    pub events_in: u64,
+    pub events_out: u64,
+    pub pending_bytes: usize,
+    pub in_flight: u32,
+}
