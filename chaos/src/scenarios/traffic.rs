@@ -1,4 +1,4 @@
-//! What the scenarios have in common: clients, pushers and a writer at once, waiting for what they do, and the checks of
+//! What the scenarios have in common: clients, pushers and writers at once, waiting for what they do, and the checks of
 //! what they saw.
 
 use std::collections::BTreeSet;
@@ -18,19 +18,21 @@ use crate::workload::{config_writer, pushers, sampler, talkers, Workload};
 pub const CLIENTS: usize = 60;
 /// Enough that some go on while others wait for a node that stands still.
 const PUSHERS: u32 = 8;
-const BETWEEN_WRITES: Duration = Duration::from_millis(50);
+/// Several: one whose request lies with a node that stands still says nothing about the others.
+const WRITERS: u32 = 4;
+const BETWEEN_WRITES: Duration = Duration::from_millis(150);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 /// What was accepted is delivered by then; the gateway's own limits are shorter.
 const SETTLED_WITHIN: Duration = Duration::from_secs(45);
 const POLL: Duration = Duration::from_millis(100);
-/// Markers of the writer begin with this.
+/// Markers of the writers begin with this.
 const LABEL: &str = "beside-";
 
 /// Everybody at once.
 pub struct Traffic {
     talkers: Workload,
     pushers: Workload,
-    writer: Workload,
+    writers: Workload,
     sampler: Workload,
 }
 
@@ -41,7 +43,7 @@ impl Traffic {
         let (seed, entrances, history) = (run.options.seed, &run.entrances, &run.history);
         let traffic = Traffic {
             sampler: sampler::start(entrances, history),
-            writer: config_writer::start(1, BETWEEN_WRITES, LABEL, seed, entrances, history),
+            writers: config_writer::start(WRITERS, BETWEEN_WRITES, LABEL, seed, entrances, history),
             talkers: talkers::start(CLIENTS, seed, entrances, history),
             pushers: pushers::start(PUSHERS, seed, entrances, &run.service.directory, history),
         };
@@ -52,7 +54,7 @@ impl Traffic {
     /// Ends it in order: first nobody starts anything new, then what is under way arrives, then clients say goodbye.
     /// What has not arrived in time is found by the checks. `killed` are nodes that had no chance to say goodbye.
     pub async fn settle(self, run: &Run, killed: &BTreeSet<usize>) -> anyhow::Result<()> {
-        self.writer.end().await?;
+        self.writers.end().await?;
         self.pushers.end().await?;
         self.talkers.quieten();
         until(CONNECTED_WITHIN, "all clients connected again", || all_connected(run)).await?;
