@@ -70,3 +70,6 @@ fn openings(records: &[Record]) -> BTreeMap<&str, u64> {
 fn at(time: u64, outcome: crate::history::Outcome, op: Op) -> Record {
     Record { start: time, end: time, outcome, op }
 }
+
+#[cfg(test)]
+mod tests;
