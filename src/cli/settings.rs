@@ -21,7 +21,7 @@ impl ShowSettings {
             for (key, value) in keys {
                 let name = format!("{section}.{key}");
                 let origin =
-                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| metadata.name.to_string());
+                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| origin(&metadata.name));
                 let set = match value {
                     figment::value::Value::Empty(..) => false,
                     figment::value::Value::Array(_, items) => !items.is_empty(),
