@@ -143,6 +143,7 @@ impl Node {
         let on_change = Box::new(move |endpoint: &_| supervisors.reread(endpoint));
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         cluster.spawn(config.clone().follow());
+        cluster.spawn(config.clone().catch_up());
 
         let members_of = store.clone();
         let members = Box::new(move |node| members_of.members().get(&node).cloned());

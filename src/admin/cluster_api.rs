@@ -27,8 +27,21 @@ struct ClusterBody {
     term: u64,
     state_hash: String,
     state_index: u64,
-    raft: RaftStatus,
+    raft: RaftBody,
     nodes: Vec<NodeBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RaftBody {
+    role: String,
+    last_log_index: Option<u64>,
+    committed_index: Option<u64>,
+    applied_index: Option<u64>,
+    snapshot_index: Option<u64>,
+    voters: Vec<String>,
+    learners: Vec<String>,
+    millis_since_quorum_ack: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -71,9 +84,9 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         applied_index: peer.facts.applied_index,
         active_connections: peer.facts.active_connections,
     });
-    let me = members.get(&api.hub.node_id);
     HttpResponse::Ok().json(ClusterBody {
-        cluster_id: me.and_then(|me| me.facts.cluster_id).map(|id| id.to_string()),
+        // Its own knowledge: gossip learns of it a second later.
+        cluster_id: raft.identity().cluster_id.get().map(ToString::to_string),
         node: api.hub.node_name.clone(),
         node_id: hex(api.hub.node_id),
         leader: status.leader.map(hex),
@@ -81,7 +94,16 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         state_hash,
         state_index,
         nodes: nodes.collect(),
-        raft: status,
+        raft: RaftBody {
+            role: status.role,
+            last_log_index: status.last_log_index,
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            snapshot_index: status.snapshot_index,
+            voters: status.voters.into_iter().map(hex).collect(),
+            learners: status.learners.into_iter().map(hex).collect(),
+            millis_since_quorum_ack: status.millis_since_quorum_ack,
+        },
     })
 }
 

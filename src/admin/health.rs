@@ -42,8 +42,12 @@ fn readiness_checks(api: &Api) -> Vec<Check> {
     vec![
         Check {
             name: "configuration",
-            ok: applied.is_some() && !status.voters.is_empty(),
-            detail: applied.map_or("not yet part of a cluster".to_owned(), |index| format!("applied index {index}")),
+            ok: api.config.is_configured(),
+            detail: match applied {
+                _ if status.voters.is_empty() => "not yet part of a cluster".to_owned(),
+                Some(index) if api.config.is_configured() => format!("applied index {index}"),
+                _ => "has not caught up with the cluster yet".to_owned(),
+            },
         },
         Check { name: "draining", ok: !api.hub.is_draining(), detail: String::new() },
         Check {

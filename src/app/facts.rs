@@ -34,7 +34,7 @@ pub(super) async fn gossip_facts(
             cluster_addr: settings.cluster.advertised(),
             admin_addr: settings.admin.listen.to_string(),
             client_addr: settings.client.listen.to_string(),
-            ready: !status.voters.is_empty() && !hub.is_draining(),
+            ready: config.is_configured() && !hub.is_draining(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             applied_index: status.applied_index.unwrap_or(0),
             active_connections: hub.open_connections.load(Ordering::Relaxed),
@@ -104,15 +104,12 @@ impl Collector for NodeCollector {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let help = "Open client connections by endpoint";
+        let kind = ConstGauge::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor("endpoint_connections", help, None, kind)?;
         for endpoint in self.config.registry().all() {
             let path = endpoint.current().path.to_string();
             let gauge = ConstGauge::new(endpoint.connections.load(Ordering::Relaxed));
-            let mut family = encoder.encode_descriptor(
-                "endpoint_connections",
-                "Open client connections by endpoint",
-                None,
-                gauge.metric_type(),
-            )?;
             gauge.encode(family.encode_family(&[("endpoint", path.as_str())])?)?;
         }
         Ok(())

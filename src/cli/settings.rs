@@ -21,8 +21,12 @@ impl ShowSettings {
             for (key, value) in keys {
                 let name = format!("{section}.{key}");
                 let origin =
-                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| metadata.name.to_string());
-                let set = !matches!(value, figment::value::Value::Empty(..));
+                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| origin(&metadata.name));
+                let set = match value {
+                    figment::value::Value::Empty(..) => false,
+                    figment::value::Value::Array(_, items) => !items.is_empty(),
+                    _ => true,
+                };
                 let shown = if set && SECRET_KEYS.contains(&name.as_str()) {
                     "(secret)".to_owned()
                 } else {
@@ -33,5 +37,16 @@ impl ShowSettings {
         }
         loaded?;
         Ok(())
+    }
+}
+
+/// figment names providers by their Rust types.
+fn origin(provider: &str) -> String {
+    if provider.contains("Settings") {
+        "default".to_owned()
+    } else if provider.contains("BTreeMap") {
+        "flag".to_owned()
+    } else {
+        provider.to_owned()
     }
 }

@@ -66,10 +66,15 @@ pub fn redacted_for_reading(document: &str) -> Result<String, serde_json::Error>
     })
 }
 
+/// Whether a document was read before, so that its secrets have to be taken from the stored one.
+pub fn hides_secrets(document: &str) -> bool {
+    document.contains(REDACTED)
+}
+
 /// Undoes `redacted_for_reading` in a document that was read, edited and sent back: hashes return by the key's id from
 /// the stored `previous` document. Ids unknown there stay redacted, which validation refuses.
 pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_json::Error> {
-    if !document.contains(REDACTED) {
+    if !hides_secrets(document) {
         return Ok(document.to_owned());
     }
     let mut known = std::collections::HashMap::new();

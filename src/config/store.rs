@@ -3,8 +3,9 @@
 //! version in place and marks the node degraded; it never crashes it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use wsgateway_raft_store::types::{Authorship, Command, Head, ProposeError, Rejection, Reply, Version};
@@ -13,7 +14,7 @@ use wsgateway_raft_store::{RaftStore, StoreError};
 use super::compile::compile;
 use super::document::EndpointDocument;
 use super::registry::Registry;
-use super::secrets::{redact_and_hash, restore_redacted};
+use super::secrets::{hides_secrets, redact_and_hash, restore_redacted};
 use super::validate::{validate, Finding, NodeFacts};
 use crate::model::live_endpoint::LiveEndpoint;
 
@@ -66,6 +67,9 @@ pub struct Checked {
     pub warnings: Vec<Finding>,
 }
 
+/// Between two tries to catch up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
+
 type OnChange = Box<dyn Fn(&LiveEndpoint) + Send + Sync>;
 
 /// Configuration on this node.
@@ -80,11 +84,16 @@ pub struct ConfigStore {
     /// Told of each endpoint that changed or was deleted.
     on_change: OnChange,
     applied: tokio::sync::watch::Sender<u64>,
+    /// Set once this node serves a configuration that was the cluster's.
+    configured: AtomicBool,
 }
 
 impl ConfigStore {
     pub fn new(store: RaftStore, registry: Arc<Registry>, node: NodeFacts, on_change: OnChange) -> Arc<ConfigStore> {
         let applied = tokio::sync::watch::Sender::new(0);
+        // From an earlier life: that it may be old by now is no reason not to serve it.
+        let known = store.identity().generation > 1 && !store.status().voters.is_empty();
+        let configured = AtomicBool::new(known);
         Arc::new(ConfigStore {
             store,
             registry,
@@ -93,7 +102,24 @@ impl ConfigStore {
             conflicts: Mutex::default(),
             on_change,
             applied,
+            configured,
         })
+    }
+
+    /// Whether this node serves a configuration that is or was the cluster's. One that joins on an empty disk knows
+    /// endpoints only when it has caught up; until then it would refuse clients with 404.
+    pub fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed)
+    }
+
+    /// On an empty disk: waits until everything is here that was committed when this node joined.
+    pub async fn catch_up(self: Arc<Self>) {
+        while !self.is_configured() {
+            if let Ok(index) = self.store.linearize().await {
+                self.configured.store(self.applied_here(index).await.is_ok(), Ordering::Relaxed);
+            }
+            tokio::time::sleep(CATCH_UP_PAUSE).await;
+        }
     }
 
     pub fn raft(&self) -> &RaftStore {
@@ -242,15 +268,7 @@ impl ConfigStore {
         change: Change,
     ) -> Result<EndpointView, ConfigError> {
         // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
-        let stored = match self.get(id) {
-            Err(ConfigError::NotFound(_)) => {
-                // Perhaps written through another node a moment ago.
-                self.store.linearize().await?;
-                self.get(id)?
-            }
-            found => found?,
-        };
-        let stored = stored.version.document;
+        let stored = self.get_for_change(id, hides_secrets(document)).await?.version.document;
         let document = &restore_redacted(document, &stored).map_err(unreadable)?;
         let checked = self.check(document)?;
         if activate {
@@ -330,6 +348,19 @@ impl ConfigStore {
         let head = self.head(id)?;
         let version = head.active_version;
         self.version(id, version)
+    }
+
+    /// As `get`, for a caller whose change builds upon it: a node that lags behind first learns what is committed,
+    /// always when it `must`, else when it knows no such endpoint (it may have been created a moment ago).
+    async fn get_for_change(&self, id: &str, must: bool) -> Result<EndpointView, ConfigError> {
+        match self.get(id) {
+            Ok(view) if !must => Ok(view),
+            Ok(_) | Err(ConfigError::NotFound(_)) => {
+                self.store.linearize().await?;
+                self.get(id)
+            }
+            Err(err) => Err(err),
+        }
     }
 
     fn head(&self, id: &str) -> Result<Head, ConfigError> {

@@ -38,10 +38,10 @@ pub const REGEXES_MAX: usize = 256;
 /// Nesting of a JSON text: serde_json's own recursion limit, restated because documents promise it.
 pub const JSON_DEPTH_MAX: usize = 127;
 
-/// Events of one connection that are accepted but not yet delivered, unless the document says otherwise.
 /// Largest `maxMessageBytes` of a document: what one message may make the gateway hold.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Events of one connection that are accepted but not yet delivered, unless the document says otherwise.
 pub const MAX_IN_FLIGHT_DEFAULT: u32 = 64;
 /// Pings: often enough to keep common 60 s idle time-outs of proxies open.
 pub const HEARTBEAT_INTERVAL_SECONDS_DEFAULT: u64 = 15;

@@ -86,13 +86,18 @@ pub(super) async fn describe(
 }
 
 /// A process that is gone has taken its connections with it. That it is gone takes two witnesses: its machine says that
-/// nothing listens at its address, and nobody has heard it gossip lately. A machine that does not answer at all may be
+/// nothing listens at its address (or another node does), and nobody has heard it gossip lately. A machine that does not answer at all may be
 /// cut off with its connections alive: that is "unreachable".
 fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
-    let PeerError::Unreachable { reason, .. } = err else { return false };
+    let gone = match err {
+        PeerError::Unreachable { reason, .. } => reason.contains("refused"),
+        // Another node lives at its address now: its disk was wiped or replaced.
+        PeerError::Refused { reason, .. } => reason.contains("was expected there"),
+        _ => false,
+    };
     let gossip = pushes.gossip.borrow();
     let heard = gossip.get(&id.node).is_some_and(|peer| peer.live);
-    !heard && reason.contains("refused")
+    !heard && gone
 }
 
 fn unreachable(err: &PeerError) -> PushError {

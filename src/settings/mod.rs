@@ -72,6 +72,7 @@ impl ClientSettings {
 pub struct AdminSettings {
     pub listen: SocketAddr,
     /// The first admin token. Without one the listener must be on a loopback address.
+    #[serde(deserialize_with = "text_or_number")]
     pub token: Option<String>,
     /// Largest body of a pushed message, bytes.
     pub push_bytes_max: usize,
@@ -86,7 +87,7 @@ pub struct ClusterSettings {
     pub advertise: Option<String>,
     /// `host:port` of the nodes that a cluster starts from; the same list, in any order, on all of them.
     pub seeds: Vec<String>,
-    /// How many nodes must be there before a new cluster is made.
+    /// How many nodes must be there before a new cluster is made: the number of seeds; 0: only join one.
     pub bootstrap_expect: usize,
     /// Shared secret of the cluster; two while it is rotated. Without one only loopback addresses are accepted.
     pub secrets: Vec<String>,
@@ -143,6 +144,20 @@ impl Default for Settings {
             log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
         }
     }
+}
+
+/// The environment's values are read as numbers where they look like some; a token is always text.
+fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum TextOrNumber {
+        Text(String),
+        Number(u128),
+    }
+    Ok(Option::<TextOrNumber>::deserialize(from)?.map(|value| match value {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
+    }))
 }
 
 /// What is wrong with the settings; names the key.
@@ -220,9 +235,11 @@ impl Settings {
             );
             return wrong("cluster.listen", reason);
         }
-        if self.cluster.bootstrap_expect == 0 || self.cluster.bootstrap_expect > self.cluster.seeds.len().max(1) {
-            let (is, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len());
-            return wrong("cluster.bootstrap_expect", format!("must be 1 to the number of seeds ({seeds}), is {is}"));
+        let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
+        // With fewer promises a seed that lost its disk could start a second cluster (see cluster's bootstrap).
+        if expect != 0 && (expect > seeds || (seeds > 1 && 2 * (expect - 1) < seeds)) {
+            let rule = format!("must be 0 (join only) or the number of seeds ({seeds}), is {expect}");
+            return wrong("cluster.bootstrap_expect", rule);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod wait;
 mod ws;
 
 // The scenarios.
+mod abuse;
 mod auth_of_admin;
 mod configuration;
 mod connections;

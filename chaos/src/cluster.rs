@@ -1,0 +1,218 @@
+//! The nodes: child processes of the real binary on loopback, each with a folder and a log. What is done to them is in
+//! `faults`. Dropping the cluster kills them; so does the end of this process, whatever its cause.
+
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context};
+use rand::Rng;
+
+use crate::ports;
+
+/// Worker threads of a node: more than one, so that connections and pushes meet across threads.
+const WORKERS: &str = "2";
+/// Time over which a leaving node closes its connections.
+const DRAIN_SECONDS: &str = "1";
+const POLL: Duration = Duration::from_millis(20);
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    pub client: SocketAddr,
+    pub admin: SocketAddr,
+    cluster: SocketAddr,
+}
+
+/// Which nodes clients and writers may use now; shared with the workloads.
+pub struct Entrances {
+    addresses: Vec<Address>,
+    usable: Vec<AtomicBool>,
+}
+
+impl Entrances {
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    pub fn address(&self, node: usize) -> Address {
+        self.addresses[node]
+    }
+
+    pub fn is_usable(&self, node: usize) -> bool {
+        self.usable[node].load(Ordering::Relaxed)
+    }
+
+    pub fn set_usable(&self, node: usize, usable: bool) {
+        self.usable[node].store(usable, Ordering::Relaxed);
+    }
+
+    pub fn usable(&self) -> Vec<usize> {
+        (0..self.len()).filter(|node| self.is_usable(*node)).collect()
+    }
+
+    /// A usable node by chance; any node when there is none.
+    pub fn pick(&self, rng: &mut impl Rng) -> usize {
+        let usable = self.usable();
+        match usable.len() {
+            0 => rng.random_range(0..self.len()),
+            count => usable[rng.random_range(0..count)],
+        }
+    }
+}
+
+struct Node {
+    folder: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+pub struct Cluster {
+    binary: PathBuf,
+    nodes: Vec<Node>,
+    pub entrances: Arc<Entrances>,
+}
+
+impl Cluster {
+    /// Chooses ports and folders; nothing is started.
+    pub fn plan(binary: &Path, folder: &Path, size: usize) -> anyhow::Result<Cluster> {
+        let ports = ports::free(size * 3)?;
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let addresses: Vec<Address> = ports
+            .chunks_exact(3)
+            .map(|ports| Address { client: local(ports[0]), admin: local(ports[1]), cluster: local(ports[2]) })
+            .collect();
+        let node = |index: usize| Node {
+            folder: folder.join(name(index)),
+            log: folder.join(format!("{}.log", name(index))),
+            child: None,
+        };
+        let usable = (0..size).map(|_| AtomicBool::new(false)).collect();
+        Ok(Cluster {
+            binary: binary.to_owned(),
+            nodes: (0..size).map(node).collect(),
+            entrances: Arc::new(Entrances { addresses, usable }),
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn address(&self, node: usize) -> Address {
+        self.entrances.address(node)
+    }
+
+    /// Starts a node on its disk.
+    pub fn start(&mut self, node: usize) -> anyhow::Result<()> {
+        let address = self.address(node);
+        let seeds: Vec<String> = (0..self.len()).map(|node| self.address(node).cluster.to_string()).collect();
+        let place = &mut self.nodes[node];
+        if place.child.is_some() {
+            bail!("{} is running already", name(node));
+        }
+        std::fs::create_dir_all(&place.folder).with_context(|| place.folder.display().to_string())?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&place.log);
+        let log = log.with_context(|| place.log.display().to_string())?;
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--name", &name(node), "--workers", WORKERS, "--drain-seconds", DRAIN_SECONDS]);
+        command.args(["--client-listen", &address.client.to_string(), "--admin-listen", &address.admin.to_string()]);
+        command.args(["--cluster-listen", &address.cluster.to_string(), "--seeds", &seeds.join(",")]);
+        command.args(["--bootstrap-expect", &seeds.len().to_string(), "--data-dir"]).arg(&place.folder);
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("WSGATEWAY__")) {
+            command.env_remove(key); // only what is said above may steer it
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        // SAFETY: prctl is async-signal-safe; the child dies with this process even when that is killed.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        place.child = Some(command.spawn().with_context(|| format!("starting {}", self.binary.display()))?);
+        Ok(())
+    }
+
+    /// Sends a signal to a node's process, by its id.
+    pub fn signal(&self, node: usize, signal: libc::c_int) -> anyhow::Result<()> {
+        let child = self.nodes[node].child.as_ref().with_context(|| format!("{} is not running", name(node)))?;
+        // SAFETY: kill takes plain numbers; the child has not been waited for, so its id is still its own.
+        if unsafe { libc::kill(child.id() as libc::pid_t, signal) } != 0 {
+            return Err(std::io::Error::last_os_error()).with_context(|| format!("signal {signal} to {}", name(node)));
+        }
+        Ok(())
+    }
+
+    /// Waits until a node's process has ended.
+    pub async fn ended(&mut self, node: usize, within: Duration) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            let child = self.nodes[node].child.as_mut().with_context(|| format!("{} is not running", name(node)))?;
+            if let Some(status) = child.try_wait()? {
+                self.nodes[node].child = None;
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("{} has not ended within {within:?}", name(node));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Removes a node's disk. It must not be running.
+    pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
+        let place = &self.nodes[node];
+        if place.child.is_some() {
+            bail!("{} is running", name(node));
+        }
+        std::fs::remove_dir_all(&place.folder).with_context(|| place.folder.display().to_string())
+    }
+
+    /// Nodes whose process has ended although nobody asked for it, with how.
+    pub fn ended_by_themselves(&mut self) -> Vec<String> {
+        let ended = |(index, node): (usize, &mut Node)| {
+            let status = node.child.as_mut()?.try_wait().ok()??;
+            let how = status.signal().map_or(format!("{status}"), |signal| format!("signal {signal}"));
+            Some(format!("{} has ended by itself: {how}", name(index)))
+        };
+        self.nodes.iter_mut().enumerate().filter_map(ended).collect()
+    }
+
+    /// The nodes' logs: name and text.
+    pub fn logs(&self) -> Vec<(String, String)> {
+        let text = |node: &Node| String::from_utf8_lossy(&std::fs::read(&node.log).unwrap_or_default()).into_owned();
+        self.nodes.iter().enumerate().map(|(index, node)| (name(index), text(node))).collect()
+    }
+
+    /// Ends all nodes at once.
+    pub fn kill_all(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                // Errors mean that it has ended already.
+                let _ended = child.kill();
+                let _reaped = child.wait();
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
+/// A node's label.
+pub fn name(node: usize) -> String {
+    format!("n{}", node + 1)
+}
+
+/// The node of a label.
+pub fn index(name: &str) -> Option<usize> {
+    name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
+}

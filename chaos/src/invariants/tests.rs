@@ -1,0 +1,97 @@
+//! A small healthy history, and one thing wrong with it for each invariant on traffic.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::history::{Outcome, SECOND};
+
+fn event(time: u64, kind: EventKind, sequence: u64, n: Option<u64>, events_in: Option<u64>) -> Record {
+    let (connection, client, event_id) = ("x".to_owned(), "c".to_owned(), format!("e{sequence}"));
+    at(time, Outcome::Ok, Op::Event(Event { kind, connection, client, event_id, sequence, n, events_in }))
+}
+
+fn push(time: u64, outcome: Outcome, push: u64, status: u16) -> Record {
+    let (client, connection) = ("c".to_owned(), "x".to_owned());
+    at(time, outcome, Op::Push { push, pusher: 0, client, connection, owner: 0, node: 1, status })
+}
+
+fn got(time: u64, push: u64, to: &str) -> Record {
+    let (client, to, connection) = ("c".to_owned(), to.to_owned(), "x".to_owned());
+    at(time, Outcome::Ok, Op::Got { client, to, connection, push })
+}
+
+fn ended(time: u64, code: u16, by_client: bool) -> Record {
+    at(time, Outcome::Ok, Op::Ended { client: "c".into(), node: 0, code, by_client })
+}
+
+/// One client that sends two events, gets one push, and says goodbye.
+fn healthy() -> Vec<Record> {
+    vec![
+        event(1, EventKind::Connect, 1, None, None),
+        at(2, Outcome::Ok, Op::Connected { client: "c".into(), node: 0 }),
+        at(3, Outcome::Ok, Op::Sent { client: "c".into(), n: 1 }),
+        event(4, EventKind::Message, 2, Some(1), None),
+        at(5, Outcome::Ok, Op::Sent { client: "c".into(), n: 2 }),
+        event(6, EventKind::Message, 3, Some(2), None),
+        push(7, Outcome::Ok, 1, 202),
+        got(8, 1, "c"),
+        ended(60 * SECOND, 1000, true),
+        event(60 * SECOND, EventKind::Disconnect, 4, None, Some(2)),
+    ]
+}
+
+/// Which invariants break.
+fn broken(records: &[Record]) -> BTreeSet<&'static str> {
+    let none = BTreeSet::new();
+    let found = [
+        ("events_in_order_and_once", events_in_order_and_once::check(records)),
+        ("accepted_events_delivered", accepted_events_delivered::check(records)),
+        ("one_disconnect_each", one_disconnect_each::check(records, &none)),
+        ("other_nodes_clients_stay", other_nodes_clients_stay::check(records, &none)),
+        ("closed_with_1012", closed_with_1012::check(records)),
+        ("no_push_to_a_wrong_connection", no_push_to_a_wrong_connection::check(records)),
+        ("no_410_for_a_live_connection", no_410_for_a_live_connection::check(records)),
+        ("accepted_pushes_arrive", accepted_pushes_arrive::check(records)),
+        ("refused_pushes_do_not_arrive", refused_pushes_do_not_arrive::check(records)),
+        ("pushes_in_order_and_once", pushes_in_order_and_once::check(records)),
+        ("dead_connections_take_nothing", dead_connections_take_nothing::check(records)),
+    ];
+    found.into_iter().filter(|(_, breaks)| !breaks.is_empty()).map(|(name, _)| name).collect()
+}
+
+fn changed(change: impl FnOnce(&mut Vec<Record>)) -> Vec<&'static str> {
+    let mut records = healthy();
+    change(&mut records);
+    broken(&records).into_iter().collect()
+}
+
+#[test]
+fn nothing_is_wrong_with_a_healthy_history() {
+    assert_eq!(changed(|_| {}), [""; 0]);
+}
+
+#[test]
+fn events_that_go_missing_are_found() {
+    assert_eq!(changed(|all| drop(all.remove(5))), ["accepted_events_delivered"]);
+    assert_eq!(changed(|all| drop(all.remove(9))), ["one_disconnect_each"]);
+    let killed = BTreeSet::from([0]);
+    assert_eq!(one_disconnect_each::check(&healthy()[..9], &killed), [""; 0], "its node was killed");
+}
+
+#[test]
+fn lost_connections_are_found() {
+    let dropped = changed(|all| all[8] = ended(60 * SECOND, 1006, false));
+    assert_eq!(dropped, ["closed_with_1012", "other_nodes_clients_stay"]);
+    assert_eq!(changed(|all| all[8] = ended(60 * SECOND, 1012, false)), ["other_nodes_clients_stay"]);
+}
+
+#[test]
+fn pushes_that_lie_are_found() {
+    assert_eq!(changed(|all| drop(all.remove(7))), ["accepted_pushes_arrive"]);
+    assert_eq!(changed(|all| all[7] = got(8, 1, "d")), ["no_push_to_a_wrong_connection"]);
+    assert_eq!(changed(|all| all[6] = push(7, Outcome::Failed, 1, 503)), ["refused_pushes_do_not_arrive"]);
+    assert_eq!(changed(|all| all.insert(8, push(9, Outcome::Failed, 2, 410))), ["no_410_for_a_live_connection"]);
+    assert_eq!(changed(|all| all.insert(8, got(9, 1, "c"))), ["pushes_in_order_and_once"]);
+    let dead = Op::DeadPush { connection: "x".into(), node: 1, status: 202 };
+    assert_eq!(changed(|all| all.insert(8, at(9, Outcome::Ok, dead))), ["dead_connections_take_nothing"]);
+}
