@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::serve::Flags;
-use crate::settings::{layers, SECRET_KEYS};
+use crate::settings::{layers, origin, SECRET_KEYS};
 
 #[derive(Args)]
 pub struct ShowSettings {
@@ -20,8 +20,9 @@ impl ShowSettings {
             let figment::value::Value::Dict(_, keys) = keys else { continue };
             for (key, value) in keys {
                 let name = format!("{section}.{key}");
-                let origin =
-                    figment.find_metadata(&name).map_or("default".to_owned(), |metadata| origin(&metadata.name));
+                let origin = figment
+                    .find_metadata(&name)
+                    .map_or("default".to_owned(), |metadata| origin(&metadata.name).to_owned());
                 let set = match value {
                     figment::value::Value::Empty(..) => false,
                     figment::value::Value::Array(_, items) => !items.is_empty(),
@@ -37,16 +38,5 @@ impl ShowSettings {
         }
         loaded?;
         Ok(())
-    }
-}
-
-/// figment names providers by their Rust types.
-fn origin(provider: &str) -> String {
-    if provider.contains("Settings") {
-        "default".to_owned()
-    } else if provider.contains("BTreeMap") {
-        "flag".to_owned()
-    } else {
-        provider.to_owned()
     }
 }

@@ -72,7 +72,6 @@ impl ClientSettings {
 pub struct AdminSettings {
     pub listen: SocketAddr,
     /// The first admin token. Without one the listener must be on a loopback address.
-    #[serde(deserialize_with = "text_or_number")]
     pub token: Option<String>,
     /// Largest body of a pushed message, bytes.
     pub push_bytes_max: usize,
@@ -146,36 +145,40 @@ impl Default for Settings {
     }
 }
 
-/// The environment's values are read as numbers where they look like some; a token is always text.
-fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum TextOrNumber {
-        Text(String),
-        Number(u128),
-    }
-    Ok(Option::<TextOrNumber>::deserialize(from)?.map(|value| match value {
-        TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
-    }))
-}
-
 /// What is wrong with the settings; names the key.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("settings: {0}")]
-    Figment(Box<figment::Error>),
+    #[error("setting {key}: {reason}{from}")]
+    Read { key: String, reason: String, from: String },
     #[error("setting {key}: {reason}")]
     Value { key: &'static str, reason: String },
 }
 
 impl From<figment::Error> for SettingsError {
-    fn from(mut err: figment::Error) -> SettingsError {
+    fn from(err: figment::Error) -> SettingsError {
+        let key = err.path.join(".").to_lowercase();
         // figment's words for a wrong type quote the value.
-        if SECRET_KEYS.contains(&err.path.join(".").as_str()) {
-            err.kind = figment::error::Kind::Message("has the wrong type (its value is not shown)".to_owned());
-        }
-        SettingsError::Figment(Box::new(err))
+        let reason = if SECRET_KEYS.contains(&key.as_str()) {
+            "has the wrong type (its value is not shown)".to_owned()
+        } else {
+            err.kind.to_string()
+        };
+        let from =
+            err.metadata.as_ref().map_or(String::new(), |metadata| format!(" (from {})", origin(&metadata.name)));
+        SettingsError::Read { key, reason, from }
+    }
+}
+
+/// figment names providers by their Rust types where they are values of this program.
+pub fn origin(provider: &str) -> &str {
+    if provider.contains("Settings") {
+        "default"
+    } else if provider.contains("BTreeMap") {
+        "flag"
+    } else if provider.contains("String") {
+        "environment"
+    } else {
+        provider
     }
 }
 
@@ -189,7 +192,12 @@ pub fn layers(config: Option<&PathBuf>, flags: figment::value::Dict) -> Figment 
     if let Some(config) = config {
         figment = figment.merge(Toml::file_exact(config));
     }
-    figment.merge(Env::prefixed("WSGATEWAY__").split("__")).merge(Serialized::defaults(flags))
+    figment = figment.merge(Env::prefixed("WSGATEWAY__").split("__"));
+    // figment reads what looks like a number as one; a token is text, leading zeros and all.
+    if let Ok(token) = std::env::var("WSGATEWAY__ADMIN__TOKEN") {
+        figment = figment.merge(("admin.token", token));
+    }
+    figment.merge(Serialized::defaults(flags))
 }
 
 /// Reads the layers and checks the values.

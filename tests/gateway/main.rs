@@ -15,6 +15,7 @@ mod ws;
 // The scenarios.
 mod abuse;
 mod auth_of_admin;
+mod cli;
 mod configuration;
 mod connections;
 mod event_flow;
