@@ -27,8 +27,8 @@ pub struct View {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Raft {
-    pub voters: Vec<u64>,
-    pub learners: Vec<u64>,
+    pub voters: Vec<String>,
+    pub learners: Vec<String>,
 }
 
 impl View {
