@@ -8,7 +8,6 @@ pub mod pool;
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 pub use event::{Event, EventSource};
@@ -78,6 +77,3 @@ pub struct RouteFacts {
     pub route: String,
     pub node: String,
 }
-
-/// A body that is shared by all backends of an event.
-pub type Body = Bytes;
