@@ -1,6 +1,8 @@
 //! Endpoints and their versions: create, read, update, delete, activate. Writes may be sent to any node.
 
-use actix_web::http::header::{ETAG, IF_MATCH, LOCATION};
+use std::borrow::Cow;
+
+use actix_web::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,7 +16,8 @@ use super::{resource, Api};
 use crate::backends::event::rfc3339;
 use crate::config::document::json_schema;
 use crate::config::secrets::redacted_for_reading;
-use crate::config::store::{Change, EndpointView};
+use crate::config::source_text::{Format, SourceText};
+use crate::config::store::{Change, ConfigError, EndpointView};
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
@@ -116,9 +119,37 @@ fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Pro
         .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))
 }
 
-fn text(body: &[u8]) -> Result<&str, Problem> {
-    std::str::from_utf8(body)
-        .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))
+/// The body as the JSON text of a document: as it is, or for YAML what it says.
+pub(super) fn document_text<'b>(request: &HttpRequest, body: &'b [u8]) -> Result<Cow<'b, str>, Problem> {
+    let text = std::str::from_utf8(body)
+        .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))?;
+    if content_format(request)? == Format::Json {
+        return Ok(Cow::Borrowed(text));
+    }
+    let read = SourceText::read(text, Format::Yaml).map_err(|fault| {
+        let message = format!("{} (line {}, column {})", fault.finding.message, fault.place.line, fault.place.column);
+        Problem::from(ConfigError::Invalid(vec![Finding { message, ..fault.finding }]))
+    })?;
+    if read.tests.is_some() {
+        let message = "is for `wsgateway check` only and not part of the document".to_owned();
+        return Err(ConfigError::Invalid(vec![Finding { path: "tests".to_owned(), message }]).into());
+    }
+    Ok(Cow::Owned(read.json))
+}
+
+/// What the body is written in. None said, or what curl says when it is told nothing: JSON.
+fn content_format(request: &HttpRequest) -> Result<Format, Problem> {
+    let given = request.headers().get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
+    let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "" | "application/json" | "application/x-www-form-urlencoded" => Ok(Format::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Ok(Format::Yaml),
+        other if other.starts_with("application/") && other.ends_with("+json") => Ok(Format::Json),
+        _ => {
+            let detail = format!("Content-Type {given:?} is neither application/json nor application/yaml");
+            Err(Problem::new(415, "unsupported_media_type", detail))
+        }
+    }
 }
 
 fn head_body(head: &Head) -> EndpointBody {
@@ -222,7 +253,7 @@ async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
 async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
     let options: WriteQuery = query(&request)?;
-    let document = text(&body)?;
+    let document = &document_text(&request, &body)?;
     if options.activate.is_some() {
         return Err(Problem::new(400, "invalid_query", "activate: the first version of an endpoint is always active"));
     }
@@ -239,7 +270,7 @@ async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -
 async fn read(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let options: ReadQuery = query(&request)?;
     if options.consistency == Some(Consistency::Linearizable) {
-        api.config.raft().linearize().await.map_err(crate::config::store::ConfigError::from)?;
+        api.config.raft().linearize().await.map_err(ConfigError::from)?;
     }
     let view = api.config.get(&id)?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
@@ -253,7 +284,7 @@ async fn update(
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
     let options: WriteQuery = query(&request)?;
-    let document = text(&body)?;
+    let document = &document_text(&request, &body)?;
     if options.dry_run {
         api.config.get(&id)?;
         return Ok(HttpResponse::Ok().json(api.config.check(document)?));

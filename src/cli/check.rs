@@ -1,17 +1,18 @@
-//! `wsgateway check`: validates endpoint documents without a cluster.
+//! `wsgateway check`: validates endpoint files without a cluster, and says line by line what is wrong with them.
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
+use super::files::{self, EndpointFile};
 use crate::config::compile::compile;
+use crate::config::findings::Finding;
 use crate::config::validate::{validate, NodeFacts};
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  wsgateway check chat.json orders.json")]
+#[command(after_help = "Examples:\n  wsgateway check chat.yaml orders.json\n  wsgateway check endpoints/")]
 pub struct Check {
-    /// Endpoint documents (JSON)
+    /// Endpoint files (JSON or YAML), and folders of them; - is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Brokers that the nodes will have, so that Kafka backends without brokers of their own are not warned about
@@ -22,34 +23,41 @@ pub struct Check {
 impl Check {
     pub fn run(self) -> anyhow::Result<()> {
         let facts = NodeFacts { kafka_bootstrap_servers: self.kafka_bootstrap_servers };
+        let files = files::expand(&self.files)?;
         let mut wrong = 0;
-        for file in &self.files {
-            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-            let checked = validate(&text, &facts)
-                .and_then(|validated| compile("check", 0, &validated.document).map(|_| validated.warnings));
-            match checked {
+        for path in &files {
+            let lines = match files::read(path)? {
+                Ok(file) => check(&file, &facts),
+                Err(line) => Err(vec![line]),
+            };
+            match lines {
                 Ok(warnings) => {
-                    println!("{}: ok", file.display());
-                    for warning in warnings {
-                        println!("  warning: {}: {}", warning.path, warning.message);
-                    }
+                    println!("{}: ok", path.display());
+                    warnings.iter().for_each(|line| println!("  {line}"));
                 }
-                Err(findings) => {
+                Err(lines) => {
                     wrong += 1;
-                    println!("{}: not valid", file.display());
-                    for finding in findings {
-                        println!(
-                            "  {}: {}",
-                            if finding.path.is_empty() { "(document)" } else { &finding.path },
-                            finding.message
-                        );
-                    }
+                    println!("{}: not valid", path.display());
+                    lines.iter().for_each(|line| println!("  {line}"));
                 }
             }
         }
         if wrong > 0 {
-            anyhow::bail!("{wrong} of {} documents are not valid", self.files.len());
+            anyhow::bail!("{wrong} of {} files are not valid", files.len());
         }
         Ok(())
+    }
+}
+
+/// The warnings of a sound file, or what is wrong with it.
+fn check(file: &EndpointFile, facts: &NodeFacts) -> Result<Vec<String>, Vec<String>> {
+    let checked = validate(&file.source.json, facts)
+        .and_then(|validated| compile("check", 0, &validated.document).map(|_| validated.warnings));
+    let warning = |finding: &Finding| {
+        file.located(&Finding { path: finding.path.clone(), message: format!("warning: {}", finding.message) })
+    };
+    match checked {
+        Ok(warnings) => Ok(warnings.iter().map(warning).collect()),
+        Err(findings) => Err(findings.iter().map(|finding| file.located(finding)).collect()),
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod files;
 mod http;
 mod sample_chat;
 mod serve;

@@ -8,6 +8,8 @@ mod document_backend;
 pub mod findings;
 pub mod registry;
 pub mod secrets;
+pub mod source_text;
 pub mod store;
 pub mod unsupported;
 pub mod validate;
+mod yaml;

@@ -16,7 +16,7 @@ fn wsgateway(arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+pub async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = wsgateway(arguments);
     command.envs(environment.iter().copied()).stdin(std::process::Stdio::null());
     let running = tokio::task::spawn_blocking(move || command.output());
@@ -24,11 +24,11 @@ async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     ended.expect("the command ends").expect("it was waited for").expect("it starts")
 }
 
-fn out(output: &Output) -> String {
+pub fn out(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn err(output: &Output) -> String {
+pub fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
