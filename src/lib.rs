@@ -12,6 +12,7 @@ pub mod cli;
 pub mod close_code;
 pub mod config;
 pub mod connections;
+pub mod explain;
 pub mod inbound;
 pub mod model;
 pub mod push;

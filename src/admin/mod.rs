@@ -1,11 +1,12 @@
 //! The HTTP surface for operators and for services that push (API.md): the same on every node. A front door: imports
-//! config, push and the cluster's floors; never the inbound side.
+//! config, push, explain and the cluster's floors; never the inbound side.
 
 mod access;
 mod body;
 mod cluster_api;
 mod connections_api;
 mod endpoints_api;
+mod explain_api;
 mod health;
 pub mod problem;
 mod push_shortcut;
@@ -54,6 +55,7 @@ pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
             web::scope("/api/v1")
                 .wrap(access)
                 .configure(endpoints_api::routes)
+                .configure(explain_api::routes)
                 .configure(connections_api::routes)
                 .configure(cluster_api::routes),
         )

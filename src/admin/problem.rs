@@ -30,6 +30,12 @@ impl Problem {
         Problem { r#type: "about:blank", title, status, detail: detail.into(), code, errors: Vec::new() }
     }
 
+    /// A request whose body is wrong in places.
+    pub fn invalid(code: &'static str, errors: Vec<Finding>) -> Problem {
+        let first = errors.first().map(|first| format!("{}: {}", first.path, first.message)).unwrap_or_default();
+        Problem { errors, ..Problem::new(400, code, first.trim_start_matches(": ")) }
+    }
+
     pub fn status(&self) -> u16 {
         self.status
     }

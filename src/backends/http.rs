@@ -1,6 +1,7 @@
 //! An HTTP service as a backend: CloudEvents in binary mode over awc, whose keep-alive connections belong to the worker.
 //! Constant headers are frozen once; an event adds its own. 2xx is delivered; redirects are not followed.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -83,10 +84,7 @@ impl HttpBackend {
         if let Some(fixed) = &self.fixed {
             return Ok(fixed.clone());
         }
-        let param =
-            |name: &str| event.source.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let destination =
-            self.spec.destination.render(param).map_err(|err| Failure::Misconfigured(format!("destination: {err}")))?;
+        let destination = destination(&self.spec, event)?;
         if let Some(known) = self.frozen.borrow().get(&*destination) {
             return Ok(known.clone());
         }
@@ -101,15 +99,7 @@ impl HttpBackend {
 
     /// One request; the answer's body is read and dropped.
     async fn exchange(&self, request: &FrozenClientRequest, event: &Event) -> Result<u16, SendRequestError> {
-        let mut headers = HeaderMap::with_capacity(6);
-        for (name, value) in event.header_values() {
-            headers.insert(name.clone(), value);
-        }
-        headers.insert(names::CONNECTION_ID.clone(), event.source.connection_id_header.clone());
-        if let Some(user) = &event.source.user_header {
-            headers.insert(names::USER_ID.clone(), user.clone());
-        }
-        let mut answer = request.extra_headers(headers).send_body(event.body.clone()).await?;
+        let mut answer = request.extra_headers(event_headers(event)).send_body(event.body.clone()).await?;
         let status = answer.status().as_u16();
         let mut left = IGNORED_ANSWER_BYTES_MAX;
         while let Some(chunk) = answer.next().await {
@@ -155,6 +145,43 @@ impl Backend for HttpBackend {
         let event = event.clone();
         Begin::Started(Box::pin(async move { self.deliver(&event).await }))
     }
+}
+
+/// A request as it would be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestPreview {
+    pub url: String,
+    /// The backend's, then the event's own.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a backend would send for an event, made by the code that does send it.
+pub fn preview(spec: &HttpSpec, route: &RouteFacts, event: &Event) -> Result<RequestPreview, Failure> {
+    let url = destination(spec, event)?.into_owned();
+    let (constant, own) = (constant_headers(spec, route)?, event_headers(event));
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    Ok(RequestPreview { url, headers: constant.iter().chain(own.iter()).map(text).collect() })
+}
+
+fn destination<'s>(spec: &'s HttpSpec, event: &Event) -> Result<Cow<'s, str>, Failure> {
+    let param =
+        |name: &str| event.source.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    spec.destination.render(param).map_err(|err| Failure::Misconfigured(format!("destination: {err}")))
+}
+
+/// The headers that an event adds to its backend's constant ones.
+fn event_headers(event: &Event) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    for (name, value) in event.header_values() {
+        headers.insert(name.clone(), value);
+    }
+    headers.insert(names::CONNECTION_ID.clone(), event.source.connection_id_header.clone());
+    if let Some(user) = &event.source.user_header {
+        headers.insert(names::USER_ID.clone(), user.clone());
+    }
+    headers
 }
 
 fn constant_headers(spec: &HttpSpec, route: &RouteFacts) -> Result<HeaderMap, Failure> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::ClientConfig;
 
@@ -120,29 +120,6 @@ impl KafkaBackend {
             constants: constant_headers(spec, route),
         })
     }
-
-    fn headers(&self, event: &Event) -> OwnedHeaders {
-        let mut headers = self.constants.clone();
-        for (key, value) in [
-            ("ce_id", event.id.as_str().as_bytes()),
-            ("ce_time", event.time()),
-            ("ce_sequence", event.sequence_text()),
-            ("ce_connectionid", event.source.connection_id.as_bytes()),
-            ("traceparent", event.traceparent()),
-        ] {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
-        if let Some(user) = &event.source.user {
-            headers = headers.insert(Header { key: "ce_userid", value: Some(user.as_bytes()) });
-        }
-        headers
-    }
-
-    fn key<'a>(&self, event: &'a Event) -> &'a str {
-        let by_user = self.key_by_user.then_some(event.source.user.as_deref()).flatten();
-        let taken = event.keys.get(self.index).and_then(Option::as_deref);
-        taken.or(by_user).unwrap_or(&event.source.connection_id)
-    }
 }
 
 impl Backend for KafkaBackend {
@@ -151,8 +128,10 @@ impl Backend for KafkaBackend {
     }
 
     fn begin(self: Rc<Self>, event: &Rc<Event>) -> Begin {
-        let record =
-            FutureRecord::to(&self.topic).key(self.key(event)).payload(&event.body[..]).headers(self.headers(event));
+        let record = FutureRecord::to(&self.topic)
+            .key(record_key(self.key_by_user, self.index, event))
+            .payload(&event.body[..])
+            .headers(record_headers(self.constants.clone(), event));
         match self.producer.send_result(record) {
             Ok(report) => Begin::Started(Box::pin(async move {
                 match report.await {
@@ -165,6 +144,47 @@ impl Backend for KafkaBackend {
             Err((err, _)) => Begin::Started(Box::pin(async move { Err(Failure::Kafka(err.to_string())) })),
         }
     }
+}
+
+/// A record as it would be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPreview {
+    pub key: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a backend would send for an event, made by the code that does send it.
+pub fn preview(spec: &KafkaSpec, index: usize, route: &RouteFacts, event: &Event) -> RecordPreview {
+    let headers = record_headers(constant_headers(spec, route), event);
+    let text = |header: Header<'_, &[u8]>| {
+        (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
+    };
+    RecordPreview {
+        key: record_key(matches!(spec.key, KafkaKey::UserId), index, event).to_owned(),
+        headers: headers.iter().map(text).collect(),
+    }
+}
+
+fn record_headers(mut headers: OwnedHeaders, event: &Event) -> OwnedHeaders {
+    for (key, value) in [
+        ("ce_id", event.id.as_str().as_bytes()),
+        ("ce_time", event.time()),
+        ("ce_sequence", event.sequence_text()),
+        ("ce_connectionid", event.source.connection_id.as_bytes()),
+        ("traceparent", event.traceparent()),
+    ] {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    if let Some(user) = &event.source.user {
+        headers = headers.insert(Header { key: "ce_userid", value: Some(user.as_bytes()) });
+    }
+    headers
+}
+
+fn record_key(by_user: bool, index: usize, event: &Event) -> &str {
+    let by_user = by_user.then_some(event.source.user.as_deref()).flatten();
+    let taken = event.keys.get(index).and_then(Option::as_deref);
+    taken.or(by_user).unwrap_or(&event.source.connection_id)
 }
 
 /// `ce_…` as the Kafka binding of CloudEvents has them: UTF-8, not percent-encoded.

@@ -1,9 +1,11 @@
-//! `wsgateway check`: validates endpoint files without a cluster, and says line by line what is wrong with them.
+//! `wsgateway check`: validates endpoint files without a cluster, runs the tests in them, and says line by line what
+//! is wrong.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::file_tests;
 use super::files::{self, EndpointFile};
 use crate::config::compile::compile;
 use crate::config::findings::Finding;
@@ -49,7 +51,7 @@ impl Check {
     }
 }
 
-/// The warnings of a sound file, or what is wrong with it.
+/// What is to be said of a sound file, or what is wrong with it.
 fn check(file: &EndpointFile, facts: &NodeFacts) -> Result<Vec<String>, Vec<String>> {
     let checked = validate(&file.source.json, facts)
         .and_then(|validated| compile("check", 0, &validated.document).map(|_| validated.warnings));
@@ -57,7 +59,17 @@ fn check(file: &EndpointFile, facts: &NodeFacts) -> Result<Vec<String>, Vec<Stri
         file.located(&Finding { path: finding.path.clone(), message: format!("warning: {}", finding.message) })
     };
     match checked {
-        Ok(warnings) => Ok(warnings.iter().map(warning).collect()),
+        Ok(warnings) => {
+            let (passed, wrong) = file_tests::run(file, facts);
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+            let mut lines: Vec<_> = warnings.iter().map(warning).collect();
+            if passed > 0 {
+                lines.push(format!("{passed} tests passed"));
+            }
+            Ok(lines)
+        }
         Err(findings) => Err(findings.iter().map(|finding| file.located(finding)).collect()),
     }
 }

@@ -23,14 +23,24 @@ pub struct Registry {
 /// Path parameters, percent-decoded.
 pub type Params = Vec<(String, String)>;
 
+fn decoded(params: &matchit::Params<'_, '_>) -> Params {
+    let decode = |value: &str| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+    params.iter().map(|(name, value)| (name.to_owned(), decode(value))).collect()
+}
+
+/// The parameters of a request path under one template; None: it is not that template's.
+pub fn params_of(template: &str, path: &str) -> Option<Params> {
+    let mut router = matchit::Router::new();
+    router.insert(template, ()).ok()?;
+    router.at(path).ok().map(|found| decoded(&found.params))
+}
+
 impl Registry {
     /// The endpoint that serves a request path.
     pub fn find(&self, path: &str) -> Option<(Arc<LiveEndpoint>, Params)> {
         let snapshot = self.snapshot.load();
         let found = snapshot.router.at(path).ok()?;
-        let decode = |value: &str| percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
-        let params = found.params.iter().map(|(name, value)| (name.to_owned(), decode(value))).collect();
-        Some((found.value.clone(), params))
+        Some((found.value.clone(), decoded(&found.params)))
     }
 
     pub fn by_id(&self, id: &str) -> Option<Arc<LiveEndpoint>> {

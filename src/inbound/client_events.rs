@@ -14,14 +14,13 @@ use tokio::sync::Notify;
 use super::decode::{decode, Decoded};
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes};
-use super::reply::{error_event, error_frame, ErrorCode};
+use super::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
 use crate::connections::connection::unix_millis;
 use crate::connections::{ClientEvents, Connection, Opcode};
 use crate::model::delivery::CloseCause;
-use crate::model::endpoint::{BackendKind, KafkaKey, KafkaSpec};
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
 use crate::telemetry::metrics::CloseLabels;
@@ -134,7 +133,7 @@ impl Shared {
             }
         }
         let Some(first) = first.or_else(|| runtime.default.clone()) else {
-            self.reject(runtime, ErrorCode::NoRoute, "no route takes this event", &data);
+            self.reject(runtime, ErrorCode::NoRoute, NO_ROUTE, &data);
             return;
         };
         let now = unix_millis();
@@ -157,7 +156,7 @@ impl Shared {
     ) {
         let mut event = Event::new(route.kind, id, now, sequence, data.clone(), self.source.clone());
         if let (true, Decoded::Tree(tree)) = (route.route.needs_tree(), decoded) {
-            event.keys = route.backends.iter().map(|backend| kafka_key(&backend.spec.kind, tree)).collect();
+            event.keys = route.backends.iter().map(|backend| backend.spec.record_key(tree)).collect();
         }
         for backend in &route.backends {
             if backend.backend.is_none() {
@@ -277,12 +276,4 @@ impl ConnectionFacts for Shared {
             serde_json::from_str(&self.connection.facts.description).unwrap_or(Value::Null)
         })
     }
-}
-
-fn kafka_key(backend: &BackendKind, tree: &Value) -> Option<String> {
-    let BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(path), .. }) = backend else { return None };
-    path.first(tree).map(|found| match found {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    })
 }

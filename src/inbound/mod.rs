@@ -1,13 +1,14 @@
 //! The way of a client's events, in file order: `upgrade → authenticate → (connections) → client_events → decode →
 //! (model's expressions) → dispatch → (backends) → reply`. A front door: imports connections, backends, config and
-//! model; never the admin side.
+//! model; never the admin side. What of this room is pure – decode,
+//! describe, reply – also serves `explain`, which so cannot say anything else than what happens.
 
 mod authenticate;
 mod client_events;
-mod decode;
-mod describe;
+pub(crate) mod decode;
+pub(crate) mod describe;
 mod dispatch;
-mod reply;
+pub(crate) mod reply;
 pub mod runtime;
 pub mod upgrade;
 

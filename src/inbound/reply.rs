@@ -21,6 +21,9 @@ impl ErrorCode {
     }
 }
 
+/// What a client hears about an event that no route takes.
+pub const NO_ROUTE: &str = "no route takes this event";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorFrame<'a> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -231,6 +232,17 @@ pub struct CompiledBackend {
     pub required: bool,
     /// `type/route/index`: a metric label, stable over versions that do not move it, unique in its endpoint.
     pub label: Arc<str>,
+}
+
+impl CompiledBackend {
+    /// The Kafka record key that the event holds, where the backend takes it from there.
+    pub fn record_key(&self, event: &Value) -> Option<String> {
+        let BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(path), .. }) = &self.kind else { return None };
+        path.first(event).map(|found| match found {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        })
+    }
 }
 
 /// The kinds of backends.

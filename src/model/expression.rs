@@ -86,6 +86,20 @@ pub enum OrderOp {
 }
 
 impl Check {
+    /// The operator as documents name it, and the value it compares with.
+    pub fn describe(&self) -> (&'static str, Value) {
+        match self {
+            Check::Equal(value) => ("equal", value.clone()),
+            Check::NotEqual(value) => ("notEqual", value.clone()),
+            Check::Matches(regex) => ("matches", regex.as_str().into()),
+            Check::Ordered(op, bound) => (op.as_str(), bound.clone()),
+            Check::In(values) => ("in", values.clone().into()),
+            Check::Contains(value) => ("contains", value.clone()),
+            Check::StartsWith(prefix) => ("startsWith", prefix.as_str().into()),
+            Check::Exists(expected) => ("exists", (*expected).into()),
+        }
+    }
+
     fn passes(&self, value: &Value) -> bool {
         match self {
             Check::Equal(expected) => json_eq(value, expected),
@@ -105,6 +119,15 @@ impl Check {
 }
 
 impl OrderOp {
+    fn as_str(self) -> &'static str {
+        match self {
+            OrderOp::Gt => "gt",
+            OrderOp::Gte => "gte",
+            OrderOp::Lt => "lt",
+            OrderOp::Lte => "lte",
+        }
+    }
+
     fn holds(self, ordering: Ordering) -> bool {
         match self {
             OrderOp::Gt => ordering == Ordering::Greater,
@@ -261,6 +284,17 @@ impl CustomRoutes {
         self.go_on.is_empty()
     }
 
+    /// The key of a route that has one, and whether an event that took the route goes on.
+    pub fn describe(&self, index: usize) -> (Option<&str>, bool) {
+        let key = self.by_key.iter().find(|(_, routes)| routes.contains(&index)).map(|(key, _)| key.as_str());
+        (key, self.go_on.get(index).copied().unwrap_or(false))
+    }
+
+    /// The selector that routes with a key compare with.
+    pub fn selector(&self) -> Option<&JsonPath> {
+        self.selector.as_ref()
+    }
+
     /// The routes that the event takes, ascending; none: the default route's turn. The first match ends the search
     /// unless its route says to go on.
     pub fn select<'s>(
@@ -269,20 +303,33 @@ impl CustomRoutes {
         connection: &dyn ConnectionFacts,
         scratch: &'s mut RouteScratch,
     ) -> &'s [usize] {
+        self.select_watched(event, connection, scratch, &mut ())
+    }
+
+    /// As `select`, and `watch` is told of every step.
+    pub fn select_watched<'s>(
+        &self,
+        event: &Value,
+        connection: &dyn ConnectionFacts,
+        scratch: &'s mut RouteScratch,
+        watch: &mut impl Watch,
+    ) -> &'s [usize] {
         scratch.selected.clear();
         if self.go_on.is_empty() {
             return &scratch.selected;
         }
         let mut found = recycle(std::mem::take(&mut scratch.found));
         found.resize_with(self.paths.len(), || Found::NotYetAsked);
-        let mut evaluation = Evaluation { routes: self, event, connection, found };
+        let mut evaluation = Evaluation { routes: self, event, connection, found, watch };
         let mut keyed = self.routes_of_key(event).iter().copied().peekable();
         let mut conditional = self.by_expression.iter().peekable();
         loop {
             let index = match (keyed.peek(), conditional.peek()) {
                 (Some(key), Some((expression, _))) if key < expression => keyed.next(),
                 (Some(_), None) => keyed.next(),
-                (_, Some(_)) => conditional.next().filter(|(_, node)| evaluation.holds(node)).map(|(index, _)| *index),
+                (_, Some(_)) => {
+                    conditional.next().filter(|(index, node)| evaluation.route(*index, node)).map(|(index, _)| *index)
+                }
                 (None, None) => break,
             };
             let Some(index) = index else { continue };
@@ -304,23 +351,64 @@ impl CustomRoutes {
     }
 }
 
+/// The kind of a step of an expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// All parts.
+    And,
+    /// One part.
+    Or,
+    /// The opposite of its part.
+    Not,
+    /// A comparison.
+    Test,
+}
+
+/// Is told what route selection does, in order. The watch of serving is `()`, which leaves nothing of it in the code.
+pub trait Watch {
+    /// The expression of this route is looked at next.
+    fn route(&mut self, _index: usize) {}
+    /// A step begins; those of its parts that are looked at come before its end.
+    fn enter(&mut self, _kind: StepKind) {}
+    /// What the comparison that has begun sees.
+    fn sees(&mut self, _source: Source, _path: &JsonPath, _check: &Check, _found: &[&Value]) {}
+    /// The step that began last ends.
+    fn leave(&mut self, _held: bool) {}
+}
+
+impl Watch for () {}
+
 /// One event's way through the conditions.
-struct Evaluation<'r, 'v> {
+struct Evaluation<'r, 'v, 'w, W: Watch> {
     routes: &'r CustomRoutes,
     event: &'v Value,
     connection: &'v dyn ConnectionFacts,
     found: Vec<Found<'v>>,
+    watch: &'w mut W,
 }
 
-impl Evaluation<'_, '_> {
+impl<W: Watch> Evaluation<'_, '_, '_, W> {
+    fn route(&mut self, index: usize, node: &Node) -> bool {
+        self.watch.route(index);
+        self.holds(node)
+    }
+
     /// Recursion: bounded by the expression depth that validation allows.
     fn holds(&mut self, node: &Node) -> bool {
-        match node {
+        self.watch.enter(match node {
+            Node::And(_) => StepKind::And,
+            Node::Or(_) => StepKind::Or,
+            Node::Not(_) => StepKind::Not,
+            Node::Test(..) => StepKind::Test,
+        });
+        let held = match node {
             Node::And(parts) => parts.iter().all(|part| self.holds(part)),
             Node::Or(parts) => parts.iter().any(|part| self.holds(part)),
             Node::Not(part) => !self.holds(part),
             Node::Test(id, check) => self.passes(*id, check),
-        }
+        };
+        self.watch.leave(held);
+        held
     }
 
     fn passes(&mut self, id: usize, check: &Check) -> bool {
@@ -336,6 +424,11 @@ impl Evaluation<'_, '_> {
                 true => path.first(root).map_or(Found::Nothing, Found::One),
                 false => Found::Many(path.all(root)),
             };
+        }
+        match slot {
+            Found::One(node) => self.watch.sees(*source, path, check, &[node]),
+            Found::Many(nodes) => self.watch.sees(*source, path, check, nodes),
+            Found::Nothing | Found::NotYetAsked => self.watch.sees(*source, path, check, &[]),
         }
         match (slot, check) {
             (Found::One(_), Check::Exists(expected)) => *expected,

@@ -1,0 +1,85 @@
+//! A dry run of one event: `POST /api/v1/endpoints/{id}/explain`. Nothing is sent and nothing is stored.
+
+use actix_web::{web, HttpResponse};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::body::read_body;
+use super::problem::Problem;
+use super::{resource, Api};
+use crate::config::compile::compile;
+use crate::config::document::EndpointDocument;
+use crate::config::secrets::restore_redacted;
+use crate::config::store::ConfigError;
+use crate::config::validate::Finding;
+use crate::connections::connection::unix_millis;
+use crate::explain::{explain, ConnectionInput, Place};
+use crate::model::limits::DOCUMENT_BYTES_MAX;
+
+/// A candidate document, the event and the connection.
+const BODY_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
+
+pub fn routes(scope: &mut web::ServiceConfig) {
+    scope.service(resource("/endpoints/{id}/explain").route(web::post().to(explain_event)));
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Question<'a> {
+    /// The event, byte by byte as it stands here.
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
+    /// Instead: what a client sends that may be no JSON.
+    text: Option<String>,
+    #[serde(default)]
+    connection: ConnectionInput,
+    /// A stored version; default: the active one.
+    version: Option<u64>,
+    /// Instead: a document that is not stored.
+    #[serde(borrow)]
+    document: Option<&'a RawValue>,
+}
+
+fn invalid(path: &str, message: impl Into<String>) -> Problem {
+    Problem::invalid("invalid_request", vec![Finding { path: path.to_owned(), message: message.into() }])
+}
+
+async fn explain_event(
+    api: web::Data<Api>,
+    id: web::Path<String>,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let body = read_body(body.into_inner(), BODY_BYTES_MAX).await?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&body);
+    let question: Question<'_> = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| invalid(error.path().to_string().trim_start_matches('.'), error.inner().to_string()))?;
+    deserializer.end().map_err(|error| invalid("", error.to_string()))?;
+    let event = match (question.event, &question.text) {
+        (Some(event), None) => event.get(),
+        (None, Some(text)) => text,
+        (None, None) => return Err(invalid("event", "is missing; give an \"event\" or a \"text\"")),
+        (Some(_), Some(_)) => return Err(invalid("text", "cannot stand beside an \"event\"")),
+    };
+    let view = match question.version {
+        Some(version) => api.config.version(&id, version)?,
+        None => api.config.get(&id)?,
+    };
+    let (version, text) = match (question.version, question.document) {
+        (Some(_), Some(_)) => return Err(invalid("document", "cannot stand beside a \"version\"")),
+        (_, None) => (view.version.version, view.version.document),
+        (None, Some(candidate)) => {
+            let text = restore_redacted(candidate.get(), &view.version.document)
+                .map_err(|error| invalid("document", error.to_string()))?;
+            api.config.check(&text)?;
+            // No version: it is not stored.
+            (0, text.into())
+        }
+    };
+    let document: EndpointDocument =
+        serde_json::from_str(&text).map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))?;
+    let endpoint = compile(&id, version, &document).map_err(ConfigError::Invalid)?;
+    let place = Place { node: &api.hub.node_name, unix_millis: unix_millis() };
+    let explained = explain(&endpoint, event.as_bytes(), &question.connection, &place)
+        .map_err(|findings| Problem::invalid("invalid_request", findings))?;
+    Ok(HttpResponse::Ok().json(explained))
+}

@@ -1,0 +1,364 @@
+//! What the gateway would do with one event of a client, and why: nothing is sent. Made of the code that serves –
+//! `inbound::decode`, `model::expression`, `inbound::reply`, the backends' previews – so it cannot disagree with it.
+//!
+//! Pure but for the clock that its caller reads. Called by the admin surface and the command line; imports model, config,
+//! backends and the pure parts of inbound. Filters, authentication and throttling come before an event: not here.
+
+mod connection;
+mod trace;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::Value;
+
+use crate::backends::{http, kafka, Event, RouteFacts};
+use crate::close_code;
+use crate::config::findings::{Finding, Findings};
+use crate::inbound::decode::{decode, Decoded};
+use crate::inbound::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
+use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
+use crate::model::event::{EventIdGenerator, EventKind};
+use crate::model::expression::RouteScratch;
+
+use connection::Connection;
+pub use connection::ConnectionInput;
+use trace::Trace;
+pub use trace::{Comparison, Step};
+
+/// Everything about one event.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explained {
+    pub endpoint: EndpointFacts,
+    /// forwarded, rejected, echoed (raw) or closed.
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorFacts>,
+    /// As expressions and services see it.
+    pub connection: Value,
+    /// What routes with a key compare with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<Selector>,
+    /// In document order.
+    pub custom_routes: Vec<CustomRoute>,
+    /// The routes that the event takes; for a rejected one the error route.
+    pub taken: Vec<Taken>,
+    /// What the client is sent at once; errors of services come later.
+    pub client: Vec<Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointFacts {
+    pub id: String,
+    pub version: u64,
+    pub path: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ErrorFacts {
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Selector {
+    pub path: String,
+    /// None: there is no such node.
+    pub value: Option<Value>,
+}
+
+/// One custom route and how it was decided.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomRoute {
+    /// `routes[3]`
+    pub at: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expression: Option<Step>,
+    /// None: an earlier route had ended the search.
+    pub matched: Option<bool>,
+    /// Places of the comparisons that made it so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decided_by: Vec<String>,
+    #[serde(rename = "continue")]
+    pub go_on: bool,
+}
+
+/// A route that the event takes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    pub at: String,
+    pub r#type: &'static str,
+    pub name: String,
+    /// What its backends are sent.
+    pub body: Box<RawValue>,
+    pub requests: Vec<Request>,
+}
+
+/// What one backend would be sent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// `routes[3].backends[0]`
+    pub at: String,
+    pub required: bool,
+    #[serde(flatten)]
+    pub what: RequestKind,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum RequestKind {
+    #[serde(rename_all = "camelCase")]
+    Http {
+        method: &'static str,
+        url: String,
+        headers: Vec<(String, String)>,
+        timeout_in_millis: u128,
+    },
+    Kafka {
+        topic: String,
+        key: String,
+        headers: Vec<(String, String)>,
+    },
+    /// The sender gets its own event.
+    Echo,
+    /// It could not be made: the delivery fails.
+    Impossible {
+        reason: String,
+    },
+}
+
+impl RequestKind {
+    /// In one line, as tests of endpoint files name it.
+    pub fn summary(&self) -> String {
+        match self {
+            RequestKind::Http { method, url, .. } => format!("{method} {url}"),
+            RequestKind::Kafka { topic, .. } => format!("kafka {topic}"),
+            RequestKind::Echo => "echo".to_owned(),
+            RequestKind::Impossible { reason } => format!("impossible: {reason}"),
+        }
+    }
+}
+
+/// Where and when an event is thought to come in.
+pub struct Place<'a> {
+    /// The node's name, which services are told.
+    pub node: &'a str,
+    pub unix_millis: u64,
+}
+
+/// Explains one event. Findings: the connection that is described cannot be one.
+pub fn explain(
+    endpoint: &CompiledEndpoint,
+    event: &[u8],
+    connection: &ConnectionInput,
+    place: &Place<'_>,
+) -> Result<Explained, Vec<Finding>> {
+    let mut findings = Findings::default();
+    let connection = connection.make(endpoint, place.unix_millis, &mut findings);
+    if !findings.0.is_empty() {
+        return Err(findings.0);
+    }
+    let explained = Explained {
+        endpoint: EndpointFacts {
+            id: endpoint.id.to_string(),
+            version: endpoint.version,
+            path: endpoint.path.to_string(),
+        },
+        outcome: "forwarded",
+        error: None,
+        connection: connection.description.clone(),
+        selector: None,
+        custom_routes: Vec::new(),
+        taken: Vec::new(),
+        client: Vec::new(),
+    };
+    let data = Bytes::copy_from_slice(event);
+    let mut explainer = Explainer { endpoint, data, connection, place, ids: EventIdGenerator::new(), explained };
+    explainer.run();
+    Ok(explainer.explained)
+}
+
+struct Explainer<'a> {
+    endpoint: &'a CompiledEndpoint,
+    data: Bytes,
+    connection: Connection,
+    place: &'a Place<'a>,
+    ids: EventIdGenerator,
+    explained: Explained,
+}
+
+impl Explainer<'_> {
+    /// The order of `inbound::client_events`.
+    fn run(&mut self) {
+        let routes = &self.endpoint.routes;
+        let max = self.endpoint.settings.max_message_bytes;
+        if self.data.len() > max {
+            let code = close_code::TOO_BIG.code;
+            let message = format!("the message has {} bytes, at most {max} are allowed", self.data.len());
+            self.explained.error = Some(ErrorFacts { code: code.to_string(), message });
+            self.explained.outcome = "closed";
+            return;
+        }
+        let is_raw =
+            |backend: &std::sync::Arc<CompiledBackend>| matches!(backend.kind, BackendKind::Echo { raw: true });
+        if routes.default.as_ref().is_some_and(|route| route.backends.iter().any(is_raw)) {
+            self.explained.outcome = "echoed";
+            self.explained.client.push(raw(&self.data));
+            return;
+        }
+        let decoded = match decode(&self.data, self.endpoint.needs_tree()) {
+            Ok(decoded) => decoded,
+            Err(fault) => return self.reject(ErrorCode::InvalidJson, &fault.to_string()),
+        };
+        let tree = match &decoded {
+            Decoded::Tree(tree) => Some(tree),
+            Decoded::Checked => None,
+        };
+        let mut taken = self.select(tree);
+        if taken.is_empty() {
+            taken.extend(routes.default.clone());
+        }
+        if taken.is_empty() {
+            return self.reject(ErrorCode::NoRoute, NO_ROUTE);
+        }
+        for route in taken {
+            self.forward(&route, EventKind::Message, self.data.clone(), tree);
+        }
+    }
+
+    /// The custom routes that match.
+    fn select(&mut self, tree: Option<&Value>) -> Vec<std::sync::Arc<CompiledRoute>> {
+        let routes = &self.endpoint.routes;
+        let mut trace = Trace::default();
+        let mut scratch = RouteScratch::default();
+        let selected = match tree {
+            Some(tree) => {
+                routes.custom.select_watched(tree, &self.connection.description, &mut scratch, &mut trace).to_vec()
+            }
+            None => Vec::new(),
+        };
+        if let Some(selector) = routes.custom.selector() {
+            let value = tree.and_then(|tree| selector.first(tree)).cloned();
+            self.explained.selector = Some(Selector { path: selector.as_str().to_owned(), value });
+        }
+        let ended_at = selected.last().copied().filter(|index| !routes.custom.describe(*index).1);
+        let mut steps: std::collections::HashMap<usize, Step> = trace.routes.into_iter().collect();
+        for (index, route) in routes.custom_routes.iter().enumerate() {
+            let at = format!("routes[{}]", route.index);
+            let (key, go_on) = routes.custom.describe(index);
+            let mut expression = steps.remove(&index);
+            let mut decided_by = Vec::new();
+            if let Some(step) = &mut expression {
+                step.place(&format!("{at}.expression"));
+                let mut deciders = Vec::new();
+                step.deciders(&mut deciders);
+                decided_by = deciders.into_iter().map(|step| step.at.clone()).collect();
+            }
+            let reached = tree.is_some() && ended_at.is_none_or(|end| index <= end);
+            let matched = reached.then(|| selected.contains(&index));
+            let (name, key) = (route.name.to_string(), key.map(str::to_owned));
+            self.explained.custom_routes.push(CustomRoute { at, name, key, expression, matched, decided_by, go_on });
+        }
+        selected.into_iter().filter_map(|index| routes.custom_routes.get(index).cloned()).collect()
+    }
+
+    fn forward(&mut self, route: &CompiledRoute, kind: EventKind, body: Bytes, tree: Option<&Value>) {
+        let now = self.place.unix_millis;
+        let mut event = Event::new(kind, self.ids.next_id(now), now, 1, body, Rc::clone(&self.connection.source));
+        if let (true, Some(tree)) = (route.needs_tree(), tree) {
+            event.keys = route.backends.iter().map(|backend| backend.record_key(tree)).collect();
+        }
+        let facts = RouteFacts {
+            kind,
+            endpoint_id: self.endpoint.id.to_string(),
+            endpoint_path: self.endpoint.path.to_string(),
+            route: route.name.to_string(),
+            node: self.place.node.to_owned(),
+        };
+        let at = format!("routes[{}]", route.index);
+        let mut requests = Vec::new();
+        for backend in &route.backends {
+            let what = request(backend, &facts, &event);
+            if matches!(what, RequestKind::Echo) && kind == EventKind::Message {
+                self.explained.client.push(raw(&event.body));
+            }
+            requests.push(Request {
+                at: format!("{at}.backends[{}]", backend.index),
+                required: backend.required,
+                what,
+            });
+        }
+        let taken =
+            Taken { at, r#type: route.kind.as_str(), name: route.name.to_string(), body: raw(&event.body), requests };
+        self.explained.taken.push(taken);
+    }
+
+    fn reject(&mut self, code: ErrorCode, message: &str) {
+        let id = self.ids.next_id(self.place.unix_millis);
+        let connection = self.connection.source.connection_id.clone();
+        self.explained.outcome = "rejected";
+        self.explained.error = Some(ErrorFacts { code: code.as_str().to_owned(), message: message.to_owned() });
+        self.explained.client.push(raw(&error_frame(code, message, &connection, id.as_str(), &self.data)));
+        if let Some(route) = self.endpoint.routes.error.clone() {
+            let body = error_event(code, message, (None, None), &self.data, id.as_str(), &connection);
+            self.forward(&route, EventKind::Error, body.into(), None);
+        }
+    }
+}
+
+fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> RequestKind {
+    match &backend.kind {
+        BackendKind::Echo { .. } => RequestKind::Echo,
+        BackendKind::Kafka(spec) => {
+            let record = kafka::preview(spec, backend.index, route, event);
+            RequestKind::Kafka { topic: spec.topic.clone(), key: record.key, headers: redacted(record.headers) }
+        }
+        BackendKind::Http(spec) => match http::preview(spec, route, event) {
+            Ok(request) => RequestKind::Http {
+                method: spec.method.as_str(),
+                url: request.url,
+                headers: redacted(request.headers),
+                timeout_in_millis: spec.timeout.as_millis(),
+            },
+            Err(failure) => RequestKind::Impossible { reason: failure.to_string() },
+        },
+    }
+}
+
+/// Parts of names of headers that are likely to carry a credential of the gateway at a service.
+const SECRET_NAMES: [&str; 8] =
+    ["authorization", "cookie", "token", "secret", "api-key", "apikey", "password", "signature"];
+
+fn redacted(headers: Vec<(String, String)>) -> Vec<(String, String)> {
+    let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
+    let hide = |(name, value): (String, String)| match is_secret(&name) {
+        true => (name, "(redacted)".to_owned()),
+        false => (name, value),
+    };
+    let mut shown: Vec<_> = headers.into_iter().map(hide).collect();
+    // Their order means nothing; the same question gets the same answer.
+    shown.sort();
+    shown
+}
+
+/// JSON as it is; as a text what is none, or what the reader of the answer could not read (1e999).
+fn raw(data: &[u8]) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(data).into_owned();
+    let json = match serde_json::from_str::<Value>(&text) {
+        Ok(_) => text,
+        Err(_) => Value::from(text).to_string(),
+    };
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+#[cfg(test)]
+mod tests;
