@@ -113,7 +113,7 @@ fn raw(document: &str) -> Result<Box<RawValue>, Problem> {
         .map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))
 }
 
-fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+pub(super) fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
     web::Query::<T>::from_query(request.query_string())
         .map(web::Query::into_inner)
         .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))

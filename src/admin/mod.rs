@@ -5,6 +5,7 @@ mod access;
 mod body;
 mod cluster_api;
 mod connections_api;
+mod diff_api;
 mod endpoints_api;
 mod explain_api;
 mod health;
@@ -56,6 +57,7 @@ pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
                 .wrap(access)
                 .configure(endpoints_api::routes)
                 .configure(explain_api::routes)
+                .configure(diff_api::routes)
                 .configure(connections_api::routes)
                 .configure(cluster_api::routes),
         )

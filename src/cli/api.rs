@@ -81,12 +81,26 @@ impl Api {
     /// Sends a request to the first server that can be reached. A write is sent again only when no connection was made,
     /// so it is never carried out twice.
     pub async fn call(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Answer> {
+        self.call_expecting(method, path, body, None).await
+    }
+
+    /// As `call`, on condition that this version is the active one (If-Match).
+    pub async fn call_expecting(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        expected: Option<u64>,
+    ) -> anyhow::Result<Answer> {
         let mut unreachable = Vec::new();
         for server in &self.servers {
             let url = format!("{server}{path}");
             let mut request = self.client.request(method.clone(), &url);
             if let Some(token) = &self.token {
                 request = request.insert_header(("authorization", format!("Bearer {token}")));
+            }
+            if let Some(version) = expected {
+                request = request.insert_header(("if-match", format!("\"{version}\"")));
             }
             let sent = match &body {
                 Some(body) => request.content_type("application/json").send_body(body.clone()).await,

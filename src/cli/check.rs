@@ -65,8 +65,10 @@ fn check(file: &EndpointFile, facts: &NodeFacts) -> Result<Vec<String>, Vec<Stri
                 return Err(wrong);
             }
             let mut lines: Vec<_> = warnings.iter().map(warning).collect();
-            if passed > 0 {
-                lines.push(format!("{passed} tests passed"));
+            match passed {
+                0 => {}
+                1 => lines.push("1 test passed".to_owned()),
+                _ => lines.push(format!("{passed} tests passed")),
             }
             Ok(lines)
         }

@@ -1,8 +1,11 @@
 //! The command line: one file per command. Exit codes: 0 ok, 1 failed, 2 wrong usage, or drift.
 
 mod api;
+mod apply;
 mod check;
 mod demo;
+mod diff;
+mod endpoints;
 mod explain;
 mod file_tests;
 mod files;
@@ -14,7 +17,7 @@ mod ws;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A self-hosted, clustered WebSocket API gateway.
 #[derive(Parser)]
@@ -32,12 +35,28 @@ enum Command {
     Demo(demo::Demo),
     /// Check endpoint documents without a cluster.
     Check(check::Check),
+    /// Make the cluster's endpoints what files say.
+    Apply(apply::Apply),
+    /// Compare a file with what runs, or one version with another.
+    Diff(diff::Diff),
+    /// List endpoints, or show one and its versions.
+    Get(endpoints::Get),
+    /// Activate an earlier version of an endpoint.
+    Rollback(endpoints::Rollback),
+    /// Send a message to a connected client.
+    Push(endpoints::Push),
     /// Say what would happen to one event, step by step, and send nothing.
     Explain(explain::Explain),
     /// A console client: lines typed are sent, messages received are printed.
     Ws(ws::Ws),
     /// Print each setting of a node with its value and where that comes from.
     Settings(settings::ShowSettings),
+    /// Print the completions of a shell, for its own configuration to load.
+    #[command(after_help = "Example:\n  wsgateway completions bash > /etc/bash_completion.d/wsgateway")]
+    Completions {
+        /// bash, zsh, fish, powershell or elvish
+        shell: clap_complete::Shell,
+    },
     /// Print the version.
     Version,
     /// The demo's chat service: HTTP only, as any service behind the gateway.
@@ -51,7 +70,16 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
         Command::Check(check) => check.run(),
+        Command::Apply(apply) => apply.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Get(get) => get.run(),
+        Command::Rollback(rollback) => rollback.run(),
+        Command::Push(push) => push.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Ws(ws) => ws.run(),
         Command::Settings(settings) => settings.run(),
         Command::Version => {
@@ -63,24 +91,31 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            eprintln!("error: {err:#}");
-            err.downcast_ref::<Failed>().map_or(ExitCode::FAILURE, |failed| ExitCode::from(failed.code))
+            let failed = err.downcast_ref::<Failed>();
+            let is_drift = failed.is_some_and(|failed| failed.drift);
+            eprintln!("{}{err:#}", if is_drift { "" } else { "error: " });
+            failed.map_or(ExitCode::FAILURE, |_| ExitCode::from(2))
         }
     }
 }
 
-/// An error with an exit code of its own.
+/// Ends a command with exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failed {
-    code: u8,
     message: String,
+    drift: bool,
 }
 
 impl Failed {
-    /// The command line itself is wrong, or (`apply --dry-run`, `diff`) there is something to do.
+    /// The command line itself is wrong.
     pub fn usage(message: impl Into<String>) -> Failed {
-        Failed { code: 2, message: message.into() }
+        Failed { message: message.into(), drift: false }
+    }
+
+    /// Nothing is wrong, but files and cluster differ.
+    pub fn drift(message: impl Into<String>) -> Failed {
+        Failed { message: message.into(), drift: true }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `wsgateway ws`: a console client.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use clap::Args;
 use futures::{SinkExt, StreamExt};
@@ -7,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::api::encoded;
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  wsgateway ws 'ws://127.0.0.1:8081/chat/lobby?name=ann'\n  > {\"text\": \"hello\"}")]
@@ -22,6 +26,12 @@ pub struct Ws {
     /// Send this message first; may be given several times
     #[arg(short, long)]
     send: Vec<String>,
+    /// Query parameter, NAME=VALUE, such as a token; may be given several times
+    #[arg(long)]
+    query: Vec<String>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    exit_after: Option<u64>,
     /// End after so many received messages
     #[arg(long)]
     receive: Option<usize>,
@@ -29,11 +39,27 @@ pub struct Ws {
 
 impl Ws {
     pub fn run(self) -> anyhow::Result<()> {
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.talk())
+        let longest = self.exit_after.map(Duration::from_secs);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let ended = runtime.block_on(async {
+            match longest {
+                Some(longest) => tokio::time::timeout(longest, self.talk()).await.unwrap_or(Ok(())),
+                None => self.talk().await,
+            }
+        });
+        // A line that is being typed must not keep the process.
+        runtime.shutdown_background();
+        ended
     }
 
     fn request(&self) -> anyhow::Result<tokio_tungstenite::tungstenite::handshake::client::Request> {
-        let mut request = self.url.as_str().into_client_request().with_context(|| self.url.clone())?;
+        let mut url = self.url.clone();
+        for parameter in &self.query {
+            let (name, value) =
+                parameter.split_once('=').with_context(|| format!("--query {parameter:?} is not NAME=VALUE"))?;
+            url.push_str(&format!("{}{}={}", if url.contains('?') { '&' } else { '?' }, encoded(name), encoded(value)));
+        }
+        let mut request = url.as_str().into_client_request().with_context(|| self.url.clone())?;
         for header in &self.headers {
             let (name, value) =
                 header.split_once(':').with_context(|| format!("header {header:?} is not NAME:VALUE"))?;

@@ -3,6 +3,7 @@
 //! Called by the admin surface, the command line and the registry; imports model and the raft-store handle.
 
 pub mod compile;
+pub mod diff;
 pub mod document;
 mod document_backend;
 pub mod findings;

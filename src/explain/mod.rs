@@ -20,7 +20,7 @@ use crate::config::findings::{Finding, Findings};
 use crate::inbound::decode::{decode, Decoded};
 use crate::inbound::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
-use crate::model::event::{EventIdGenerator, EventKind};
+use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
 
 use connection::Connection;
@@ -230,8 +230,9 @@ impl Explainer<'_> {
         if taken.is_empty() {
             return self.reject(ErrorCode::NoRoute, NO_ROUTE);
         }
+        let id = self.ids.next_id(self.place.unix_millis);
         for route in taken {
-            self.forward(&route, EventKind::Message, self.data.clone(), tree);
+            self.forward(&route, (EventKind::Message, id), self.data.clone(), tree);
         }
     }
 
@@ -271,9 +272,9 @@ impl Explainer<'_> {
         selected.into_iter().filter_map(|index| routes.custom_routes.get(index).cloned()).collect()
     }
 
-    fn forward(&mut self, route: &CompiledRoute, kind: EventKind, body: Bytes, tree: Option<&Value>) {
+    fn forward(&mut self, route: &CompiledRoute, (kind, id): (EventKind, EventId), body: Bytes, tree: Option<&Value>) {
         let now = self.place.unix_millis;
-        let mut event = Event::new(kind, self.ids.next_id(now), now, 1, body, Rc::clone(&self.connection.source));
+        let mut event = Event::new(kind, id, now, 1, body, Rc::clone(&self.connection.source));
         if let (true, Some(tree)) = (route.needs_tree(), tree) {
             event.keys = route.backends.iter().map(|backend| backend.record_key(tree)).collect();
         }
@@ -310,7 +311,8 @@ impl Explainer<'_> {
         self.explained.client.push(raw(&error_frame(code, message, &connection, id.as_str(), &self.data)));
         if let Some(route) = self.endpoint.routes.error.clone() {
             let body = error_event(code, message, (None, None), &self.data, id.as_str(), &connection);
-            self.forward(&route, EventKind::Error, body.into(), None);
+            let id = self.ids.next_id(self.place.unix_millis);
+            self.forward(&route, (EventKind::Error, id), body.into(), None);
         }
     }
 }

@@ -57,6 +57,12 @@ fn every_step_is_told() {
     assert!(!text.contains("hunter2") && text.contains("redacted"), "{text}");
     assert_eq!(explained.taken[0].body.get(), r#"{"a": 1, "b": 7.0}"#, "byte by byte");
     assert_eq!(explained.connection["query"]["x"], "1");
+    let id = |route: &Taken| {
+        let requests = serde_json::to_value(&route.requests).unwrap();
+        let headers = requests[0]["headers"].as_array().unwrap().clone();
+        headers.into_iter().find(|header| header[0] == "ce-id").unwrap()
+    };
+    assert_eq!(id(&explained.taken[0]), id(&explained.taken[1]), "it is one event");
 }
 
 #[test]

@@ -17,6 +17,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/endpoints/x/versions/1"),
     ("POST", "/api/v1/endpoints/x/versions/1/activate"),
     ("GET", "/api/v1/endpoints/x/diff?from=1&to=2"),
+    ("POST", "/api/v1/endpoints/x/diff"),
     ("GET", "/api/v1/endpoints/x/rollout"),
     ("POST", "/api/v1/endpoints/x/explain"),
     ("POST", "/api/v1/endpoints/x/broadcast"),

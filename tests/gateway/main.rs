@@ -16,6 +16,7 @@ mod ws;
 mod abuse;
 mod auth_of_admin;
 mod cli;
+mod cli_apply;
 mod cli_explain;
 mod cli_files;
 mod configuration;

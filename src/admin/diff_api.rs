@@ -1,0 +1,104 @@
+//! What is different between versions of an endpoint, or between one and a document that is not stored. Both sides as
+//! they are stored, so that a literal key equals its hash; shown without either.
+
+use actix_web::{web, HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::body::read_body;
+use super::endpoints_api::{document_text, query};
+use super::problem::Problem;
+use super::{resource, Api};
+use crate::config::diff::{diff, Change};
+use crate::config::secrets::{redact_and_hash, restore_redacted};
+use crate::config::store::ConfigError;
+use crate::config::validate::Finding;
+use crate::model::limits::DOCUMENT_BYTES_MAX;
+
+pub fn routes(scope: &mut web::ServiceConfig) {
+    scope.service(
+        resource("/endpoints/{id}/diff").route(web::get().to(of_versions)).route(web::post().to(of_candidate)),
+    );
+}
+
+#[derive(Serialize)]
+struct Difference {
+    from: u64,
+    /// None: a document that is not stored.
+    to: Option<u64>,
+    changes: Vec<Change>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Finding>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiffQuery {
+    /// Default: the active version.
+    from: Option<u64>,
+    /// Default: the active version.
+    to: Option<u64>,
+}
+
+fn tree(document: &str) -> Result<Value, Problem> {
+    serde_json::from_str(document).map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))
+}
+
+/// Differences of secrets are said without them.
+fn compared(from: &str, to: &str) -> Result<Vec<Change>, Problem> {
+    let mut changes = diff(&tree(from)?, &tree(to)?);
+    for change in &mut changes {
+        let is_secret = change.path.ends_with(".keyHash");
+        for value in [&mut change.from, &mut change.to].into_iter().flatten() {
+            hide(value, is_secret);
+        }
+    }
+    Ok(changes)
+}
+
+fn hide(value: &mut Value, is_secret: bool) {
+    match value {
+        Value::String(text) if is_secret => *text = "(hidden)".to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, is_secret)),
+        Value::Object(members) => {
+            members.iter_mut().for_each(|(name, value)| hide(value, is_secret || name == "keyHash"));
+        }
+        _ => {}
+    }
+}
+
+async fn of_versions(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let options: DiffQuery = query(&request)?;
+    let active = api.config.get(&id)?.head.active_version;
+    let (from, to) = (options.from.unwrap_or(active), options.to.unwrap_or(active));
+    let (older, newer) = (api.config.version(&id, from)?.version, api.config.version(&id, to)?.version);
+    let changes = compared(&older.document, &newer.document)?;
+    Ok(HttpResponse::Ok().json(Difference { from, to: Some(to), changes, warnings: Vec::new() }))
+}
+
+async fn of_candidate(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    id: web::Path<String>,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
+    let options: DiffQuery = query(&request)?;
+    if options.to.is_some() {
+        return Err(Problem::new(400, "invalid_query", "to: is the document that is sent"));
+    }
+    let active = api.config.get(&id)?.head.active_version;
+    let from = options.from.unwrap_or(active);
+    let stored = api.config.version(&id, from)?.version;
+    let unreadable = |err: serde_json::Error| {
+        Problem::from(ConfigError::Invalid(vec![Finding { path: String::new(), message: err.to_string() }]))
+    };
+    let text = restore_redacted(&document_text(&request, &body)?, &stored.document).map_err(unreadable)?;
+    let warnings = api.config.check(&text)?.warnings;
+    let changes = compared(&stored.document, &redact_and_hash(&text).map_err(unreadable)?)?;
+    Ok(HttpResponse::Ok().json(Difference { from, to: None, changes, warnings }))
+}
