@@ -10,8 +10,6 @@ use super::endpoints_api::{document_text, query};
 use super::problem::Problem;
 use super::{resource, Api};
 use crate::config::diff::{diff, Change};
-use crate::config::secrets::{redact_and_hash, restore_redacted};
-use crate::config::store::ConfigError;
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
@@ -48,7 +46,11 @@ fn tree(document: &str) -> Result<Value, Problem> {
 fn compared(from: &str, to: &str) -> Result<Vec<Change>, Problem> {
     let mut changes = diff(&tree(from)?, &tree(to)?);
     for change in &mut changes {
-        let is_secret = change.path.ends_with(".keyHash");
+        let of_authentication = change.path.starts_with("authentication");
+        let is_secret = of_authentication && change.path.rsplit('.').next().is_some_and(is_secret_name);
+        if !of_authentication {
+            continue;
+        }
         for value in [&mut change.from, &mut change.to].into_iter().flatten() {
             hide(value, is_secret);
         }
@@ -56,12 +58,17 @@ fn compared(from: &str, to: &str) -> Result<Vec<Change>, Problem> {
     Ok(changes)
 }
 
+/// Of a member of `authentication` or below. Literal passwords are in versions that earlier builds stored.
+fn is_secret_name(name: &str) -> bool {
+    matches!(name, "keyHash" | "passwordHash" | "password" | "clientSecret")
+}
+
 fn hide(value: &mut Value, is_secret: bool) {
     match value {
         Value::String(text) if is_secret => *text = "(hidden)".to_owned(),
         Value::Array(items) => items.iter_mut().for_each(|item| hide(item, is_secret)),
         Value::Object(members) => {
-            members.iter_mut().for_each(|(name, value)| hide(value, is_secret || name == "keyHash"));
+            members.iter_mut().for_each(|(name, value)| hide(value, is_secret || is_secret_name(name)));
         }
         _ => {}
     }
@@ -94,11 +101,7 @@ async fn of_candidate(
     let active = api.config.get(&id)?.head.active_version;
     let from = options.from.unwrap_or(active);
     let stored = api.config.version(&id, from)?.version;
-    let unreadable = |err: serde_json::Error| {
-        Problem::from(ConfigError::Invalid(vec![Finding { path: String::new(), message: err.to_string() }]))
-    };
-    let text = restore_redacted(&document_text(&request, &body)?, &stored.document).map_err(unreadable)?;
-    let warnings = api.config.check(&text)?.warnings;
-    let changes = compared(&stored.document, &redact_and_hash(&text).map_err(unreadable)?)?;
+    let (text, warnings) = api.config.as_stored(&document_text(&request, &body)?, &stored.document).await?;
+    let changes = compared(&stored.document, &text)?;
     Ok(HttpResponse::Ok().json(Difference { from, to: None, changes, warnings }))
 }

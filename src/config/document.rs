@@ -138,9 +138,14 @@ pub struct Authentication {
     pub mode: AuthenticationMode,
     /// basic
     pub username: Option<String>,
-    /// basic
+    /// basic; stored as its passwordHash.
+    #[schemars(length(max = 1024))]
     pub password: Option<String>,
+    /// basic: an argon2id hash in the PHC string format.
+    #[schemars(length(max = 512))]
+    pub password_hash: Option<String>,
     /// basic
+    #[schemars(length(max = 100))]
     pub users: Option<Vec<User>>,
     /// apiKey
     #[schemars(length(max = 100))]
@@ -204,7 +209,12 @@ pub enum AuthenticationMode {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
     pub username: String,
-    pub password: String,
+    /// Stored as its passwordHash.
+    #[schemars(length(max = 1024))]
+    pub password: Option<String>,
+    /// An argon2id hash in the PHC string format.
+    #[schemars(length(max = 512))]
+    pub password_hash: Option<String>,
 }
 
 /// An API key: the identity it stands for, and the key or (as stored) its hash.

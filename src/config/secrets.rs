@@ -1,16 +1,162 @@
-//! API keys of documents: kept as hashes, never returned. Called before a document is stored and before one is shown;
-//! imports model and document.
+//! The secrets of documents: one table of the fields, kept as hashes, never returned, never quoted in an error. Called
+//! before a document is stored, shown or compared; imports model and document.
 
-use serde_json::value::RawValue;
-use serde_json::Value;
+mod places;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Argon2, Params};
+use serde::de::Error as _;
 
 use crate::model::endpoint::sha256;
 
-use super::document::ApiKey;
+use super::document::{ApiKey, Authentication};
+use super::findings::Findings;
 use super::unsupported;
+use places::{edited, objects, Edit, Object};
+
+/// A field with a secret, and the one beside it that holds what is kept of it.
+struct SecretField {
+    /// The objects that have it; `[]`: each of a list.
+    within: &'static [&'static str],
+    /// The member by which an object of a list is found again in another version.
+    identity: Option<&'static str>,
+    literal: &'static str,
+    stored: &'static str,
+    kept: Kept,
+}
+
+#[derive(Clone, Copy)]
+enum Kept {
+    /// For random keys: looked up at every handshake.
+    Sha256,
+    /// For passwords, which can be guessed: slow on purpose, salted.
+    Argon2id,
+}
+
+const FIELDS: &[SecretField] = &[
+    SecretField {
+        within: &["authentication"],
+        identity: None,
+        literal: "password",
+        stored: "passwordHash",
+        kept: Kept::Argon2id,
+    },
+    SecretField {
+        within: &["authentication", "users[]"],
+        identity: Some("username"),
+        literal: "password",
+        stored: "passwordHash",
+        kept: Kept::Argon2id,
+    },
+    SecretField {
+        within: &["authentication", "keys[]"],
+        identity: Some("id"),
+        literal: "key",
+        stored: "keyHash",
+        kept: Kept::Sha256,
+    },
+];
 
 /// Says how a stored key was hashed.
 const PREFIX: &str = "sha256:";
+/// Hashes that a reader may not see.
+const KEY_REDACTED: &str = "sha256:redacted";
+const PASSWORD_REDACTED: &str = "$argon2id$redacted";
+
+/// What checking one password may cost, also with a hash that was made elsewhere: 64 MiB, ten passes, four lanes.
+const ARGON2_KIB_MAX: u32 = 65_536;
+const ARGON2_PASSES_MAX: u32 = 10;
+const ARGON2_LANES_MAX: u32 = 4;
+
+impl Kept {
+    fn hash(self, literal: &str) -> Result<String, serde_json::Error> {
+        match self {
+            Kept::Sha256 => Ok(to_hex(sha256(literal.as_bytes()))),
+            Kept::Argon2id => {
+                let hash: Result<PasswordHash, _> = Argon2::default().hash_password(literal.as_bytes());
+                hash.map(|hash| hash.to_string()).map_err(serde_json::Error::custom)
+            }
+        }
+    }
+
+    /// Whether `stored` was made from `literal`.
+    fn matches(self, literal: &str, stored: &str) -> bool {
+        match self {
+            Kept::Sha256 => to_hex(sha256(literal.as_bytes())) == stored,
+            Kept::Argon2id => check_password_hash(stored).is_ok_and(|hash| hash_matches(literal.as_bytes(), &hash)),
+        }
+    }
+
+    fn redacted(self) -> &'static str {
+        match self {
+            Kept::Sha256 => KEY_REDACTED,
+            Kept::Argon2id => PASSWORD_REDACTED,
+        }
+    }
+}
+
+fn hash_matches(password: &[u8], hash: &PasswordHash) -> bool {
+    Argon2::default().verify_password(password, hash).is_ok()
+}
+
+/// A password's hash that may be checked here: argon2id, in the PHC string format, within what a check may cost.
+fn check_password_hash(text: &str) -> Result<PasswordHash, String> {
+    let rule = "must be an argon2id hash in the PHC string format ($argon2id$v=19$m=…,t=…,p=…$salt$hash)";
+    let hash = PasswordHash::new(text).map_err(|_| rule.to_owned())?;
+    if hash.algorithm.as_str() != "argon2id" || hash.salt.is_none() || hash.hash.is_none() {
+        return Err(rule.to_owned());
+    }
+    let params = Params::try_from(&hash).map_err(|_| rule.to_owned())?;
+    let affordable = params.m_cost() <= ARGON2_KIB_MAX
+        && params.t_cost() <= ARGON2_PASSES_MAX
+        && params.p_cost() <= ARGON2_LANES_MAX;
+    match affordable {
+        true => Ok(hash),
+        false => Err(format!("must have m ≤ {ARGON2_KIB_MAX}, t ≤ {ARGON2_PASSES_MAX} and p ≤ {ARGON2_LANES_MAX}")),
+    }
+}
+
+/// Reports what is wrong with the secrets of a document, whatever its mode: they are stored with it.
+pub fn check(from: &Authentication, findings: &mut Findings) {
+    for (index, key) in from.keys.iter().flatten().enumerate() {
+        findings.take(format!("authentication.keys[{index}]"), key_digest(key));
+    }
+    let users = from.users.iter().flatten().enumerate().map(|(index, user)| {
+        (format!("authentication.users[{index}]"), user.password.as_deref(), user.password_hash.as_deref())
+    });
+    let single = ("authentication".to_owned(), from.password.as_deref(), from.password_hash.as_deref());
+    for (path, literal, hash) in users.chain([single]) {
+        match (literal, hash) {
+            (Some(_), Some(_)) => findings.add(path, "has either a \"password\" or its \"passwordHash\", not both"),
+            (Some(""), None) => findings.add(format!("{path}.password"), "must not be empty"),
+            (Some(text), None) if is_reference(text) => {
+                findings.add(format!("{path}.password"), format!("as a reference {}", unsupported::MESSAGE));
+            }
+            (None, Some(hash)) => {
+                findings.take(format!("{path}.passwordHash"), check_password_hash(hash));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a field of the document at this path (`authentication.keys[3].key`) must not be quoted.
+pub fn is_secret(path: &str) -> bool {
+    let plain: String = path.split(['[', ']']).step_by(2).collect();
+    let of_backend = plain.strip_prefix("routes.backends.").unwrap_or_default();
+    matches!(
+        plain.as_str(),
+        "authentication"
+            | "authentication.password"
+            | "authentication.passwordHash"
+            | "authentication.clientSecret"
+            | "authentication.users"
+            | "authentication.keys"
+    ) || plain.starts_with("authentication.users.")
+        || plain.starts_with("authentication.keys.")
+        || ["signingSecret", "security", "additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name))
+}
 
 /// The digest of a key that is written literally or as its hash.
 pub fn key_digest(key: &ApiKey) -> Result<[u8; 32], String> {
@@ -24,7 +170,7 @@ pub fn key_digest(key: &ApiKey) -> Result<[u8; 32], String> {
     }
 }
 
-/// `${env:NAME}` or `${file:/path}`, resolved on each node.
+/// `${env:NAME}` or `${file:/path}`.
 fn is_reference(text: &str) -> bool {
     text.ends_with('}') && (text.starts_with("${env:") || text.starts_with("${file:"))
 }
@@ -45,199 +191,95 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// A hash that a reader may not see.
-const REDACTED: &str = "sha256:redacted";
-
-/// The document as it may be stored: literal API keys become their hashes. Everything but the objects of literal keys
-/// keeps its bytes, so a document without such keys is returned as it is. For validated documents.
-pub fn redact_and_hash(document: &str) -> Result<String, serde_json::Error> {
-    rewrite_keys(document, |name, value| match (name, value) {
-        ("key", Value::String(text)) if !is_reference(text) => Some(to_hex(sha256(text.as_bytes()))),
-        _ => None,
-    })
+/// The document as it may be stored: literal secrets become their hashes, and the bytes of everything else stay. One
+/// that `previous` has as the same secret keeps the hash that is stored there, so that nothing has changed. For
+/// validated documents. Takes tens of milliseconds a password: not for a thread that carries connections.
+pub fn hash_secrets(document: &str, previous: Option<&str>) -> Result<String, serde_json::Error> {
+    let mut edits = Vec::new();
+    for field in FIELDS {
+        let known = previous.map(|text| objects(text, field.within)).transpose()?.unwrap_or_default();
+        for object in objects(document, field.within)? {
+            let Some(literal) = object.text(field.literal).filter(|text| !is_reference(text)) else { continue };
+            let kept = same_object(&known, &object, field).and_then(|other| other.text(field.stored));
+            let hash = match kept.filter(|kept| field.kept.matches(&literal, kept)) {
+                Some(kept) => kept,
+                None => field.kept.hash(&literal)?,
+            };
+            replace_literal(&object, field, &hash, &mut edits);
+        }
+    }
+    Ok(edited(document, edits))
 }
 
-/// The document as it may be shown: with neither keys nor their hashes. What else it holds keeps its bytes.
+/// The document as it may be shown: with neither secrets nor their hashes. What else it holds keeps its bytes.
 pub fn redacted_for_reading(document: &str) -> Result<String, serde_json::Error> {
-    rewrite_keys(document, |name, value| match (name, value) {
-        ("key", Value::String(text)) => (!is_reference(text)).then(|| REDACTED.to_owned()),
-        ("keyHash", Value::String(_)) => Some(REDACTED.to_owned()),
-        _ => None,
-    })
+    let mut edits = Vec::new();
+    for field in FIELDS {
+        for object in objects(document, field.within)? {
+            let redacted = field.kept.redacted();
+            if object.text(field.literal).is_some_and(|text| !is_reference(&text)) {
+                replace_literal(&object, field, redacted, &mut edits);
+            } else if object.text(field.stored).is_some() {
+                edits.extend(object.set(field.stored, &quoted(redacted)));
+            }
+        }
+    }
+    Ok(edited(document, edits))
 }
 
 /// Whether a document was read before, so that its secrets have to be taken from the stored one.
 pub fn hides_secrets(document: &str) -> bool {
-    document.contains(REDACTED)
+    document.contains(KEY_REDACTED) || document.contains(PASSWORD_REDACTED)
 }
 
-/// Undoes `redacted_for_reading` in a document that was read, edited and sent back: hashes return by the key's id from
-/// the stored `previous` document. Ids unknown there stay redacted, which validation refuses.
+/// Undoes `redacted_for_reading` in a document that was read, edited and sent back: hashes return from the stored
+/// `previous` document, in lists by the identity of their object. Ones that are unknown there stay redacted, which
+/// validation refuses.
 pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_json::Error> {
     if !hides_secrets(document) {
         return Ok(document.to_owned());
     }
-    let mut known = std::collections::HashMap::new();
-    for key in read_keys(previous)? {
-        let key: Value = serde_json::from_str(key.get())?;
-        if let (Some(id), Some(hash)) = (key["id"].as_str(), key["keyHash"].as_str()) {
-            known.insert(id.to_owned(), hash.to_owned());
-        }
-    }
-    let mut restored = document.to_owned();
-    // From the end, so that earlier places stay where they are.
-    for key in read_keys(document)?.into_iter().rev() {
-        let members: Members<'_> = serde_json::from_str(key.get())?;
-        let id = members.text("id")?;
-        if members.text("keyHash")?.as_deref() == Some(REDACTED) {
-            if let Some(hash) = id.and_then(|id| known.get(&id)) {
-                replace(&mut restored, document, key, members.with("keyHash", hash)?);
+    let mut edits = Vec::new();
+    for field in FIELDS {
+        let known = objects(previous, field.within)?;
+        for object in objects(document, field.within)? {
+            if object.text(field.stored).as_deref() != Some(field.kept.redacted()) {
+                continue;
+            }
+            if let Some(hash) = same_object(&known, &object, field).and_then(|other| other.text(field.stored)) {
+                edits.extend(object.set(field.stored, &quoted(&hash)));
             }
         }
     }
-    Ok(restored)
+    Ok(edited(document, edits))
 }
 
-/// Replaces members `key` and `keyHash` of the listed keys by a `keyHash` of what `hash` answers; None: not this one.
-fn rewrite_keys(document: &str, hash: impl Fn(&str, &Value) -> Option<String>) -> Result<String, serde_json::Error> {
-    let mut rewritten = document.to_owned();
-    for key in read_keys(document)?.into_iter().rev() {
-        let members: Members<'_> = serde_json::from_str(key.get())?;
-        for (name, value) in &members.0 {
-            if let Some(hash) = hash(name, &serde_json::from_str(value.get())?) {
-                replace(&mut rewritten, document, key, members.with(name, &hash)?);
-                break;
-            }
+/// The object of another version that stands for the same user or key.
+fn same_object<'a, 'b>(known: &'a [Object<'b>], object: &Object<'_>, field: &SecretField) -> Option<&'a Object<'b>> {
+    match field.identity {
+        None => known.first(),
+        Some(member) => {
+            let identity = object.text(member)?;
+            known.iter().find(|other| other.text(member).as_ref() == Some(&identity))
         }
     }
-    Ok(rewritten)
 }
 
-/// `part` is a piece of `document`, and everything before it is unchanged in `target`.
-fn replace(target: &mut String, document: &str, part: &RawValue, by: String) {
-    let start = part.get().as_ptr() as usize - document.as_ptr() as usize;
-    target.replace_range(start..start + part.get().len(), &by);
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
-/// The texts of `authentication.keys[]`, pieces of `document`.
-fn read_keys(document: &str) -> Result<Vec<&RawValue>, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Document<'a> {
-        #[serde(borrow)]
-        authentication: Option<Authentication<'a>>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Authentication<'a> {
-        #[serde(borrow)]
-        keys: Option<Vec<&'a RawValue>>,
-    }
-    let document: Document<'_> = serde_json::from_str(document)?;
-    Ok(document.authentication.and_then(|authentication| authentication.keys).unwrap_or_default())
-}
-
-/// An object's members in their order, each value as it is written.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl Members<'_> {
-    fn text(&self, name: &str) -> Result<Option<String>, serde_json::Error> {
-        let value = self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value);
-        Ok(value
-            .map(|value| serde_json::from_str::<Value>(value.get()))
-            .transpose()?
-            .and_then(|value| value.as_str().map(str::to_owned)))
-    }
-
-    /// The object with the member `name` replaced by a `keyHash`.
-    fn with(&self, name: &str, hash: &str) -> Result<String, serde_json::Error> {
-        let mut members = Vec::new();
-        for (member, value) in &self.0 {
-            members.push(match member == name {
-                true => format!("\"keyHash\": {}", Value::from(hash)),
-                // A null beside the other is no second key.
-                false if matches!(member.as_str(), "key" | "keyHash") => continue,
-                false => format!("{}: {}", serde_json::to_string(member)?, value.get()),
-            });
+/// The member becomes its hash. Where a null stands for the hash already, that takes it, and the secret becomes the null:
+/// no field may be there twice.
+fn replace_literal(object: &Object<'_>, field: &SecretField, hash: &str, edits: &mut Vec<Edit>) {
+    match object.set(field.stored, &quoted(hash)) {
+        Some(edit) => {
+            edits.push(edit);
+            edits.extend(object.set(field.literal, "null"));
         }
-        Ok(format!("{{{}}}", members.join(", ")))
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
+        None => edits.extend(object.rename(field.literal, &format!("\"{}\": {}", field.stored, quoted(hash)))),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SAMPLE: &str = include_str!("testdata/endpoint-config-sample.json");
-
-    #[test]
-    fn the_sample_keeps_its_bytes() {
-        assert_eq!(redact_and_hash(SAMPLE).unwrap(), SAMPLE);
-        assert_eq!(redacted_for_reading(SAMPLE).unwrap(), SAMPLE);
-        assert_eq!(restore_redacted(SAMPLE, "{}").unwrap(), SAMPLE);
-    }
-
-    #[test]
-    fn keys_become_hashes_and_then_nothing() {
-        let text = r#"{ "path":"/a",  "authentication": {"mode":"apiKey", "keys":[ {"id" : "a", "key":"s\u0065cret-number-one"},
-            {"keyHash": null, "key": "secret-number-two", "id": "b"}, {"id":"e","key":"${env:KEY}"} ] , "in": "query"}, "z": 1.50 }"#;
-        let stored = redact_and_hash(text).unwrap();
-        assert!(!stored.contains("number-one") && !stored.contains("number-two"), "{stored}");
-        assert!(stored.contains(&format!("\"keyHash\": \"{}\"", to_hex(sha256(b"secret-number-one")))), "{stored}");
-        assert!(
-            stored.starts_with("{ \"path\":\"/a\",  \"authentication\"") && stored.ends_with("\"z\": 1.50 }"),
-            "{stored}"
-        );
-        assert!(stored.contains("{\"id\":\"e\",\"key\":\"${env:KEY}\"}"));
-        assert_eq!(redact_and_hash(&stored).unwrap(), stored, "a second time changes nothing");
-
-        let shown = redacted_for_reading(&stored).unwrap();
-        assert_eq!(shown.matches(REDACTED).count(), 2);
-        assert!(!shown.contains(&to_hex(sha256(b"secret-number-one"))));
-        assert!(!redacted_for_reading(text).unwrap().contains("number-two"));
-        assert_eq!(restore_redacted(&shown, &stored).unwrap(), stored);
-        assert!(restore_redacted(&shown, "{\"authentication\": {\"mode\": \"none\"}}").unwrap().contains(REDACTED));
-    }
-
-    #[test]
-    fn digests() {
-        let key = |key: Option<&str>, hash: Option<&str>| ApiKey {
-            id: "a".into(),
-            key: key.map(str::to_owned),
-            key_hash: hash.map(str::to_owned),
-        };
-        let digest = sha256(b"k");
-        assert_eq!(key_digest(&key(Some("k"), None)), Ok(digest));
-        assert_eq!(key_digest(&key(None, Some(&to_hex(digest)))), Ok(digest));
-        for (literal, hash) in [
-            (None, None),
-            (Some(""), None),
-            (Some("k"), Some("sha256:00")),
-            (None, Some("sha256:00")),
-            (None, Some(REDACTED)),
-            (Some("${env:X}"), None),
-            (Some("${file:/run/x}"), None),
-            (None, Some(&"é".repeat(32))),
-        ] {
-            assert!(key_digest(&key(literal, hash)).is_err(), "{literal:?} {hash:?}");
-        }
-    }
-}
+mod tests;

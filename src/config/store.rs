@@ -14,7 +14,7 @@ use wsgateway_raft_store::{RaftStore, StoreError};
 use super::compile::compile;
 use super::document::EndpointDocument;
 use super::registry::Registry;
-use super::secrets::{hides_secrets, redact_and_hash, restore_redacted};
+use super::secrets::{hash_secrets, hides_secrets, restore_redacted};
 use super::validate::{validate, Finding, NodeFacts};
 use crate::model::live_endpoint::LiveEndpoint;
 
@@ -70,6 +70,9 @@ pub struct Checked {
 /// Between two tries to catch up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
 
+/// See `ConfigStore::hashing`.
+const HASHING_MAX: usize = 2;
+
 type OnChange = Box<dyn Fn(&LiveEndpoint) + Send + Sync>;
 
 /// Configuration on this node.
@@ -86,6 +89,8 @@ pub struct ConfigStore {
     applied: tokio::sync::watch::Sender<u64>,
     /// Set once this node serves a configuration that was the cluster's.
     configured: AtomicBool,
+    /// Documents whose passwords are hashed at once: each takes 19 MiB and a core; the others wait.
+    hashing: tokio::sync::Semaphore,
 }
 
 impl ConfigStore {
@@ -103,6 +108,7 @@ impl ConfigStore {
             on_change,
             applied,
             configured,
+            hashing: tokio::sync::Semaphore::new(HASHING_MAX),
         })
     }
 
@@ -254,7 +260,7 @@ impl ConfigStore {
             kind: KIND.to_owned(),
             id,
             key: unique_key(&checked.path),
-            document: redact_and_hash(document).map_err(unreadable)?,
+            document: self.hashed(document, None).await?,
             by: authorship(&change),
         };
         self.write(command, change, checked.warnings).await
@@ -278,7 +284,7 @@ impl ConfigStore {
             kind: KIND.to_owned(),
             id: id.to_owned(),
             key: unique_key(&checked.path),
-            document: redact_and_hash(document).map_err(unreadable)?,
+            document: self.hashed(document, Some(stored)).await?,
             activate,
             expected: change.expected,
             by: authorship(&change),
@@ -372,6 +378,23 @@ impl ConfigStore {
         let found = self.store.version(KIND, id, version)?;
         let version = found.ok_or_else(|| ConfigError::VersionNotFound { id: id.to_owned(), version })?;
         Ok(EndpointView { head, version, warnings: Vec::new() })
+    }
+
+    /// The document as it is stored, made on a thread where that may take its time.
+    async fn hashed(&self, document: &str, previous: Option<Arc<str>>) -> Result<String, ConfigError> {
+        let stopped = |err: String| ConfigError::Propose(ProposeError::Storage(err));
+        let _turn = self.hashing.acquire().await.map_err(|err| stopped(err.to_string()))?;
+        let document = document.to_owned();
+        let hashing = tokio::task::spawn_blocking(move || hash_secrets(&document, previous.as_deref()));
+        hashing.await.map_err(|err| stopped(err.to_string()))?.map_err(unreadable)
+    }
+
+    /// A valid document as it would be stored as the next version after `stored`: a secret that is the same as there
+    /// has the same hash.
+    pub async fn as_stored(&self, document: &str, stored: &Arc<str>) -> Result<(String, Vec<Finding>), ConfigError> {
+        let document = restore_redacted(document, stored).map_err(unreadable)?;
+        let warnings = self.check(&document)?.warnings;
+        Ok((self.hashed(&document, Some(stored.clone())).await?, warnings))
     }
 
     pub fn versions(&self, id: &str) -> Result<(Head, Vec<Version>), ConfigError> {

@@ -16,6 +16,8 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
         ("settings.orderingKey", vec![]),
         ("settings.backendParallelism", vec![json!(8)]),
         ("authentication.mode", vec![json!("none"), json!("apiKey")]),
+        // Nothing may be stored that would have to be encrypted.
+        ("authentication.clientSecret", vec![]),
         ("throttling", vec![]),
         ("transform.outbound", vec![]),
         ("ack", vec![]),

@@ -25,4 +25,5 @@ mod event_flow;
 mod failures;
 mod limits;
 mod routing;
+mod secrets;
 mod wrong_input;

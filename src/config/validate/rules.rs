@@ -19,6 +19,7 @@ pub fn check(document: &EndpointDocument, findings: &mut Findings) {
     subprotocols(settings.and_then(|settings| settings.subprotocols.as_deref()).unwrap_or_default(), findings);
     if let Some(authentication) = &document.authentication {
         api_key(authentication, findings);
+        secrets::check(authentication, findings);
     }
     if let Some(filters) = &document.filters {
         hosts_and_origins(filters, findings);
@@ -62,6 +63,7 @@ fn api_key(from: &Authentication, findings: &mut Findings) {
     let foreign = [
         ("username", from.username.is_some()),
         ("password", from.password.is_some()),
+        ("passwordHash", from.password_hash.is_some()),
         ("users", from.users.is_some()),
         ("authorizationServerUrl", from.authorization_server_url.is_some()),
         ("cacheInSeconds", from.cache_in_seconds.is_some()),

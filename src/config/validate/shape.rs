@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::config::document::{json_schema, EndpointDocument};
 use crate::config::findings::{member, Findings};
+use crate::config::secrets;
 
 /// Schema and validator, made once.
 fn schema() -> &'static (Value, Option<Validator>) {
@@ -67,15 +68,15 @@ fn report(error: &ValidationError<'_>, document: &Value, findings: &mut Findings
             return;
         }
         ValidationErrorKind::Required { property } => format!("needs the field {property}"),
-        ValidationErrorKind::Type { kind } => format!("must be {}, is {}", type_names(kind), shown(instance)),
+        ValidationErrorKind::Type { kind } => format!("must be {}, is {}", type_names(kind), shown(&path, instance)),
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().into_iter().flatten().filter(|option| !option.is_null());
             let options: Vec<_> = options.map(Value::to_string).collect();
-            format!("must be one of {}, is {}", options.join(", "), shown(instance))
+            format!("must be one of {}, is {}", options.join(", "), shown(&path, instance))
         }
         ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } => {
             let range = range(error.schema_path().as_str(), "minimum", "maximum");
-            format!("must be {range}, is {}", shown(instance))
+            format!("must be {range}, is {}", shown(&path, instance))
         }
         ValidationErrorKind::MinLength { .. } | ValidationErrorKind::MaxLength { .. } => {
             let range = range(error.schema_path().as_str(), "minLength", "maxLength");
@@ -86,6 +87,7 @@ fn report(error: &ValidationError<'_>, document: &Value, findings: &mut Findings
             let range = range(error.schema_path().as_str(), "minItems", "maxItems");
             format!("must have {range} entries, has {}", instance.as_array().map_or(0, Vec::len))
         }
+        _ if secrets::is_secret(&path) => "is not as the schema wants it".to_owned(),
         _ => error.to_string(),
     };
     findings.add(path, message);
@@ -114,11 +116,13 @@ fn type_names(kind: &TypeKind) -> String {
     }
 }
 
-/// The value, or for a long one its kind.
-fn shown(value: &Value) -> String {
+/// The value, or for a long or a secret one its kind.
+fn shown(path: &str, value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
+        Value::String(_) if secrets::is_secret(path) => "a string".to_owned(),
+        Value::Number(_) if secrets::is_secret(path) => "a number".to_owned(),
         Value::String(text) if text.chars().count() > 40 => "a long string".to_owned(),
         other => other.to_string(),
     }
