@@ -29,6 +29,7 @@ use crate::admin::{self, Api};
 use crate::backends::kafka::KafkaProducers;
 use crate::backends::BackendPool;
 use crate::config::registry::Registry;
+use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigStore;
 use crate::config::validate::NodeFacts;
 use crate::connections::{Hub, Supervisors};
@@ -139,7 +140,9 @@ impl Node {
         services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
 
         let registry = Arc::new(Registry::default());
-        let node_facts = NodeFacts { kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
+        let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
+            .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
+        let node_facts = NodeFacts { secrets, kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
         let on_change = Box::new(move |endpoint: &_| supervisors.reread(endpoint));
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         cluster.spawn(config.clone().follow());

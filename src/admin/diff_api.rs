@@ -1,5 +1,5 @@
 //! What is different between versions of an endpoint, or between one and a document that is not stored. Both sides as
-//! they are stored, so that a literal key equals its hash; shown without either.
+//! they are stored, so that a literal secret equals what is kept of it; shown without either.
 
 use actix_web::{web, HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use super::endpoints_api::{document_text, query};
 use super::problem::Problem;
 use super::{resource, Api};
 use crate::config::diff::{diff, Change};
+use crate::config::secrets::hide;
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
@@ -46,32 +47,11 @@ fn tree(document: &str) -> Result<Value, Problem> {
 fn compared(from: &str, to: &str) -> Result<Vec<Change>, Problem> {
     let mut changes = diff(&tree(from)?, &tree(to)?);
     for change in &mut changes {
-        let of_authentication = change.path.starts_with("authentication");
-        let is_secret = of_authentication && change.path.rsplit('.').next().is_some_and(is_secret_name);
-        if !of_authentication {
-            continue;
-        }
         for value in [&mut change.from, &mut change.to].into_iter().flatten() {
-            hide(value, is_secret);
+            hide(&change.path, value);
         }
     }
     Ok(changes)
-}
-
-/// Of a member of `authentication` or below. Literal passwords are in versions that earlier builds stored.
-fn is_secret_name(name: &str) -> bool {
-    matches!(name, "keyHash" | "passwordHash" | "password" | "clientSecret")
-}
-
-fn hide(value: &mut Value, is_secret: bool) {
-    match value {
-        Value::String(text) if is_secret => *text = "(hidden)".to_owned(),
-        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, is_secret)),
-        Value::Object(members) => {
-            members.iter_mut().for_each(|(name, value)| hide(value, is_secret || is_secret_name(name)));
-        }
-        _ => {}
-    }
 }
 
 async fn of_versions(
@@ -83,7 +63,7 @@ async fn of_versions(
     let active = api.config.get(&id)?.head.active_version;
     let (from, to) = (options.from.unwrap_or(active), options.to.unwrap_or(active));
     let (older, newer) = (api.config.version(&id, from)?.version, api.config.version(&id, to)?.version);
-    let changes = compared(&older.document, &newer.document)?;
+    let changes = compared(&older.document, &api.config.comparable(&newer.document, &older.document)?)?;
     Ok(HttpResponse::Ok().json(Difference { from, to: Some(to), changes, warnings: Vec::new() }))
 }
 

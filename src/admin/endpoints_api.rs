@@ -258,7 +258,7 @@ async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -
         return Err(Problem::new(400, "invalid_query", "activate: the first version of an endpoint is always active"));
     }
     if options.dry_run {
-        return Ok(HttpResponse::Ok().json(api.config.check(document)?));
+        return Ok(HttpResponse::Ok().json(api.config.check_new(document)?));
     }
     let view = api.config.create(document, change(&request, options.message, &body)?).await?;
     let location = format!("/api/v1/endpoints/{}", view.head.id);
@@ -286,8 +286,8 @@ async fn update(
     let options: WriteQuery = query(&request)?;
     let document = &document_text(&request, &body)?;
     if options.dry_run {
-        api.config.get(&id)?;
-        return Ok(HttpResponse::Ok().json(api.config.check(document)?));
+        let stored = api.config.get(&id)?.version.document;
+        return Ok(HttpResponse::Ok().json(api.config.restored(document, &stored)?.1));
     }
     let activate = options.activate.unwrap_or(true);
     let view = api.config.update(&id, document, activate, change(&request, options.message, &body)?).await?;

@@ -199,7 +199,9 @@ fn constant_headers(spec: &HttpSpec, route: &RouteFacts) -> Result<HeaderMap, Fa
     }
     for (name, value) in &spec.headers {
         let illegal = |_| Failure::Misconfigured(format!("additionalHeaders: {name:?} is not a legal header"));
-        let value = HeaderValue::from_str(value).map_err(|err| illegal(err.to_string()))?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|err| illegal(err.to_string()))?;
+        // It may be a credential: for whoever prints a request.
+        value.set_sensitive(true);
         headers.insert(HeaderName::try_from(name.as_str()).map_err(|err| illegal(err.to_string()))?, value);
     }
     Ok(headers)

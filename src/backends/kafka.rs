@@ -203,7 +203,7 @@ fn constant_headers(spec: &KafkaSpec, route: &RouteFacts) -> OwnedHeaders {
         headers = headers.insert(Header { key, value: Some(value) });
     }
     for (key, value) in &spec.headers {
-        headers = headers.insert(Header { key, value: Some(value) });
+        headers = headers.insert(Header { key, value: Some(value.expose()) });
     }
     headers
 }

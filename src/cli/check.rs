@@ -24,7 +24,7 @@ pub struct Check {
 
 impl Check {
     pub fn run(self) -> anyhow::Result<()> {
-        let facts = NodeFacts { kafka_bootstrap_servers: self.kafka_bootstrap_servers };
+        let facts = NodeFacts { kafka_bootstrap_servers: self.kafka_bootstrap_servers, ..NodeFacts::default() };
         let files = files::expand(&self.files)?;
         let mut wrong = 0;
         for path in &files {

@@ -1,9 +1,11 @@
 //! `wsgateway demo`: a cluster on loopback in child processes, a sample chat service, and what to paste to see a
 //! message travel. Ctrl-C ends them all.
 
+use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -90,6 +92,7 @@ impl Demo {
         let temporary = self.data_dir.is_none().then(|| folder.clone());
         let mut children = Children { running: Vec::new(), folder: temporary };
         let nodes = self.ports()?;
+        let secret = cluster_secret(&folder)?;
         let seeds: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.cluster)).collect();
         for (index, node) in nodes.iter().enumerate() {
             let name = format!("n{}", index + 1);
@@ -100,6 +103,7 @@ impl Demo {
             command.args(["--cluster-listen", &format!("127.0.0.1:{}", node.cluster)]);
             command.args(["--seeds", &seeds.join(","), "--drain-seconds", "1"]);
             command.arg("--data-dir").arg(folder.join(&name));
+            command.env("WSGATEWAY__CLUSTER__SECRETS", &secret);
             if let Some(kafka) = &self.kafka {
                 command.args(["--kafka-bootstrap-servers", kafka]);
             }
@@ -253,6 +257,25 @@ impl Children {
         println!("\nending");
         Ok(())
     }
+}
+
+/// As the setting wants it. Without one, secrets in documents that must stay readable could not be stored. Kept with the data.
+fn cluster_secret(folder: &Path) -> anyhow::Result<String> {
+    let file = folder.join("cluster.secret");
+    let secret = match std::fs::read_to_string(&file) {
+        Ok(secret) => secret,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            let secret = format!("{:032x}", rand::random::<u128>());
+            let mut options = std::fs::OpenOptions::new();
+            let created = options.write(true).create_new(true).mode(0o600).open(&file);
+            created
+                .and_then(|mut file| file.write_all(secret.as_bytes()))
+                .with_context(|| file.display().to_string())?;
+            secret
+        }
+        Err(err) => return Err(err).with_context(|| file.display().to_string()),
+    };
+    Ok(format!("[{secret:?}]"))
 }
 
 /// The first port from `from` on that nothing listens on.

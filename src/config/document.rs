@@ -4,15 +4,17 @@
 //! stated here; rules between fields are in `validate`. Variants carry no comments on purpose: with them, the schema
 //! would list them as `oneOf` instead of one `enum`, and errors could not name the choices.
 //!
-//! Called by config's other modules; imports nothing of the crate.
+//! Called by config's other modules; imports model's secret.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use super::document_backend::*;
+use crate::model::secret::Secret;
 
 /// A WebSocket endpoint.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -179,8 +181,9 @@ pub struct Authentication {
     pub introspection_url: Option<String>,
     /// oauth2
     pub client_id: Option<String>,
-    /// oauth2
-    pub client_secret: Option<String>,
+    /// oauth2; stored encrypted.
+    #[schemars(length(max = 4096))]
+    pub client_secret: Option<Secret>,
     /// authorizer
     pub url: Option<String>,
     /// Query parameter that may carry the token.
@@ -448,8 +451,23 @@ pub enum ComparisonSource {
     Connection,
 }
 
-/// Names and values.
-pub type StringMap = BTreeMap<String, String>;
+/// Names and values, which may be credentials.
+pub type HeaderMap = BTreeMap<String, Secret>;
+
+/// In the schema, a text as any other.
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        String::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
+    }
+}
 
 /// Keeps a null apart from a missing field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {

@@ -1,9 +1,10 @@
-//! The backends of an endpoint document. Re-exported by `document`; imports nothing else of the crate.
+//! The backends of an endpoint document. Re-exported by `document`; imports model's secret.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::document::StringMap;
+use super::document::HeaderMap;
+use crate::model::secret::Secret;
 
 /// A service or topic that takes events. Flat: `type` decides which fields count.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -30,7 +31,7 @@ pub struct Backend {
     pub connect_timeout_in_millis: Option<u64>,
     /// http
     #[schemars(length(max = 64))]
-    pub additional_headers: Option<StringMap>,
+    pub additional_headers: Option<HeaderMap>,
     /// http
     pub retry: Option<Retry>,
     /// http
@@ -39,7 +40,7 @@ pub struct Backend {
     #[schemars(extend("default" = false))]
     pub reply: Option<bool>,
     /// http: key of the HMAC over id.timestamp.body.
-    pub signing_secret: Option<String>,
+    pub signing_secret: Option<Secret>,
     /// http: requests under way on one node at once.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 1_024))]
     pub max_in_flight: Option<u32>,
@@ -63,7 +64,7 @@ pub struct Backend {
     pub key: Option<String>,
     /// kafka
     #[schemars(length(max = 64))]
-    pub headers: Option<StringMap>,
+    pub headers: Option<HeaderMap>,
     /// kafka
     #[schemars(extend("default" = "none"))]
     pub compression: Option<Compression>,
@@ -160,6 +161,6 @@ pub struct KafkaSecurity {
     pub protocol: Option<String>,
     pub sasl_mechanism: Option<String>,
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     pub ca: Option<String>,
 }

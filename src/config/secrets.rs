@@ -1,123 +1,164 @@
-//! The secrets of documents: one table of the fields, kept as hashes, never returned, never quoted in an error. Called
-//! before a document is stored, shown or compared; imports model and document.
+//! The secrets of documents: one table of the fields; kept as hashes or encrypted, never returned, never quoted in an
+//! error. Called before a document is stored, shown, compared or served; imports model, settings and document.
+//!
+//! A secret is written as itself, or as a reference to the environment or a file of each node. What is stored, and so
+//! travels and lies on disks, holds hashes, encrypted texts and references only. In its last step before it serves, a
+//! node *reveals* a document ([`NodeSecrets::read`]): references and encrypted texts become what they stand for, in the
+//! very field where they are written, so that whoever compiles a document finds its plain secrets there, as
+//! [`Secret`](crate::model::secret::Secret)s. Nothing that was revealed goes back into a text.
 
+mod hashes;
+mod keyring;
+mod node;
 mod places;
+mod references;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Argon2, Params};
-use serde::de::Error as _;
+use serde_json::Value;
 
-use crate::model::endpoint::sha256;
-
-use super::document::{ApiKey, Authentication};
+use super::document::Authentication;
 use super::findings::Findings;
-use super::unsupported;
-use places::{edited, objects, Edit, Object};
+use hashes::{check_password_hash, Hashing, KEY_REDACTED, PASSWORD_REDACTED};
+use keyring::ENCRYPTED;
+use places::{edited, objects, Member, Object, Step};
 
-/// A field with a secret, and the one beside it that holds what is kept of it.
+pub use hashes::key_digest;
+pub use node::{check_sent, NodeSecrets};
+pub use references::{has_reference, is_reference};
+
+/// A field with a secret.
 struct SecretField {
-    /// The objects that have it; `[]`: each of a list.
-    within: &'static [&'static str],
-    /// The member by which an object of a list is found again in another version.
-    identity: Option<&'static str>,
-    literal: &'static str,
-    stored: &'static str,
+    /// The objects that have it.
+    within: &'static [Step],
+    members: Members,
     kept: Kept,
+}
+
+/// Which members of the objects.
+enum Members {
+    Named(&'static str),
+    /// All: header names are anybody's. One whose name says so holds a credential; the others may be references.
+    Headers,
 }
 
 #[derive(Clone, Copy)]
 enum Kept {
-    /// For random keys: looked up at every handshake.
-    Sha256,
-    /// For passwords, which can be guessed: slow on purpose, salted.
-    Argon2id,
+    /// As its hash, in this member beside it.
+    Hashed(Hashing, &'static str),
+    /// Encrypted, in the member itself: a node must be able to read it.
+    Encrypted,
 }
 
+const fn object(name: &'static str, identity: &'static [&'static str]) -> Step {
+    Step { name, list: false, identity }
+}
+
+const fn each(name: &'static str, identity: &'static [&'static str]) -> Step {
+    Step { name, list: true, identity }
+}
+
+/// What a backend is told apart by is also where its secrets go: in a document that was read, edited and sent back, they
+/// follow it to no other service. Whoever cannot read them could otherwise have them sent to himself.
+const BACKENDS: Step = each("backends", &["type", "destination", "bootstrapServers", "topic"]);
+const ROUTES: Step = each("routes", &["type", "name"]);
+
+/// One line a field; a new one needs nothing else but its type in `document` to be a `Secret`.
 const FIELDS: &[SecretField] = &[
     SecretField {
-        within: &["authentication"],
-        identity: None,
-        literal: "password",
-        stored: "passwordHash",
-        kept: Kept::Argon2id,
+        within: &[object("authentication", &[])],
+        members: Members::Named("password"),
+        kept: Kept::Hashed(Hashing::Argon2id, "passwordHash"),
     },
     SecretField {
-        within: &["authentication", "users[]"],
-        identity: Some("username"),
-        literal: "password",
-        stored: "passwordHash",
-        kept: Kept::Argon2id,
+        within: &[object("authentication", &[]), each("users", &["username"])],
+        members: Members::Named("password"),
+        kept: Kept::Hashed(Hashing::Argon2id, "passwordHash"),
     },
     SecretField {
-        within: &["authentication", "keys[]"],
-        identity: Some("id"),
-        literal: "key",
-        stored: "keyHash",
-        kept: Kept::Sha256,
+        within: &[object("authentication", &[]), each("keys", &["id"])],
+        members: Members::Named("key"),
+        kept: Kept::Hashed(Hashing::Sha256, "keyHash"),
+    },
+    SecretField {
+        within: &[object("authentication", &["introspectionUrl", "issuer"])],
+        members: Members::Named("clientSecret"),
+        kept: Kept::Encrypted,
+    },
+    SecretField {
+        within: &[ROUTES, BACKENDS, object("additionalHeaders", &[])],
+        members: Members::Headers,
+        kept: Kept::Encrypted,
+    },
+    SecretField {
+        within: &[ROUTES, BACKENDS, object("headers", &[])],
+        members: Members::Headers,
+        kept: Kept::Encrypted,
     },
 ];
 
-/// Says how a stored key was hashed.
-const PREFIX: &str = "sha256:";
-/// Hashes that a reader may not see.
-const KEY_REDACTED: &str = "sha256:redacted";
-const PASSWORD_REDACTED: &str = "$argon2id$redacted";
+/// An encrypted text that a reader may not see.
+const ENCRYPTED_REDACTED: &str = "enc:redacted";
+/// Stands for a secret in a diff.
+const HIDDEN: &str = "(hidden)";
 
-/// What checking one password may cost, also with a hash that was made elsewhere: 64 MiB, ten passes, four lanes.
-const ARGON2_KIB_MAX: u32 = 65_536;
-const ARGON2_PASSES_MAX: u32 = 10;
-const ARGON2_LANES_MAX: u32 = 4;
+/// Parts of header names that say that the value is a credential.
+const CREDENTIAL_NAMES: [&str; 12] = [
+    "authorization",
+    "cookie",
+    "token",
+    "secret",
+    "api-key",
+    "apikey",
+    "api_key",
+    "password",
+    "passwd",
+    "credential",
+    "signature",
+    "private-key",
+];
 
-impl Kept {
-    fn hash(self, literal: &str) -> Result<String, serde_json::Error> {
-        match self {
-            Kept::Sha256 => Ok(to_hex(sha256(literal.as_bytes()))),
-            Kept::Argon2id => {
-                let hash: Result<PasswordHash, _> = Argon2::default().hash_password(literal.as_bytes());
-                hash.map(|hash| hash.to_string()).map_err(serde_json::Error::custom)
-            }
+/// Whether a header of this name holds a credential of the gateway at a service.
+pub fn is_credential_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIAL_NAMES.iter().any(|part| name.contains(part))
+}
+
+impl SecretField {
+    fn objects<'a>(&self, document: &'a str) -> Result<Vec<Object<'a>>, serde_json::Error> {
+        objects(document, self.within)
+    }
+
+    fn members<'o, 'a>(&self, object: &'o Object<'a>) -> impl Iterator<Item = (&'o Member<'a>, String)> {
+        let wanted = match self.members {
+            Members::Named(name) => Some(name),
+            Members::Headers => None,
+        };
+        let of_field = move |member: &&Member<'_>| wanted.is_none_or(|name| member.name == name);
+        object.members().iter().filter(of_field).filter_map(|member| Some((member, member.text()?)))
+    }
+
+    /// Whether a literal in this member is a secret.
+    fn holds_secret(&self, member: &Member<'_>) -> bool {
+        match self.members {
+            Members::Named(_) => true,
+            Members::Headers => is_credential_header(&member.name),
         }
     }
 
-    /// Whether `stored` was made from `literal`.
-    fn matches(self, literal: &str, stored: &str) -> bool {
-        match self {
-            Kept::Sha256 => to_hex(sha256(literal.as_bytes())) == stored,
-            Kept::Argon2id => check_password_hash(stored).is_ok_and(|hash| hash_matches(literal.as_bytes(), &hash)),
-        }
-    }
-
-    fn redacted(self) -> &'static str {
-        match self {
-            Kept::Sha256 => KEY_REDACTED,
-            Kept::Argon2id => PASSWORD_REDACTED,
-        }
+    /// Names what an encrypted text belongs to, and is authenticated with it: the field, whichever object has it. Not the
+    /// endpoint, so that a copy of all configuration can be restored under other ids; nobody but a node writes
+    /// encrypted texts into documents.
+    fn place(&self, member: &Member<'_>) -> String {
+        let step = |step: &Step| format!("{}{}.", step.name, if step.list { "[]" } else { "" });
+        self.within.iter().map(step).chain([member.name.to_ascii_lowercase()]).collect()
     }
 }
 
-fn hash_matches(password: &[u8], hash: &PasswordHash) -> bool {
-    Argon2::default().verify_password(password, hash).is_ok()
+/// The object of another version that is the same one.
+fn same_object<'o, 'a>(known: &'o [Object<'a>], object: &Object<'_>) -> Option<&'o Object<'a>> {
+    known.iter().find(|other| other.identity == object.identity)
 }
 
-/// A password's hash that may be checked here: argon2id, in the PHC string format, within what a check may cost.
-fn check_password_hash(text: &str) -> Result<PasswordHash, String> {
-    let rule = "must be an argon2id hash in the PHC string format ($argon2id$v=19$m=…,t=…,p=…$salt$hash)";
-    let hash = PasswordHash::new(text).map_err(|_| rule.to_owned())?;
-    if hash.algorithm.as_str() != "argon2id" || hash.salt.is_none() || hash.hash.is_none() {
-        return Err(rule.to_owned());
-    }
-    let params = Params::try_from(&hash).map_err(|_| rule.to_owned())?;
-    let affordable = params.m_cost() <= ARGON2_KIB_MAX
-        && params.t_cost() <= ARGON2_PASSES_MAX
-        && params.p_cost() <= ARGON2_LANES_MAX;
-    match affordable {
-        true => Ok(hash),
-        false => Err(format!("must have m ≤ {ARGON2_KIB_MAX}, t ≤ {ARGON2_PASSES_MAX} and p ≤ {ARGON2_LANES_MAX}")),
-    }
-}
-
-/// Reports what is wrong with the secrets of a document, whatever its mode: they are stored with it.
+/// Reports what is wrong with the keys and passwords of a document, whatever its mode: they are stored with it.
 pub fn check(from: &Authentication, findings: &mut Findings) {
     for (index, key) in from.keys.iter().flatten().enumerate() {
         findings.take(format!("authentication.keys[{index}]"), key_digest(key));
@@ -130,9 +171,6 @@ pub fn check(from: &Authentication, findings: &mut Findings) {
         match (literal, hash) {
             (Some(_), Some(_)) => findings.add(path, "has either a \"password\" or its \"passwordHash\", not both"),
             (Some(""), None) => findings.add(format!("{path}.password"), "must not be empty"),
-            (Some(text), None) if is_reference(text) => {
-                findings.add(format!("{path}.password"), format!("as a reference {}", unsupported::MESSAGE));
-            }
             (None, Some(hash)) => {
                 findings.take(format!("{path}.passwordHash"), check_password_hash(hash));
             }
@@ -158,69 +196,27 @@ pub fn is_secret(path: &str) -> bool {
         || ["signingSecret", "security", "additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name))
 }
 
-/// The digest of a key that is written literally or as its hash.
-pub fn key_digest(key: &ApiKey) -> Result<[u8; 32], String> {
-    match (key.key.as_deref(), key.key_hash.as_deref()) {
-        (Some(_), Some(_)) => Err("has either \"key\" or \"keyHash\", not both".to_owned()),
-        (None, None) => Err("needs a \"key\" or its \"keyHash\"".to_owned()),
-        (Some(""), None) => Err("must not have an empty key".to_owned()),
-        (Some(text), None) if is_reference(text) => Err(format!("the reference {text:?} {}", unsupported::MESSAGE)),
-        (Some(text), None) => Ok(sha256(text.as_bytes())),
-        (None, Some(hash)) => from_hex(hash).ok_or_else(|| format!("keyHash is {PREFIX:?} and 64 hexadecimal digits")),
-    }
-}
-
-/// `${env:NAME}` or `${file:/path}`.
-fn is_reference(text: &str) -> bool {
-    text.ends_with('}') && (text.starts_with("${env:") || text.starts_with("${file:"))
-}
-
-fn to_hex(digest: [u8; 32]) -> String {
-    digest.iter().fold(PREFIX.to_owned(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.strip_prefix(PREFIX)?;
-    if digits.len() != 64 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut digest = [0u8; 32];
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(digest)
-}
-
-/// The document as it may be stored: literal secrets become their hashes, and the bytes of everything else stay. One
-/// that `previous` has as the same secret keeps the hash that is stored there, so that nothing has changed. For
-/// validated documents. Takes tens of milliseconds a password: not for a thread that carries connections.
-pub fn hash_secrets(document: &str, previous: Option<&str>) -> Result<String, serde_json::Error> {
-    let mut edits = Vec::new();
-    for field in FIELDS {
-        let known = previous.map(|text| objects(text, field.within)).transpose()?.unwrap_or_default();
-        for object in objects(document, field.within)? {
-            let Some(literal) = object.text(field.literal).filter(|text| !is_reference(text)) else { continue };
-            let kept = same_object(&known, &object, field).and_then(|other| other.text(field.stored));
-            let hash = match kept.filter(|kept| field.kept.matches(&literal, kept)) {
-                Some(kept) => kept,
-                None => field.kept.hash(&literal)?,
-            };
-            replace_literal(&object, field, &hash, &mut edits);
-        }
-    }
-    Ok(edited(document, edits))
-}
-
-/// The document as it may be shown: with neither secrets nor their hashes. What else it holds keeps its bytes.
+/// The document as it may be shown: with neither secrets nor what is kept of them; references are none. What else it
+/// holds keeps its bytes.
 pub fn redacted_for_reading(document: &str) -> Result<String, serde_json::Error> {
     let mut edits = Vec::new();
     for field in FIELDS {
-        for object in objects(document, field.within)? {
-            let redacted = field.kept.redacted();
-            if object.text(field.literal).is_some_and(|text| !is_reference(&text)) {
-                replace_literal(&object, field, redacted, &mut edits);
-            } else if object.text(field.stored).is_some() {
-                edits.extend(object.set(field.stored, &quoted(redacted)));
+        for object in field.objects(document)? {
+            let mut literals = field.members(&object).filter(|(_, text)| !has_reference(text));
+            match field.kept {
+                Kept::Hashed(hashing, stored) => match literals.next() {
+                    Some((member, _)) => edits.extend(object.replace(&member.name, stored, hashing.redacted())),
+                    None => {
+                        let hash = object.find(stored).filter(|member| member.text().is_some());
+                        edits.extend(hash.map(|member| member.set_text(hashing.redacted())));
+                    }
+                },
+                Kept::Encrypted => {
+                    let is_secret = |(member, text): &(&Member<'_>, String)| {
+                        text.starts_with(ENCRYPTED) || field.holds_secret(member)
+                    };
+                    edits.extend(literals.filter(is_secret).map(|(member, _)| member.set_text(ENCRYPTED_REDACTED)));
+                }
             }
         }
     }
@@ -229,11 +225,11 @@ pub fn redacted_for_reading(document: &str) -> Result<String, serde_json::Error>
 
 /// Whether a document was read before, so that its secrets have to be taken from the stored one.
 pub fn hides_secrets(document: &str) -> bool {
-    document.contains(KEY_REDACTED) || document.contains(PASSWORD_REDACTED)
+    [KEY_REDACTED, PASSWORD_REDACTED, ENCRYPTED_REDACTED].iter().any(|redacted| document.contains(redacted))
 }
 
-/// Undoes `redacted_for_reading` in a document that was read, edited and sent back: hashes return from the stored
-/// `previous` document, in lists by the identity of their object. Ones that are unknown there stay redacted, which
+/// Undoes `redacted_for_reading` in a document that was read, edited and sent back: what is kept of its secrets returns
+/// from the stored `previous` document, from the same object there. Ones that are unknown there stay redacted, which
 /// validation refuses.
 pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_json::Error> {
     if !hides_secrets(document) {
@@ -241,43 +237,73 @@ pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_
     }
     let mut edits = Vec::new();
     for field in FIELDS {
-        let known = objects(previous, field.within)?;
-        for object in objects(document, field.within)? {
-            if object.text(field.stored).as_deref() != Some(field.kept.redacted()) {
-                continue;
-            }
-            if let Some(hash) = same_object(&known, &object, field).and_then(|other| other.text(field.stored)) {
-                edits.extend(object.set(field.stored, &quoted(&hash)));
+        let known = field.objects(previous)?;
+        for object in field.objects(document)? {
+            let Some(other) = same_object(&known, &object) else { continue };
+            match field.kept {
+                Kept::Hashed(hashing, stored) => {
+                    let Some(member) = object.find(stored) else { continue };
+                    if member.text().as_deref() == Some(hashing.redacted()) {
+                        edits.extend(other.text(stored).map(|hash| member.set_text(&hash)));
+                    }
+                }
+                Kept::Encrypted => {
+                    for (member, _) in field.members(&object).filter(|(_, text)| text == ENCRYPTED_REDACTED) {
+                        let kept = other.text(&member.name).filter(|text| !has_reference(text));
+                        edits.extend(kept.map(|text| member.set_text(&text)));
+                    }
+                }
             }
         }
     }
     Ok(edited(document, edits))
 }
 
-/// The object of another version that stands for the same user or key.
-fn same_object<'a, 'b>(known: &'a [Object<'b>], object: &Object<'_>, field: &SecretField) -> Option<&'a Object<'b>> {
-    match field.identity {
-        None => known.first(),
-        Some(member) => {
-            let identity = object.text(member)?;
-            known.iter().find(|other| other.text(member).as_ref() == Some(&identity))
-        }
-    }
+/// Hides the secrets in one side of a difference at `path`.
+pub fn hide(path: &str, value: &mut Value) {
+    let of_authentication = path.strip_prefix("authentication");
+    let plain: String = path.split(['[', ']']).step_by(2).collect();
+    let of_backend = plain.strip_prefix("routes.backends.").unwrap_or_default();
+    let of_header = ["additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name));
+    let (within, name) = match (of_authentication, of_header) {
+        (Some(_), _) => (Within::Authentication, path.rsplit('.').next().unwrap_or_default()),
+        // No other part of the path is like a credential's name.
+        (None, true) => (Within::Headers, path),
+        (None, false) => (Within::Other, ""),
+    };
+    hide_below(within, name, value);
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+#[derive(Clone, Copy, PartialEq)]
+enum Within {
+    Authentication,
+    Headers,
+    Other,
 }
 
-/// The member becomes its hash. Where a null stands for the hash already, that takes it, and the secret becomes the null:
-/// no field may be there twice.
-fn replace_literal(object: &Object<'_>, field: &SecretField, hash: &str, edits: &mut Vec<Edit>) {
-    match object.set(field.stored, &quoted(hash)) {
-        Some(edit) => {
-            edits.push(edit);
-            edits.extend(object.set(field.literal, "null"));
+/// Recursion: bounded by the depth of documents.
+fn hide_below(within: Within, name: &str, value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let named = match within {
+                Within::Authentication => {
+                    matches!(name, "key" | "keyHash" | "passwordHash" | "password" | "clientSecret")
+                }
+                Within::Headers => is_credential_header(name) || text.starts_with(ENCRYPTED),
+                Within::Other => false,
+            };
+            if named && !has_reference(text) {
+                *text = HIDDEN.to_owned();
+            }
         }
-        None => edits.extend(object.rename(field.literal, &format!("\"{}\": {}", field.stored, quoted(hash)))),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide_below(within, name, item)),
+        Value::Object(members) => {
+            for (name, value) in members {
+                let headers = within == Within::Other && matches!(name.as_str(), "additionalHeaders" | "headers");
+                hide_below(if headers { Within::Headers } else { within }, name, value);
+            }
+        }
+        _ => {}
     }
 }
 

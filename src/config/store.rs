@@ -2,7 +2,7 @@
 //! that keeps this node's registry at what is committed. A document that does not compile here leaves the last good
 //! version in place and marks the node degraded; it never crashes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,9 +12,8 @@ use wsgateway_raft_store::types::{Authorship, Command, Head, ProposeError, Rejec
 use wsgateway_raft_store::{RaftStore, StoreError};
 
 use super::compile::compile;
-use super::document::EndpointDocument;
 use super::registry::Registry;
-use super::secrets::{hash_secrets, hides_secrets, restore_redacted};
+use super::secrets::{check_sent, hides_secrets, restore_redacted};
 use super::validate::{validate, Finding, NodeFacts};
 use crate::model::live_endpoint::LiveEndpoint;
 
@@ -70,8 +69,14 @@ pub struct Checked {
 /// Between two tries to catch up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(50);
 
+/// Files that documents refer to are looked at this often: a mounted secret that is exchanged is in use soon after.
+const REREAD_EVERY: Duration = Duration::from_secs(2);
+
 /// See `ConfigStore::hashing`.
 const HASHING_MAX: usize = 2;
+
+/// A document that refers to files, and the fingerprint of what they held when they were last read.
+type OfFiles = (Arc<str>, [u8; 32]);
 
 type OnChange = Box<dyn Fn(&LiveEndpoint) + Send + Sync>;
 
@@ -80,10 +85,12 @@ pub struct ConfigStore {
     store: RaftStore,
     registry: Arc<Registry>,
     node: NodeFacts,
-    /// Endpoints whose active version does not work here, with the reason.
-    degraded: Mutex<BTreeMap<String, String>>,
+    /// Endpoints with a version that does not work here, and the reason.
+    degraded: Mutex<BTreeMap<String, (u64, String)>>,
     /// Endpoints whose path cannot be routed beside an older one's; anew at every refresh.
     conflicts: Mutex<BTreeMap<String, String>>,
+    /// By endpoint, of their active versions.
+    of_files: Mutex<BTreeMap<String, OfFiles>>,
     /// Told of each endpoint that changed or was deleted.
     on_change: OnChange,
     applied: tokio::sync::watch::Sender<u64>,
@@ -105,6 +112,7 @@ impl ConfigStore {
             node,
             degraded: Mutex::default(),
             conflicts: Mutex::default(),
+            of_files: Mutex::default(),
             on_change,
             applied,
             configured,
@@ -137,7 +145,8 @@ impl ConfigStore {
     }
 
     pub fn degraded(&self) -> BTreeMap<String, String> {
-        let mut all = self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let degraded = self.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: BTreeMap<_, _> = degraded.into_iter().map(|(id, (_, reason))| (id, reason)).collect();
         all.extend(self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).clone());
         all
     }
@@ -145,31 +154,65 @@ impl ConfigStore {
     /// Keeps the registry at what is committed, for as long as the store runs.
     pub async fn follow(self: Arc<Self>) {
         let mut applied = self.store.applied();
+        let mut ticks = tokio::time::interval(REREAD_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let index = *applied.borrow_and_update();
-            self.refresh();
+            self.refresh(&BTreeSet::new());
             self.applied.send_replace(index);
-            if applied.changed().await.is_err() {
-                return;
+            loop {
+                tokio::select! {
+                    changed = applied.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    _ = ticks.tick() => {
+                        let exchanged = self.exchanged_files().await;
+                        if !exchanged.is_empty() {
+                            self.refresh(&exchanged);
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// Compiles what has changed since the last time. Reads levels, not events: nothing can be missed.
-    fn refresh(&self) {
+    /// The endpoints whose files hold something else than when they were compiled.
+    async fn exchanged_files(&self) -> BTreeSet<String> {
+        let watched = self.of_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if watched.is_empty() {
+            return BTreeSet::new();
+        }
+        let secrets = self.node.secrets.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let changed = |(document, seen): &OfFiles| secrets.fingerprint(document) != Some(*seen);
+            watched.into_iter().filter(|(_, last)| changed(last)).map(|(id, _)| id).collect()
+        });
+        looking.await.unwrap_or_else(|err| {
+            tracing::error!("the files of secrets cannot be looked at: {err}");
+            BTreeSet::new()
+        })
+    }
+
+    /// Compiles what has changed since the last time, and `exchanged`. Reads levels, not events: nothing can be missed.
+    fn refresh(&self, exchanged: &BTreeSet<String>) {
         let mut heads = self.store.heads(KIND);
         heads.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         self.degraded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|id, _| heads.iter().any(|head| head.id == *id));
+            .retain(|id, (version, _)| heads.iter().any(|head| head.id == *id && head.active_version == *version));
         let mut known: BTreeMap<String, Arc<LiveEndpoint>> =
             self.registry.all().into_iter().map(|endpoint| (endpoint.id().to_owned(), endpoint)).collect();
         let mut next = Vec::with_capacity(heads.len());
         let mut changed = Vec::new();
         for head in heads {
             match known.remove(&head.id) {
-                Some(endpoint) if endpoint.current().version == head.active_version => next.push(endpoint),
+                Some(endpoint)
+                    if endpoint.current().version == head.active_version && !exchanged.contains(&head.id) =>
+                {
+                    next.push(endpoint);
+                }
                 existing => {
                     if let Some(endpoint) = self.renew(existing, &head) {
                         changed.push(endpoint.clone());
@@ -183,6 +226,7 @@ impl ConfigStore {
         }
         for gone in known.into_values() {
             gone.mark_deleted();
+            self.of_files.lock().unwrap_or_else(PoisonError::into_inner).remove(gone.id());
             changed.push(gone);
         }
         let conflicts: BTreeMap<_, _> = self.registry.replace(next).into_iter().collect();
@@ -200,7 +244,7 @@ impl ConfigStore {
         let compiled = match self.compile_active(head) {
             Ok(compiled) => compiled,
             Err(reason) => {
-                self.degrade(&head.id, reason);
+                self.degrade(head, reason);
                 return existing;
             }
         };
@@ -218,23 +262,42 @@ impl ConfigStore {
     fn compile_active(&self, head: &Head) -> Result<crate::model::endpoint::CompiledEndpoint, String> {
         let version = self.store.version(KIND, &head.id, head.active_version).map_err(|err| err.to_string())?;
         let version = version.ok_or("its active version is missing from the store")?;
-        let document: EndpointDocument = serde_json::from_str(&version.document).map_err(|err| err.to_string())?;
-        compile(&head.id, head.active_version, &document).map_err(|findings| {
-            findings
-                .iter()
-                .map(|finding| format!("{}: {}", finding.path, finding.message))
-                .collect::<Vec<_>>()
-                .join("; ")
+        // Before they are read: what changes in between is noticed at the next look.
+        let seen = self.node.secrets.fingerprint(&version.document);
+        let mut of_files = self.of_files.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Some(seen) => of_files.insert(head.id.clone(), (version.document.clone(), seen)),
+            None => of_files.remove(&head.id),
+        };
+        drop(of_files);
+        let read = self.node.secrets.read(&version.document);
+        read.and_then(|document| compile(&head.id, head.active_version, &document)).map_err(|findings| {
+            let line = |finding: &Finding| format!("{}: {}", finding.path, finding.message);
+            findings.iter().map(line).collect::<Vec<_>>().join("; ")
         })
     }
 
-    fn degrade(&self, id: &str, reason: String) {
-        tracing::error!(endpoint = %id, "node degraded, endpoint keeps its last good version: {reason}");
-        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), reason);
+    fn degrade(&self, head: &Head, reason: String) {
+        tracing::error!(endpoint = %head.id, "node degraded, endpoint keeps its last good version: {reason}");
+        let version = head.active_version;
+        self.degraded.lock().unwrap_or_else(PoisonError::into_inner).insert(head.id.clone(), (version, reason));
     }
 
-    /// Validates without writing.
-    pub fn check(&self, document: &str) -> Result<Checked, ConfigError> {
+    /// Validates the document of a new endpoint without writing.
+    pub fn check_new(&self, document: &str) -> Result<Checked, ConfigError> {
+        refuse_encrypted(document)?;
+        self.check(document)
+    }
+
+    /// A document that was read, edited and sent back, with what `stored` has where it hides secrets; valid.
+    pub fn restored(&self, document: &str, stored: &str) -> Result<(String, Checked), ConfigError> {
+        refuse_encrypted(document)?;
+        let document = restore_redacted(document, stored).map_err(unreadable)?;
+        let checked = self.check(&document)?;
+        Ok((document, checked))
+    }
+
+    fn check(&self, document: &str) -> Result<Checked, ConfigError> {
         let validated = validate(document, &self.node).map_err(ConfigError::Invalid)?;
         compile("check", 0, &validated.document).map_err(ConfigError::Invalid)?;
         Ok(Checked { path: validated.document.path, warnings: validated.warnings })
@@ -253,14 +316,14 @@ impl ConfigStore {
     }
 
     pub async fn create(&self, document: &str, change: Change) -> Result<EndpointView, ConfigError> {
-        let checked = self.check(document)?;
+        let checked = self.check_new(document)?;
         self.check_path("", &checked.path)?;
         let id = format!("ep-{:016x}", rand::random::<u64>());
         let command = Command::Create {
             kind: KIND.to_owned(),
             id,
             key: unique_key(&checked.path),
-            document: self.hashed(document, None).await?,
+            document: self.kept(document, None).await?,
             by: authorship(&change),
         };
         self.write(command, change, checked.warnings).await
@@ -275,8 +338,7 @@ impl ConfigStore {
     ) -> Result<EndpointView, ConfigError> {
         // A document that was read and is sent back has its secrets hidden: they are those of the stored one.
         let stored = self.get_for_change(id, hides_secrets(document)).await?.version.document;
-        let document = &restore_redacted(document, &stored).map_err(unreadable)?;
-        let checked = self.check(document)?;
+        let (document, checked) = self.restored(document, &stored)?;
         if activate {
             self.check_path(id, &checked.path)?;
         }
@@ -284,7 +346,7 @@ impl ConfigStore {
             kind: KIND.to_owned(),
             id: id.to_owned(),
             key: unique_key(&checked.path),
-            document: self.hashed(document, Some(stored)).await?,
+            document: self.kept(&document, Some((stored, true))).await?,
             activate,
             expected: change.expected,
             by: authorship(&change),
@@ -294,7 +356,9 @@ impl ConfigStore {
 
     pub async fn activate(&self, id: &str, version: u64, change: Change) -> Result<EndpointView, ConfigError> {
         if let Ok(stored) = self.version(id, version) {
-            let document: EndpointDocument = serde_json::from_str(&stored.version.document).map_err(unreadable)?;
+            // What this node cannot serve is not made the active version of all.
+            let document = self.node.secrets.read(&stored.version.document).map_err(ConfigError::Invalid)?;
+            compile(id, version, &document).map_err(ConfigError::Invalid)?;
             self.check_path(id, &document.path)?;
         }
         let command = Command::Activate {
@@ -380,26 +444,44 @@ impl ConfigStore {
         Ok(EndpointView { head, version, warnings: Vec::new() })
     }
 
-    /// The document as it is stored, made on a thread where that may take its time.
-    async fn hashed(&self, document: &str, previous: Option<Arc<str>>) -> Result<String, ConfigError> {
+    /// The document as it is stored, made on a thread where that may take its time. `previous`: what it follows, and
+    /// whether texts that are encrypted under an older key are encrypted anew.
+    async fn kept(&self, document: &str, previous: Option<(Arc<str>, bool)>) -> Result<String, ConfigError> {
         let stopped = |err: String| ConfigError::Propose(ProposeError::Storage(err));
         let _turn = self.hashing.acquire().await.map_err(|err| stopped(err.to_string()))?;
-        let document = document.to_owned();
-        let hashing = tokio::task::spawn_blocking(move || hash_secrets(&document, previous.as_deref()));
+        let (secrets, document) = (self.node.secrets.clone(), document.to_owned());
+        let hashing = tokio::task::spawn_blocking(move || match previous {
+            Some((previous, false)) => secrets.kept_to_compare(&document, &previous),
+            Some((previous, true)) => secrets.kept(&document, Some(&previous)),
+            None => secrets.kept(&document, None),
+        });
         hashing.await.map_err(|err| stopped(err.to_string()))?.map_err(unreadable)
     }
 
     /// A valid document as it would be stored as the next version after `stored`: a secret that is the same as there
-    /// has the same hash.
+    /// is kept as there.
     pub async fn as_stored(&self, document: &str, stored: &Arc<str>) -> Result<(String, Vec<Finding>), ConfigError> {
-        let document = restore_redacted(document, stored).map_err(unreadable)?;
-        let warnings = self.check(&document)?.warnings;
-        Ok((self.hashed(&document, Some(stored.clone())).await?, warnings))
+        let (document, checked) = self.restored(document, stored)?;
+        Ok((self.kept(&document, Some((stored.clone(), false))).await?, checked.warnings))
+    }
+
+    /// A stored document as it compares with an older one: what was only encrypted anew is no difference.
+    pub fn comparable(&self, newer: &str, older: &str) -> Result<String, ConfigError> {
+        self.node.secrets.comparable(newer, older).map_err(unreadable)
     }
 
     pub fn versions(&self, id: &str) -> Result<(Head, Vec<Version>), ConfigError> {
         let head = self.head(id)?;
         Ok((head, self.store.versions(KIND, id)?))
+    }
+}
+
+/// Only nodes write encrypted texts.
+fn refuse_encrypted(document: &str) -> Result<(), ConfigError> {
+    match check_sent(document) {
+        Ok(findings) if !findings.is_empty() => Err(ConfigError::Invalid(findings)),
+        // That it is no JSON is validation's to say.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the document language has and this build does not enforce yet: refused, never silently stored. Work that adds
-//! a feature deletes its line here. (Two more places say so where a table cannot: https destinations in
-//! `compile/text.rs`, `${env:…}` references in `secrets.rs`.) Called by validate; imports findings.
+//! a feature deletes its line here. (https destinations, for which a table cannot say so, are refused in
+//! `compile/text.rs`.) Called by validate; imports findings.
 
 use serde_json::{json, Value};
 
@@ -16,8 +16,6 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
         ("settings.orderingKey", vec![]),
         ("settings.backendParallelism", vec![json!(8)]),
         ("authentication.mode", vec![json!("none"), json!("apiKey")]),
-        // Nothing may be stored that would have to be encrypted.
-        ("authentication.clientSecret", vec![]),
         ("throttling", vec![]),
         ("transform.outbound", vec![]),
         ("ack", vec![]),

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::backends::{http, kafka, Event, RouteFacts};
 use crate::close_code;
 use crate::config::findings::{Finding, Findings};
+use crate::config::secrets::{has_reference, is_credential_header};
 use crate::inbound::decode::{decode, Decoded};
 use crate::inbound::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
@@ -336,13 +337,9 @@ fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> Requ
     }
 }
 
-/// Parts of names of headers that are likely to carry a credential of the gateway at a service.
-const SECRET_NAMES: [&str; 8] =
-    ["authorization", "cookie", "token", "secret", "api-key", "apikey", "password", "signature"];
-
+/// A reference is shown: it says where a secret is, not which.
 fn redacted(headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    let is_secret = |name: &str| SECRET_NAMES.iter().any(|part| name.to_ascii_lowercase().contains(part));
-    let hide = |(name, value): (String, String)| match is_secret(&name) {
+    let hide = |(name, value): (String, String)| match is_credential_header(&name) && !has_reference(&value) {
         true => (name, "(redacted)".to_owned()),
         false => (name, value),
     };

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
 use super::json_path::JsonPath;
+use super::secret::Secret;
 use super::url_template::UrlTemplate;
 
 /// One version of one endpoint, ready to serve.
@@ -270,8 +271,8 @@ pub struct HttpSpec {
     pub timeout: Duration,
     /// For making the connection, within `timeout`.
     pub connect_timeout: Duration,
-    /// Sent with every request; names in lower case.
-    pub headers: Vec<(String, String)>,
+    /// Sent with every request; names in lower case. Any of them may be a credential.
+    pub headers: Vec<(String, Secret)>,
     /// Requests under way on one node at once.
     pub max_in_flight: usize,
 }
@@ -311,8 +312,8 @@ pub struct KafkaSpec {
     pub retries: Option<u32>,
     /// Record key, which decides the partition.
     pub key: KafkaKey,
-    /// Sent with every record.
-    pub headers: Vec<(String, String)>,
+    /// Sent with every record. Any of them may be a credential.
+    pub headers: Vec<(String, Secret)>,
     /// Compression of record batches.
     pub compression: KafkaCompression,
 }

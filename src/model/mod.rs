@@ -13,4 +13,5 @@ pub mod json_check;
 pub mod json_path;
 pub mod limits;
 pub mod live_endpoint;
+pub mod secret;
 pub mod url_template;

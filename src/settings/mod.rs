@@ -4,7 +4,7 @@
 mod file_limit;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -29,6 +29,7 @@ pub struct Settings {
     pub admin: AdminSettings,
     pub cluster: ClusterSettings,
     pub kafka: KafkaSettings,
+    pub secrets: SecretsSettings,
     pub log: LogSettings,
 }
 
@@ -107,6 +108,16 @@ pub struct KafkaSettings {
     pub delivery_timeout_millis: u64,
 }
 
+/// What documents may refer to on this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsSettings {
+    /// `${env:NAME}`: NAME begins with this. Empty: no variable may be named.
+    pub env_prefix: String,
+    /// `${file:/path}`: the file is below one of these. None: no file may be named.
+    pub file_dirs: Vec<PathBuf>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
@@ -140,6 +151,11 @@ impl Default for Settings {
                 secrets: Vec::new(),
             },
             kafka: KafkaSettings { bootstrap_servers: None, delivery_timeout_millis: 10_000 },
+            secrets: SecretsSettings {
+                env_prefix: "WSGATEWAY_SECRET_".to_owned(),
+                // Where Docker and Kubernetes mount them.
+                file_dirs: vec![PathBuf::from("/run/secrets")],
+            },
             log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
         }
     }
@@ -243,6 +259,7 @@ impl Settings {
             );
             return wrong("cluster.listen", reason);
         }
+        self.secrets.check(&self.node.data_dir)?;
         let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
         // With fewer promises a seed that lost its disk could start a second cluster (see cluster's bootstrap).
         if expect != 0 && (expect > seeds || (seeds > 1 && 2 * (expect - 1) < seeds)) {
@@ -270,6 +287,33 @@ impl Settings {
                 return wrong("client.max_connections", reason);
             }
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl SecretsSettings {
+    /// Whoever may write a document can have everything sent to him that it may refer to.
+    fn check(&self, data_dir: &Path) -> Result<(), SettingsError> {
+        let prefix = self.env_prefix.as_str();
+        let legal = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !legal || (!prefix.is_empty() && !(4..=64).contains(&prefix.len())) {
+            return wrong("secrets.env_prefix", "must be empty or have 4–64 letters, digits and _");
+        }
+        let settings = "WSGATEWAY__";
+        if !prefix.is_empty() && (settings.starts_with(prefix) || prefix.starts_with(settings)) {
+            return wrong("secrets.env_prefix", format!("must leave out the settings ({settings}…), is {prefix}"));
+        }
+        for dir in &self.file_dirs {
+            let plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+            if !dir.is_absolute() || !plain || dir.parent().is_none() {
+                let reason = format!("must be absolute folders without . and .., not /, is {}", dir.display());
+                return wrong("secrets.file_dirs", reason);
+            }
+            if std::path::absolute(data_dir).is_ok_and(|data_dir| data_dir.starts_with(dir)) {
+                let reason = format!("must not hold the node's data folder, {} does", dir.display());
+                return wrong("secrets.file_dirs", reason);
+            }
         }
         Ok(())
     }
@@ -307,6 +351,26 @@ mod tests {
         load(None, flags(&[("admin.listen", "0.0.0.0:9000".into()), token])).unwrap();
         let err = load(None, flags(&[("cluster.listen", "0.0.0.0:7000".into())])).unwrap_err().to_string();
         assert!(err.contains("cluster.listen"), "{err}");
+    }
+
+    #[test]
+    fn what_documents_may_refer_to_is_bounded() {
+        let load = |key: &str, value: Value| load(None, flags(&[(key, value)])).map_err(|err| err.to_string());
+        let dirs = |dir: &str| Value::from(vec![dir.to_owned()]);
+        for prefix in ["", "APP_", "WSGATEWAY_SECRET_", "WSGATEWAY_APP_"] {
+            load("secrets.env_prefix", prefix.into()).unwrap();
+        }
+        for prefix in ["A", "A-B_", "WSGATEWAY_", "WSGATEWAY__", "WSGATEWAY__ADMIN", "WSGA"] {
+            let err = load("secrets.env_prefix", prefix.into()).unwrap_err();
+            assert!(err.contains("secrets.env_prefix"), "{prefix}: {err}");
+        }
+        load("secrets.file_dirs", dirs("/etc/wsgateway/secrets")).unwrap();
+        load("secrets.file_dirs", Value::from(Vec::<String>::new())).unwrap();
+        let here = std::env::current_dir().unwrap().display().to_string();
+        for dir in ["run/secrets", "/", "/run/../etc", here.as_str()] {
+            let err = load("secrets.file_dirs", dirs(dir)).unwrap_err();
+            assert!(err.contains("secrets.file_dirs"), "{dir}: {err}");
+        }
     }
 
     #[test]

@@ -25,5 +25,6 @@ mod event_flow;
 mod failures;
 mod limits;
 mod routing;
+mod secret_references;
 mod secrets;
 mod wrong_input;

@@ -21,6 +21,8 @@ pub use process::{run_folder, Process};
 
 /// From the start of a process until it is ready, on two cores that also run other tests.
 const START_WITHIN: Duration = Duration::from_secs(40);
+/// Of every cluster whose plan has no other: without one, secrets that must stay readable cannot be stored.
+const CLUSTER_SECRET: &str = "the cluster secret of the tests";
 /// How much of a log a failure shows.
 const LOG_TAIL_LINES: usize = 40;
 
@@ -31,7 +33,7 @@ pub struct Node {
     pub admin: SocketAddr,
     folder: PathBuf,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    environment: Mutex<Vec<(String, String)>>,
     open_files_max: Option<u64>,
     token: Option<String>,
     process: Mutex<Option<Process>>,
@@ -50,11 +52,19 @@ impl Node {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WSGATEWAY__")) {
             command.env_remove(name);
         }
-        command.args(&self.arguments).envs(self.environment.iter().cloned()).env_remove("RUST_BACKTRACE");
+        command
+            .args(&self.arguments)
+            .envs(self.environment.lock().unwrap().iter().cloned())
+            .env_remove("RUST_BACKTRACE");
         let process =
             Process::start(command, &self.log_file(), self.open_files_max).expect("the gateway binary starts");
         let before = self.process.lock().unwrap().replace(process);
         assert!(before.is_none(), "{} runs already", self.name);
+    }
+
+    /// A variable of this node alone, from its next start on; the last one of a name counts.
+    pub fn set_environment(&self, name: &str, value: &str) {
+        self.environment.lock().unwrap().push((name.to_string(), value.to_string()));
     }
 
     pub async fn wait_ready(&self) {
@@ -141,14 +151,19 @@ impl Cluster {
 
     pub async fn start_with(count: usize, plan: Plan) -> Self {
         let cluster = Self::prepare(count, plan);
-        cluster.nodes.iter().for_each(Node::start);
-        for node in &cluster.nodes {
+        cluster.begin().await;
+        cluster
+    }
+
+    /// Starts what was prepared; then every node is ready.
+    pub async fn begin(&self) {
+        self.nodes.iter().for_each(Node::start);
+        for node in &self.nodes {
             node.wait_ready().await;
         }
-        if count > 1 {
-            cluster.wait_voters().await;
+        if self.nodes.len() > 1 {
+            self.wait_voters().await;
         }
-        cluster
     }
 
     /// Everything but the processes.
@@ -261,7 +276,8 @@ fn node(folder: &Path, name: String, cluster: SocketAddr, seeds: &str, count: us
     ];
     arguments.extend(settings.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]));
     arguments.extend(plan.arguments.iter().cloned());
-    let mut environment = plan.environment.clone();
+    let mut environment = vec![("WSGATEWAY__CLUSTER__SECRETS".into(), format!("[\"{CLUSTER_SECRET}\"]"))];
+    environment.extend(plan.environment.iter().cloned());
     if let Some(token) = &plan.token {
         environment.push(("WSGATEWAY__ADMIN__TOKEN".into(), token.clone()));
     }
@@ -271,7 +287,7 @@ fn node(folder: &Path, name: String, cluster: SocketAddr, seeds: &str, count: us
         admin,
         folder,
         arguments,
-        environment,
+        environment: Mutex::new(environment),
         open_files_max: plan.open_files_max,
         token: plan.token.clone(),
         process: Mutex::new(None),

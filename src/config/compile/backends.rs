@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::document::{self, Acks, Backend, BackendType, Compression, Route, StringMap};
+use crate::config::document::{self, Acks, Backend, BackendType, Compression, HeaderMap, Route};
 use crate::config::findings::{member, Findings};
 use crate::model::endpoint::{
     BackendKind, CompiledBackend, HttpMethod, HttpSpec, KafkaAcks, KafkaCompression, KafkaKey, KafkaSpec,
 };
 use crate::model::json_path::JsonPath;
 use crate::model::limits;
+use crate::model::secret::Secret;
 use crate::model::url_template::UrlTemplate;
 
 use super::path_template::PathParams;
@@ -60,7 +61,7 @@ fn http(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings
     })
 }
 
-fn headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) -> Vec<(String, String)> {
+fn headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec<(String, Secret)> {
     let path = format!("{path}.additionalHeaders");
     let mut seen = HashSet::new();
     let mut headers = Vec::new();
@@ -74,7 +75,7 @@ fn headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) -> Vec
         } else if !seen.insert(lower.clone()) {
             findings.add(at.as_str(), "is there twice (names ignore case)");
         }
-        findings.take(at, text::check_header_value(value));
+        findings.take(at, text::check_header_value(value.expose()));
         headers.push((lower, value.clone()));
     }
     too_many(headers.len(), path, findings);
@@ -152,7 +153,7 @@ fn kafka_key(from: Option<&str>, path: &str, findings: &mut Findings) -> Option<
     }
 }
 
-fn kafka_headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) -> Vec<(String, String)> {
+fn kafka_headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec<(String, Secret)> {
     let path = format!("{path}.headers");
     let mut headers = Vec::new();
     for (name, value) in from.into_iter().flatten() {
@@ -163,7 +164,7 @@ fn kafka_headers(from: Option<&StringMap>, path: &str, findings: &mut Findings) 
         } else if lower.starts_with("ce_") || matches!(lower.as_str(), "content-type" | "traceparent") {
             findings.add(at.as_str(), "is set by the gateway");
         }
-        if value.len() > limits::HEADER_VALUE_BYTES_MAX {
+        if value.expose().len() > limits::HEADER_VALUE_BYTES_MAX {
             findings.add(at, format!("must have at most {} bytes", limits::HEADER_VALUE_BYTES_MAX));
         }
         headers.push((name.clone(), value.clone()));

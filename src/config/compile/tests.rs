@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::endpoint::{BackendKind, HttpMethod};
 use crate::model::expression::RouteScratch;
+use crate::model::secret::Secret;
 use serde_json::json;
 
 fn compiled(document: serde_json::Value) -> CompiledEndpoint {
@@ -22,7 +23,7 @@ fn the_sample_compiles() {
     let BackendKind::Http(http) = &connect.backends[0].kind else { panic!("{connect:?}") };
     assert_eq!(http.destination.as_constant(), Some("http://service.1.example.com/connect"));
     assert_eq!(http.timeout, Duration::from_millis(300));
-    assert_eq!(http.headers, [("x-debug-id".to_owned(), "id".to_owned())]);
+    assert_eq!(http.headers, [("x-debug-id".to_owned(), Secret::new("id"))]);
     assert_eq!(&*connect.backends[1].label, "connect/Connect/1");
     assert!(endpoint.routes.error.is_none());
     // Its blacklist holds the same prefix as its whitelist.

@@ -1,6 +1,22 @@
 //! Tests of what becomes of the secrets of documents.
 
+use super::hashes::{check_password_hash, to_hex};
 use super::*;
+use crate::config::document::ApiKey;
+use crate::config::findings::Finding;
+use crate::model::endpoint::sha256;
+use crate::settings::SecretsSettings;
+
+fn node(cluster_secrets: &[&str]) -> NodeSecrets {
+    let secrets: Vec<_> = cluster_secrets.iter().map(|secret| (*secret).to_owned()).collect();
+    // cargo sets variables of this prefix for every test.
+    let settings = SecretsSettings { env_prefix: "CARGO_PKG_".to_owned(), file_dirs: Vec::new() };
+    NodeSecrets::new(&secrets, &settings).unwrap()
+}
+
+fn hash_secrets(document: &str, previous: Option<&str>) -> Result<String, serde_json::Error> {
+    node(&["the secret of the cluster"]).kept(document, previous)
+}
 
 const SAMPLE: &str = include_str!("../testdata/endpoint-config-sample.json");
 
@@ -10,7 +26,7 @@ fn the_sample_loses_its_password_and_keeps_every_other_byte() {
     assert!(!stored.contains("strongPassword"), "{stored}");
     let start = stored.find("\"passwordHash\": \"").unwrap();
     let hash = stored[start..].split('"').nth(3).unwrap();
-    assert!(Kept::Argon2id.matches("strongPassword", hash) && !Kept::Argon2id.matches("strongPasswor", hash));
+    assert!(Hashing::Argon2id.matches("strongPassword", hash) && !Hashing::Argon2id.matches("strongPasswor", hash));
     let back = stored.replace(hash, "strongPassword").replace("passwordHash", "password");
     assert_eq!(back, SAMPLE);
 
@@ -89,6 +105,175 @@ fn secret_fields_are_not_quoted() {
     }
 }
 
+const BACKENDS: &str = r#"{"path": "/a", "authentication": {"mode": "none", "clientSecret": "canary-one", "issuer": "http://i/x"},
+    "routes": [{"type": "default", "name": "d", "backends": [
+        {"type": "http", "destination": "http://h/1", "additionalHeaders": {"Authorization": "canary-two", "X-A": "1"}},
+        {"type": "kafka", "topic": "t", "headers": {"x-api-key" : "canary-three", "X-Token": "${env:CARGO_PKG_NAME}"}}]}]}"#;
+
+#[test]
+fn secrets_that_must_be_readable_are_encrypted() {
+    let stored = hash_secrets(BACKENDS, None).unwrap();
+    assert!(!stored.contains("canary") && stored.matches("enc:v1:").count() == 3, "{stored}");
+    assert!(stored.contains("\"X-A\": \"1\"") && stored.contains("\"${env:CARGO_PKG_NAME}\""));
+    assert_eq!(hash_secrets(&stored, None).unwrap(), stored, "a second time changes nothing");
+    assert_eq!(hash_secrets(BACKENDS, Some(&stored)).unwrap(), stored, "the same secrets are no change");
+    assert_ne!(hash_secrets(BACKENDS, None).unwrap(), stored, "nonces are random");
+
+    let shown = redacted_for_reading(&stored).unwrap();
+    assert_eq!(shown.matches("\"enc:redacted\"").count(), 3, "{shown}");
+    assert_eq!(redacted_for_reading(BACKENDS).unwrap(), shown, "so are literals of earlier builds");
+    assert_eq!(restore_redacted(&shown, &stored).unwrap(), stored);
+
+    let mut findings = Findings::default();
+    let plain = node(&["the secret of the cluster"]).revealed(&stored, &mut findings).unwrap();
+    assert!(findings.0.is_empty(), "{findings:?}");
+    assert_eq!(plain, BACKENDS.replace("${env:CARGO_PKG_NAME}", env!("CARGO_PKG_NAME")));
+    let read = node(&["the secret of the cluster"]).read(&stored).unwrap();
+    assert_eq!(read.authentication.unwrap().client_secret.unwrap().expose(), "canary-one");
+
+    let hidden = NodeSecrets::default().revealed(&stored, &mut findings).unwrap();
+    assert!(hidden.matches("\"(hidden)\"").count() == 3 && hidden.contains("${env:CARGO_PKG_NAME}"), "{hidden}");
+}
+
+#[test]
+fn a_redacted_secret_goes_to_no_other_service() {
+    let stored = hash_secrets(BACKENDS, None).unwrap();
+    let shown = redacted_for_reading(&stored).unwrap();
+    for (from, to, left) in [
+        ("http://h/1", "http://h/2", 0),
+        ("\"name\": \"d\"", "\"name\": \"d\", \"continue\": false", 0),
+        ("http://h/1", "http://evil/1", 1),
+        ("http://h/1", "http://h:81/1", 1),
+        ("\"topic\": \"t\"", "\"topic\": \"t2\"", 1),
+        ("\"topic\": \"t\"", "\"topic\": \"t\", \"bootstrapServers\": \"evil:1\"", 1),
+        ("\"issuer\": \"http://i/x\"", "\"issuer\": \"http://i/y\"", 0),
+        ("\"issuer\": \"http://i/x\"", "\"issuer\": \"http://evil/x\"", 1),
+        ("\"issuer\"", "\"introspectionUrl\": \"http://evil/x\", \"issuer\"", 1),
+        ("\"name\": \"d\"", "\"name\": \"other\"", 2),
+    ] {
+        let edited = shown.replace(from, to);
+        assert_ne!(edited, shown, "{from}");
+        let restored = restore_redacted(&edited, &stored).unwrap();
+        assert_eq!(restored.matches(ENCRYPTED_REDACTED).count(), left, "{to}: {restored}");
+        let mut findings = Findings::default();
+        node(&["the secret of the cluster"]).check(&restored, &mut findings).unwrap();
+        assert_eq!(findings.0.len(), left, "{findings:?}");
+    }
+    // Two of the same service are told apart by their places, as long as there are two.
+    let backend =
+        |secret: &str| format!(r#"{{"destination": "http://h/", "additionalHeaders": {{"Cookie": "{secret}"}}}}"#);
+    let list = |backends: &[String]| format!(r#"{{"routes": [{{"backends": [{}]}}]}}"#, backends.join(", "));
+    let stored = hash_secrets(&list(&[backend("one"), backend("two")]), None).unwrap();
+    let shown = redacted_for_reading(&stored).unwrap();
+    assert_eq!(restore_redacted(&shown, &stored).unwrap(), stored);
+    let fewer = list(&[backend(ENCRYPTED_REDACTED)]);
+    assert_eq!(restore_redacted(&fewer, &stored).unwrap(), fewer);
+}
+
+#[test]
+fn keys_are_rotated() {
+    let (old, new) = (node(&["the old secret of all"]), node(&["the new secret of all", "the old secret of all"]));
+    let stored = old.kept(BACKENDS, None).unwrap();
+    assert!(new.read(&stored).is_ok(), "an old key opens");
+    assert_eq!(new.kept_to_compare(BACKENDS, &stored).unwrap(), stored, "that is no difference");
+    // The next write encrypts anew, whether the literal is sent or what was read.
+    for sent in [BACKENDS, &stored] {
+        let renewed = new.kept(sent, Some(&stored)).unwrap();
+        assert_ne!(renewed, stored);
+        assert_eq!(new.comparable(&renewed, &stored).unwrap(), stored, "nor is that a difference");
+        assert!(node(&["the new secret of all"]).read(&renewed).is_ok());
+        let reasons = old.read(&renewed).unwrap_err();
+        assert_eq!(reasons.len(), 3, "{reasons:?}");
+        let Finding { path, message } = &reasons[0];
+        assert!(path == "authentication.clientSecret" && message.contains("none of this node's cluster.secrets"));
+        assert_eq!(new.kept(&renewed, Some(&renewed)).unwrap(), renewed);
+    }
+    let other = BACKENDS.replace("canary-one", "canary-four");
+    assert_ne!(new.comparable(&new.kept(&other, Some(&stored)).unwrap(), &stored).unwrap(), stored);
+}
+
+#[test]
+fn an_encrypted_text_opens_in_its_field_only() {
+    let stored = hash_secrets(BACKENDS, None).unwrap();
+    let texts: Vec<_> = stored.split('"').filter(|text| text.starts_with("enc:v1:")).collect();
+    let swapped = stored.replace(texts[0], "?").replace(texts[1], texts[0]).replace('?', texts[1]);
+    let reasons = node(&["the secret of the cluster"]).read(&swapped).unwrap_err();
+    assert!(
+        reasons.len() == 2 && reasons[0].message.contains("altered, or that belongs to another field"),
+        "{reasons:?}"
+    );
+    let paths: Vec<_> = check_sent(&stored).unwrap().into_iter().map(|finding| finding.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "authentication.clientSecret",
+            "routes[0].backends[0].additionalHeaders.Authorization",
+            "routes[0].backends[1].headers.x-api-key"
+        ]
+    );
+    assert!(check_sent(&redacted_for_reading(&stored).unwrap()).unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused() {
+    let told = |secrets: &NodeSecrets, document: &str| {
+        let mut findings = Findings::default();
+        secrets.check(document, &mut findings).unwrap();
+        findings.0.into_iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect::<Vec<_>>()
+    };
+    let no_key = told(&node(&[]), BACKENDS);
+    assert!(no_key.len() == 3 && no_key.iter().all(|line| line.contains("set cluster.secrets")), "{no_key:?}");
+    assert!(told(&NodeSecrets::default(), BACKENDS).is_empty(), "a file is checked without a cluster");
+    for (document, part) in [
+        (r#"{"authentication": {"clientSecret": ""}}"#, "authentication.clientSecret: must not be empty"),
+        (r#"{"authentication": {"clientSecret": "enc:redacted"}}"#, "authentication.clientSecret: is redacted"),
+        (r#"{"authentication": {"clientSecret": "x${env:A}"}}"#, "clientSecret: must be one reference"),
+        (r#"{"authentication": {"keys": [{"id": "a", "key": "${env:A"}]}}"#, "keys[0].key: has a ${env:…} without"),
+        (r#"{"authentication": {"password": "${env:A B}"}}"#, "password: refers to an environment variable whose name"),
+        (r#"{"routes": [{"backends": [{"headers": {"a": "1", "a": "2"}}]}]}"#, "backends[0].headers.a: is there twice"),
+        (r#"{"routes": [{"backends": [{"headers": {"a": "x ${file:b}"}}]}]}"#, "headers.a: refers to a file by a path"),
+    ] {
+        let lines = told(&node(&["the secret of the cluster"]), document);
+        assert!(lines.iter().any(|line| line.contains(part)), "{document}: {lines:?}");
+    }
+    let unset = r#"{"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [
+        {"type": "http", "destination": "http://h", "additionalHeaders": {"Authorization": "Bearer ${env:CARGO_PKG_NONE}"}}]}]}"#;
+    let reasons = node(&[]).read(unset).unwrap_err();
+    assert_eq!(reasons[0].path, "routes[0].backends[0].additionalHeaders.Authorization");
+    assert!(reasons[0].message.contains("CARGO_PKG_NONE, which is not set on this node"), "{reasons:?}");
+}
+
+#[test]
+fn differences_do_not_show_them() {
+    let told = |path: &str, value: serde_json::Value| {
+        let mut value = value;
+        hide(path, &mut value);
+        value.to_string()
+    };
+    for path in [
+        "authentication.clientSecret",
+        "authentication.keys[0].key",
+        "authentication.users[1].passwordHash",
+        "routes[0].backends[0].additionalHeaders.Authorization",
+        "routes[0].backends[12].headers[\"my.token [x.y]\"]",
+    ] {
+        assert_eq!(told(path, "canary".into()), "\"(hidden)\"", "{path}");
+        assert_eq!(told(path, "${env:X}".into()), "\"${env:X}\"", "{path}");
+    }
+    for path in ["path", "authentication.username", "routes[0].key", "routes[0].backends[0].additionalHeaders.X-A"] {
+        assert_eq!(told(path, "text".into()), "\"text\"", "{path}");
+    }
+    let document: serde_json::Value = serde_json::from_str(BACKENDS).unwrap();
+    for (path, value) in [("", &document), ("routes", &document["routes"]), ("routes[0]", &document["routes"][0])] {
+        let text = told(path, value.clone());
+        assert!(
+            !text.contains("canary-two") && !text.contains("canary-three") && text.contains("\"X-A\":\"1\""),
+            "{text}"
+        );
+    }
+    assert!(!told("authentication", document["authentication"].clone()).contains("canary"));
+}
+
 #[test]
 fn digests() {
     let key = |key: Option<&str>, hash: Option<&str>| ApiKey {
@@ -105,10 +290,10 @@ fn digests() {
         (Some("k"), Some("sha256:00")),
         (None, Some("sha256:00")),
         (None, Some(KEY_REDACTED)),
-        (Some("${env:X}"), None),
-        (Some("${file:/run/x}"), None),
         (None, Some(&"é".repeat(32))),
     ] {
         assert!(key_digest(&key(literal, hash)).is_err(), "{literal:?} {hash:?}");
     }
+    let unknown = key_digest(&key(Some("${env:X}"), None)).unwrap();
+    assert_ne!(unknown, sha256(b"${env:X}"), "a reference is no key");
 }

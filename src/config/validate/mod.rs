@@ -1,6 +1,6 @@
 //! Is this text an endpoint document that this build can serve? Reports everything that is wrong, not only the first.
 //!
-//! In this order: JSON, shape (the generated schema), what the build does not enforce, rules between fields, and
+//! In this order: JSON, secrets (which are had from here on), shape (the generated schema), what the build does not enforce, rules between fields, and
 //! what only compiling can tell. Called by the admin surface and `wsgateway check`; imports model and config.
 
 mod rules;
@@ -12,6 +12,7 @@ use crate::model::{json_check, limits};
 
 use super::document::EndpointDocument;
 use super::findings::Findings;
+use super::secrets::NodeSecrets;
 use super::{compile, unsupported};
 
 pub use super::findings::Finding;
@@ -19,6 +20,8 @@ pub use super::findings::Finding;
 /// What a document's warnings depend on besides the document.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFacts {
+    /// What references and encrypted texts stand for; by default nobody's, which checks only how they are written.
+    pub secrets: NodeSecrets,
     /// The node's setting `kafka.bootstrap_servers`.
     pub kafka_bootstrap_servers: Option<String>,
 }
@@ -26,7 +29,7 @@ pub struct NodeFacts {
 /// A document that may be stored.
 #[derive(Debug, Clone)]
 pub struct Validated {
-    /// The document.
+    /// The document, with its secrets in plain.
     pub document: EndpointDocument,
     /// Legal, but will not work here as it may be meant.
     pub warnings: Vec<Finding>,
@@ -35,11 +38,16 @@ pub struct Validated {
 /// Validates a document, or says all that is wrong with it.
 pub fn validate(json: &str, node: &NodeFacts) -> Result<Validated, Vec<Finding>> {
     let mut findings = Findings::default();
-    let Some(value) = parse(json, &mut findings) else { return Err(findings.0) };
+    if parse(json, &mut findings).is_none() {
+        return Err(findings.0);
+    }
+    let secrets = node.secrets.check(json, &mut findings).and_then(|()| node.secrets.revealed(json, &mut findings));
+    let Some(json) = findings.take("", secrets) else { return Err(findings.0) };
+    let Some(value) = findings.take("", serde_json::from_str(&json)) else { return Err(findings.0) };
     shape::check(&value, &mut findings);
     // Before the typed document, which exists only without faults of shape: one answer names both kinds.
     unsupported::check(&value, &mut findings);
-    let Some(document) = shape::document(json, &mut findings) else { return Err(findings.0) };
+    let Some(document) = shape::document(&json, &mut findings) else { return Err(findings.0) };
     rules::check(&document, &mut findings);
     if let Err(more) = compile::compile("", 0, &document) {
         findings.0.extend(more);

@@ -103,7 +103,9 @@ fn api_key(from: &Authentication, findings: &mut Findings) {
             ApiKeyPlace::Query => !text.chars().any(char::is_control),
             ApiKeyPlace::Subprotocol => text::is_token(text),
         };
-        if key.key.as_deref().is_some_and(|text| !text.is_empty() && !carried(text)) {
+        // A reference still stands there where no node follows it.
+        let literal = key.key.as_deref().filter(|text| !secrets::is_reference(text));
+        if literal.is_some_and(|text| !text.is_empty() && !carried(text)) {
             findings.add(format!("{path}.key"), "has characters that its place (\"in\") cannot carry");
         }
     }

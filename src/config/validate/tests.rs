@@ -1,12 +1,13 @@
 //! Tests of validation: each kind of wrong input and what is said of it.
 
 use super::*;
+use crate::settings::SecretsSettings;
 use serde_json::json;
 
 const SAMPLE: &str = include_str!("../testdata/endpoint-config-sample.json");
 
 fn node() -> NodeFacts {
-    NodeFacts { kafka_bootstrap_servers: Some("127.0.0.1:9092".into()) }
+    NodeFacts { kafka_bootstrap_servers: Some("127.0.0.1:9092".into()), ..NodeFacts::default() }
 }
 
 /// Findings of a document as "path: message".
@@ -365,10 +366,6 @@ fn what_the_build_lacks_is_refused() {
         backend("circuitBreaker", json!({})),
         backend("reply", json!(true)),
         backend("signingSecret", json!("x")),
-        (
-            with("/authentication", json!({"mode": "apiKey", "keys": [{"id": "a", "key": "${env:K}"}]})),
-            "authentication.keys[0]".to_owned(),
-        ),
     ] {
         refused(&document, &path, "not supported by this build yet");
     }
@@ -387,7 +384,7 @@ fn warnings_name_what_cannot_work() {
             {"type": "custom", "name": "1", "key": "k", "backends": [{"type": "http", "destination": "http://h", "timeoutInMillis": 100}]},
             {"type": "custom", "name": "2", "key": "k", "backends": [{"type": "kafka", "topic": "t"}]},
             {"type": "default", "name": "d", "backends": [{"type": "echo", "raw": true}]}]});
-    let facts = NodeFacts { kafka_bootstrap_servers: Some(" ".into()) };
+    let facts = NodeFacts { kafka_bootstrap_servers: Some(" ".into()), ..NodeFacts::default() };
     let warnings = validate(&document.to_string(), &facts).unwrap().warnings;
     let paths: Vec<_> = warnings.iter().map(|warning| warning.path.as_str()).collect();
     assert_eq!(
@@ -412,4 +409,41 @@ fn bombs_are_refused_quickly() {
         .collect();
     assert!(!faults(&with("/routes", json!(routes))).is_empty());
     assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn secrets_are_checked_as_what_they_stand_for() {
+    // cargo sets variables of this prefix for every test.
+    let settings = SecretsSettings { env_prefix: "CARGO_PKG_".to_owned(), file_dirs: Vec::new() };
+    let facts = NodeFacts {
+        secrets: NodeSecrets::new(&["the secret of the cluster".to_owned()], &settings).unwrap(),
+        ..NodeFacts::default()
+    };
+    let keys = |first: &str, second: &str| {
+        json!({"path": "/a", "authentication": {"mode": "apiKey", "in": "subprotocol",
+            "keys": [{"id": "a", "key": first}, {"id": "b", "key": second}]}})
+        .to_string()
+    };
+    let (variable, its_value) = ("${env:CARGO_PKG_NAME}", env!("CARGO_PKG_NAME"));
+    let validated = validate(&keys(variable, "0123456789abcdef"), &facts).unwrap();
+    let key = validated.document.authentication.unwrap().keys.unwrap().remove(0);
+    assert_eq!(key.key.as_deref(), Some(its_value), "plain for whoever compiles it");
+    assert_eq!(validated.warnings[0].path, "authentication.keys[0].key", "it is short");
+    let twice = validate(&keys(variable, its_value), &facts).unwrap_err();
+    assert!(twice[0].message.contains("same key as an earlier one"), "{twice:?}");
+    let unset = validate(&keys(variable, "${env:CARGO_PKG_NONE}"), &facts).unwrap_err();
+    assert_eq!(unset[0].path, "authentication.keys[1].key");
+    assert!(unset[0].message.contains("CARGO_PKG_NONE"), "{unset:?}");
+    // Without a node only how they are written is known.
+    assert!(validate(&keys(variable, "${env:NONE}"), &node()).is_ok());
+
+    let long = "x".repeat(4096);
+    let secret =
+        |text: &str| json!({"path": "/a", "authentication": {"mode": "none", "clientSecret": text}}).to_string();
+    let stored = facts.secrets.kept(&secret(&long), None).unwrap();
+    assert!(stored.len() > 5000 && !stored.contains("xxx"));
+    assert!(validate(&stored, &facts).is_ok(), "what is encrypted is longer than what may be written");
+    let longer = validate(&secret(&format!("{long}x")), &facts).unwrap_err();
+    assert_eq!(longer[0].path, "authentication.clientSecret");
+    assert!(longer[0].message.contains("4096") && !longer[0].message.contains("xx"), "{longer:?}");
 }
