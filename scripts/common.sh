@@ -16,6 +16,8 @@ BUILD_PACKAGES=(
 )
 # Kafka 4 runs on Java 17 or newer.
 JAVA_MIN=17
+# The pinned packages of the tests want at least this Python 3.
+PYTHON_MIN=10
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -83,6 +85,25 @@ need_java() {
     major="$(java_major)"
     [ "${major:-0}" -ge "$JAVA_MIN" ] || die "Kafka needs Java $JAVA_MIN; java here is ${major:-unknown} (update-alternatives --config java)"
   fi
+}
+
+python_version() { python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# Python and its venv module, for the tests that drive the gateway with programs that are written in it.
+need_python() {
+  have python3 || apt_install python3 python3-venv
+  python3 -c "import sys; sys.exit(sys.version_info < (3, $PYTHON_MIN))" ||
+    die "the tests need Python 3.$PYTHON_MIN or newer; python3 here is $(python_version)"
+  # Debian ships the module, but not what it needs, without python3-venv.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+}
+
+# Node.js and npm, for the tests that use a program or library of that world.
+need_node() {
+  local missing=()
+  have node || missing+=(nodejs)
+  have npm || missing+=(npm)
+  [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
 }
 
 # RocksDB's build folder is what takes the time; when it is there, the build is a matter of minutes.

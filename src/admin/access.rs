@@ -1,4 +1,4 @@
-//! Who may call: `Authorization: Bearer <token>`. With no token configured every call is an admin's; the settings allow
+//! Who may call: `Authorization: Bearer <token>`, or `X-Api-Key: <token>`. With no token configured every call is an admin's; the settings allow
 //! that on loopback addresses only.
 
 use std::future::{ready, Ready};
@@ -13,6 +13,18 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
+
+/// Wins over Authorization, which AWS SDKs fill with a signature of their own.
+const API_KEY: &str = "x-api-key";
+
+/// The token that a request shows.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get(API_KEY) {
+        return key.to_str().ok().map(str::trim);
+    }
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
 
 /// The caller's name, the author of the changes it makes.
 #[derive(Clone, Debug)]
@@ -32,12 +44,7 @@ impl Access {
     /// Who calls, going by the request's headers.
     pub fn check(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(expected) = &self.token_hash else { return Ok(Caller("anonymous")) };
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let bearer = header.and_then(|header| {
-            let (scheme, token) = header.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-        });
-        let Some(presented) = bearer else {
+        let Some(presented) = presented(headers) else {
             return Err(Problem::new(
                 401,
                 "unauthenticated",

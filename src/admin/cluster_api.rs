@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use actix_web::{web, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use wsgateway_cluster::membership::Members;
 use wsgateway_raft_store::types::RaftStatus;
 
-use super::{resource, Api};
+use super::operation::Operation;
+use super::Api;
 
 /// What gossip knows.
 pub type GossipView = watch::Receiver<Arc<Members>>;
 
-pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(resource("/cluster").route(web::get().to(cluster)));
+pub fn operations() -> Vec<Operation> {
+    vec![Operation::get("/api/v1/cluster", || web::to(cluster), "getCluster")
+        .about("The cluster as this node sees it", "`nodes` is gossip, `raft` this node's own view.")
+        .answers::<ClusterBody>(200, "Nodes, Raft, gossip")]
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Cluster")]
 struct ClusterBody {
     cluster_id: Option<String>,
     node: String,
@@ -31,8 +36,9 @@ struct ClusterBody {
     nodes: Vec<NodeBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Raft")]
 struct RaftBody {
     role: String,
     last_log_index: Option<u64>,
@@ -44,8 +50,9 @@ struct RaftBody {
     millis_since_quorum_ack: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Node")]
 struct NodeBody {
     node_id: String,
     name: String,

@@ -3,11 +3,14 @@
 use actix_web::dev::Payload;
 use actix_web::{web, HttpRequest, HttpResponse};
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{json, Value};
 
 use super::body::read_body;
+use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::{resource, Api};
+use super::Api;
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
 use crate::model::connection_id::ConnectionId;
@@ -18,16 +21,85 @@ use crate::telemetry::metrics::PushLabels;
 /// The answer to a push that is in its connection's socket or outbox.
 const QUEUED: &[u8] = b"{\"status\":\"queued\"}";
 
-pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(resource("/connections/{cid}").route(web::get().to(describe)).route(web::delete().to(close)));
+const PATH: &str = "/api/v1/connections/{cid}";
+
+pub fn operations() -> Vec<Operation> {
+    let unreachable = &["owner_unreachable", "overloaded"];
+    vec![
+        Operation::post(PATH, || web::to(push_routed), "pushToConnection")
+            .about(
+                "Push to a connection",
+                "The body is any JSON; it travels to the client byte for byte, as one message.",
+            )
+            .query::<PushQuery>()
+            .body::<Value>(&[JSON], json!({"order": 1234}))
+            .answers::<PushedBody>(202, "In the client's socket or its outbox; no receipt of the client")
+            .problems(400, &["malformed_connection_id", "invalid_json"])
+            .problem(410, "connection_gone")
+            .problem(413, "message_too_big")
+            .problem(429, "outbox_full")
+            .problems(503, unreachable),
+        Operation::get(PATH, || web::to(describe), "getConnection")
+            .about("Look at a connection", "")
+            .answers::<ConnectionBody>(200, "The connection")
+            .problem(400, "malformed_connection_id")
+            .problem(410, "connection_gone")
+            .problems(503, unreachable),
+        Operation::delete(PATH, || web::to(close), "closeConnection")
+            .about("Close a connection", "")
+            .query::<CloseQuery>()
+            .answers_empty(204, "Closed")
+            .problem(400, "malformed_connection_id")
+            .problem(410, "connection_gone")
+            .problems(503, unreachable),
+    ]
 }
 
-fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
+/// The reference's words for what [`push`] looks at and answers; neither is worth a parser on that path.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "described, never made")]
+struct PushQuery {
+    /// What is waited for.
+    confirm: Option<Confirm>,
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+#[allow(dead_code, reason = "described, never made")]
+enum Confirm {
+    Queued,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename = "Pushed")]
+#[allow(dead_code, reason = "described, never made")]
+struct PushedBody {
+    status: Confirm,
+}
+
+pub(super) fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
     text.parse().map_err(|err| Problem::new(400, "malformed_connection_id", format!("{text:?}: {err}")))
+}
+
+/// What the shortcut leaves to the router: ids that are percent-encoded.
+async fn push_routed(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    cid: web::Path<String>,
+    body: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    push(&api, &cid, body.into_inner(), request.query_string()).await
 }
 
 /// `POST /connections/{cid}`, called by the shortcut.
 pub(super) async fn push(api: &Api, cid: &str, payload: Payload, query: &str) -> Result<HttpResponse, Problem> {
+    send(api, cid, payload, query).await?;
+    Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(QUEUED)))
+}
+
+/// Reads a push and carries it out; counted, whatever becomes of it.
+pub(super) async fn send(api: &Api, cid: &str, payload: Payload, query: &str) -> Result<(), Problem> {
     let body = read_body(payload, api.settings.push_bytes_max).await;
     let pushed = match body {
         Ok(body) => push_body(api, cid, body, query).await,
@@ -36,7 +108,7 @@ pub(super) async fn push(api: &Api, cid: &str, payload: Payload, query: &str) ->
     match pushed {
         Ok(()) => {
             api.pushes_queued.inc();
-            Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(QUEUED)))
+            Ok(())
         }
         Err((result, problem)) => {
             api.metrics.pushes.get_or_create(&PushLabels { result }).inc();
@@ -57,8 +129,9 @@ async fn push_body(api: &Api, cid: &str, body: Bytes, query: &str) -> Result<(),
     api.pushes.push(&id, body).await.map_err(|err| (err.result(), err.into()))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Connection")]
 struct ConnectionBody {
     id: String,
     endpoint: String,
@@ -73,8 +146,9 @@ struct ConnectionBody {
     in_flight: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Identity")]
 struct IdentityBody {
     user: Option<String>,
     source_ip: String,
@@ -98,10 +172,14 @@ async fn describe(api: web::Data<Api>, cid: web::Path<String>) -> Result<HttpRes
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CloseQuery {
+    /// 1000, 1008, 1011–1013 or 3000–4999; default 4403.
+    #[schemars(range(min = 1000, max = 4999))]
     code: Option<u16>,
+    /// Up to 123 bytes.
+    #[schemars(length(max = 123))]
     reason: Option<String>,
 }
 

@@ -2,25 +2,43 @@
 //! they are stored, so that a literal secret equals what is kept of it; shown without either.
 
 use actix_web::{web, HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body::read_body;
-use super::endpoints_api::{document_text, query};
+use super::endpoints_api::{document_text, query, DOCUMENT_TYPES};
+use super::openapi::EXAMPLE;
+use super::operation::Operation;
 use super::problem::Problem;
-use super::{resource, Api};
+use super::Api;
 use crate::config::diff::{diff, Change};
+use crate::config::document::EndpointDocument;
 use crate::config::secrets::hide;
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
-pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(
-        resource("/endpoints/{id}/diff").route(web::get().to(of_versions)).route(web::post().to(of_candidate)),
-    );
+const PATH: &str = "/api/v1/endpoints/{id}/diff";
+
+pub fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get(PATH, || web::to(of_versions), "diffVersions")
+            .about("Between two stored versions", "A version that is not named is the active one.")
+            .query::<DiffQuery>()
+            .answers::<Difference>(200, "What is different")
+            .problems(404, &["endpoint_not_found", "version_not_found"]),
+        Operation::post(PATH, || web::to(of_candidate), "diffDocument")
+            .about("Between a stored version and this document", "Which is validated and not stored.")
+            .query::<CandidateQuery>()
+            .body::<EndpointDocument>(DOCUMENT_TYPES, serde_json::from_str(EXAMPLE).unwrap_or_default())
+            .answers::<Difference>(200, "What is different")
+            .problem(400, "invalid_document")
+            .problems(404, &["endpoint_not_found", "version_not_found"])
+            .problem(415, "unsupported_media_type"),
+    ]
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Difference {
     from: u64,
     /// None: a document that is not stored.
@@ -30,7 +48,14 @@ struct Difference {
     warnings: Vec<Finding>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CandidateQuery {
+    /// Default: the active version.
+    from: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DiffQuery {
     /// Default: the active version.
@@ -74,10 +99,7 @@ async fn of_candidate(
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
-    let options: DiffQuery = query(&request)?;
-    if options.to.is_some() {
-        return Err(Problem::new(400, "invalid_query", "to: is the document that is sent"));
-    }
+    let options: CandidateQuery = query(&request)?;
     let active = api.config.get(&id)?.head.active_version;
     let from = options.from.unwrap_or(active);
     let stored = api.config.version(&id, from)?.version;

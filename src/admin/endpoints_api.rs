@@ -1,23 +1,28 @@
 //! Endpoints and their versions: create, read, update, delete, activate. Writes may be sent to any node.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use actix_web::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
 use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::Value;
 use sha2::Digest;
 use wsgateway_raft_store::types::{Head, Version};
 
 use super::access::Caller;
 use super::body::read_body;
+use super::openapi::{document_schema, Either, EXAMPLE};
+use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::{resource, Api};
+use super::Api;
 use crate::backends::event::rfc3339;
-use crate::config::document::json_schema;
+use crate::config::document::{json_schema, EndpointDocument};
 use crate::config::secrets::redacted_for_reading;
 use crate::config::source_text::{Format, SourceText};
-use crate::config::store::{Change, ConfigError, EndpointView};
+use crate::config::store::{Change, Checked, ConfigError, EndpointView};
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
@@ -25,23 +30,91 @@ use crate::model::limits::DOCUMENT_BYTES_MAX;
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
-pub fn routes(scope: &mut web::ServiceConfig) {
-    scope
-        .service(resource("/schemas/endpoint").route(web::get().to(schema)))
-        .service(resource("/endpoints").route(web::get().to(list)).route(web::post().to(create)))
-        .service(
-            resource("/endpoints/{id}")
-                .route(web::get().to(read))
-                .route(web::put().to(update))
-                .route(web::delete().to(delete)),
+/// An endpoint document may be written in these.
+pub(super) const DOCUMENT_TYPES: &[&str] = &[JSON, "application/yaml"];
+
+pub fn operations() -> Vec<Operation> {
+    let mut operations = vec![Operation::get("/api/v1/schemas/endpoint", || web::to(schema), "getEndpointSchema")
+        .about(
+            "JSON Schema of endpoint documents",
+            "Knows more than this build enforces; what it does not, it refuses.",
         )
-        .service(resource("/endpoints/{id}/versions").route(web::get().to(versions)))
-        .service(resource("/endpoints/{id}/versions/{version}").route(web::get().to(version)))
-        .service(resource("/endpoints/{id}/versions/{version}/activate").route(web::post().to(activate)));
+        .answers::<BTreeMap<String, Value>>(200, "A JSON Schema, draft 2020-12")];
+    operations.extend(endpoint_operations());
+    operations.extend(version_operations());
+    operations
 }
 
-#[derive(Serialize)]
+fn endpoint_operations() -> [Operation; 5] {
+    [
+        Operation::get("/api/v1/endpoints", || web::to(list), "listEndpoints")
+            .about("List endpoints", "Sorted by id, without their documents.")
+            .query::<PageQuery>()
+            .answers::<Page<EndpointBody>>(200, "A page"),
+        Operation::post("/api/v1/endpoints", || web::to(create), "createEndpoint")
+            .about(
+                "Create an endpoint",
+                "The first version is active. A dry run does not look at whether the path is taken.",
+            )
+            .query::<CreateQuery>()
+            .writes()
+            .body::<EndpointDocument>(DOCUMENT_TYPES, serde_json::from_str(EXAMPLE).unwrap_or_default())
+            .answers::<Checked>(200, "With `dryRun`: it would be accepted")
+            .answers_as::<EndpointBody>(201, "Created", JSON, &["ETag", "Location"])
+            .problem(400, "invalid_document")
+            .problem(409, "path_taken")
+            .problem(415, "unsupported_media_type"),
+        Operation::get("/api/v1/endpoints/{id}", || web::to(read), "getEndpoint")
+            .about("The active version", "From this node, also without a leader, unless `consistency` is linearizable.")
+            .query::<ReadQuery>()
+            .answers_as::<EndpointBody>(200, "The endpoint", JSON, &["ETag"])
+            .problem(404, "endpoint_not_found")
+            .problems(503, &["no_leader", "outcome_unknown", "storage_failed"]),
+        Operation::put("/api/v1/endpoints/{id}", || web::to(update), "updateEndpoint")
+            .about("Commit a new version", "And activate it, unless `activate` is false.")
+            .query::<WriteQuery>()
+            .writes()
+            .if_match()
+            .body::<EndpointDocument>(DOCUMENT_TYPES, serde_json::from_str(EXAMPLE).unwrap_or_default())
+            .answers::<Either<EndpointBody, Checked>>(200, "The endpoint; with `dryRun`: it would be accepted")
+            .problem(400, "invalid_document")
+            .problem(404, "endpoint_not_found")
+            .problem(409, "path_taken")
+            .problem(415, "unsupported_media_type"),
+        Operation::delete("/api/v1/endpoints/{id}", || web::to(delete), "deleteEndpoint")
+            .about("Delete an endpoint", "With all its versions; its connections are closed with 4410.")
+            .query::<MessageQuery>()
+            .writes()
+            .if_match()
+            .answers_empty(204, "Deleted")
+            .problem(404, "endpoint_not_found"),
+    ]
+}
+
+fn version_operations() -> [Operation; 3] {
+    [
+        Operation::get("/api/v1/endpoints/{id}/versions", || web::to(versions), "listVersions")
+            .about("The history", "All versions, without their documents.")
+            .answers::<Page<VersionBody>>(200, "All versions")
+            .problem(404, "endpoint_not_found"),
+        Operation::get("/api/v1/endpoints/{id}/versions/{version}", || web::to(version), "getVersion")
+            .about("One version", "")
+            .answers::<VersionBody>(200, "The version")
+            .problems(404, &["endpoint_not_found", "version_not_found"]),
+        Operation::post("/api/v1/endpoints/{id}/versions/{version}/activate", || web::to(activate), "activateVersion")
+            .about("Apply any stored version", "Makes no new version.")
+            .query::<MessageQuery>()
+            .writes()
+            .if_match()
+            .answers_as::<EndpointBody>(200, "The endpoint", JSON, &["ETag"])
+            .problems(404, &["endpoint_not_found", "version_not_found"])
+            .problem(409, "path_taken"),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Endpoint")]
 struct EndpointBody {
     id: String,
     path: String,
@@ -50,12 +123,14 @@ struct EndpointBody {
     created_at: String,
     updated_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "document_schema")]
     document: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Finding>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Version")]
 struct VersionBody {
     version: u64,
     author: String,
@@ -65,43 +140,74 @@ struct VersionBody {
     hash: String,
     active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "document_schema")]
     document: Option<Box<RawValue>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "{T}Page")]
 struct Page<T> {
     items: Vec<T>,
+    /// What `cursor` of the next page is; null: this is the last.
     next_cursor: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PageQuery {
+    /// Items of a page; default 100.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
+    /// `nextCursor` of the page before.
     cursor: Option<String>,
     /// Only endpoints whose path contains this.
     path: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct WriteQuery {
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MessageQuery {
+    /// Why; kept with the version.
     #[serde(default)]
     message: String,
+}
+
+/// The first version is always active.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CreateQuery {
+    /// Why; kept with the version.
+    #[serde(default)]
+    message: String,
+    /// Validate and write nothing.
     #[serde(default)]
     dry_run: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WriteQuery {
+    /// Why; kept with the version.
+    #[serde(default)]
+    message: String,
+    /// Validate and write nothing.
+    #[serde(default)]
+    dry_run: bool,
+    /// False: store the version and leave the active one.
     activate: Option<bool>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReadQuery {
+    /// linearizable: only once this node has everything that was committed before.
     consistency: Option<Consistency>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 enum Consistency {
     Stale,
     Linearizable,
@@ -252,11 +358,8 @@ async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
 
 async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
-    let options: WriteQuery = query(&request)?;
+    let options: CreateQuery = query(&request)?;
     let document = &document_text(&request, &body)?;
-    if options.activate.is_some() {
-        return Err(Problem::new(400, "invalid_query", "activate: the first version of an endpoint is always active"));
-    }
     if options.dry_run {
         return Ok(HttpResponse::Ok().json(api.config.check_new(document)?));
     }
@@ -295,7 +398,7 @@ async fn update(
 }
 
 async fn delete(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let options: WriteQuery = query(&request)?;
+    let options: MessageQuery = query(&request)?;
     api.config.delete(&id, change(&request, options.message, &[])?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -335,7 +438,7 @@ async fn activate(
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (id, version) = path.into_inner();
-    let options: WriteQuery = query(&request)?;
+    let options: MessageQuery = query(&request)?;
     let view = api.config.activate(&id, version_number(&version)?, change(&request, options.message, &[])?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
 }

@@ -1,32 +1,45 @@
 //! A dry run of one event: `POST /api/v1/endpoints/{id}/explain`. Nothing is sent and nothing is stored.
 
 use actix_web::{web, HttpResponse};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::body::read_body;
+use super::openapi::{any_json, document_schema};
+use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::{resource, Api};
+use super::Api;
 use crate::config::compile::compile;
 use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigError;
 use crate::config::validate::Finding;
 use crate::connections::connection::unix_millis;
-use crate::explain::{explain, ConnectionInput, Place};
+use crate::explain::{explain, ConnectionInput, Explained, Place};
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
 /// A candidate document, the event and the connection.
 const BODY_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
 
-pub fn routes(scope: &mut web::ServiceConfig) {
-    scope.service(resource("/endpoints/{id}/explain").route(web::post().to(explain_event)));
+pub fn operations() -> Vec<Operation> {
+    vec![Operation::post("/api/v1/endpoints/{id}/explain", || web::to(explain_event), "explainEvent")
+        .about("What would happen to one event", "A dry run by the code that serves: nothing is sent, nothing is stored.")
+        .body::<Question<'_>>(
+            &[JSON],
+            json!({"event": {"action": "buy", "sku": "A-1"}, "connection": {"params": {"country": "nl"}, "user": "ann"}}),
+        )
+        .answers::<Explained>(200, "Each step")
+        .problems(400, &["invalid_request", "invalid_document"])
+        .problems(404, &["endpoint_not_found", "version_not_found"])]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Question<'a> {
     /// The event, byte by byte as it stands here.
     #[serde(borrow)]
+    #[schemars(schema_with = "any_json")]
     event: Option<&'a RawValue>,
     /// Instead: what a client sends that may be no JSON.
     text: Option<String>,
@@ -36,6 +49,7 @@ struct Question<'a> {
     version: Option<u64>,
     /// Instead: a document that is not stored.
     #[serde(borrow)]
+    #[schemars(schema_with = "document_schema")]
     document: Option<&'a RawValue>,
 }
 

@@ -1,37 +1,76 @@
 //! Is this node alive, is it ready, what are its figures? Liveness and readiness answer without a token.
 
-use actix_web::{web, HttpRequest, HttpResponse, Resource};
+use actix_web::{web, HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::openapi::Text;
+use super::operation::Operation;
 use super::problem::Problem;
-use super::{resource, Api};
+use super::Api;
 
 /// OpenMetrics text, version 1.0.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Check {
     name: &'static str,
     ok: bool,
     detail: String,
 }
 
-pub fn routes(app: &mut web::ServiceConfig) {
-    app.service(probe("/livez", false)).service(probe("/readyz", true));
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Vec<Check>>,
 }
 
-fn probe(path: &'static str, readiness: bool) -> Resource {
-    resource(path).route(web::get().to(move |api: web::Data<Api>, request: HttpRequest| async move {
-        let checks = if readiness { readiness_checks(&api) } else { Vec::new() };
-        let ok = checks.iter().all(|check| check.ok);
-        let mut answer = if ok { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-        if request.query_string().starts_with("verbose") || !ok {
-            let uptime_seconds = api.started.elapsed().as_secs();
-            answer.json(serde_json::json!({"ok": ok, "uptimeSeconds": uptime_seconds, "checks": checks}))
-        } else {
-            answer.json(serde_json::json!({"ok": ok}))
-        }
-    }))
+/// Probes are forgiving: other parameters are not looked at.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "described, never made")]
+struct ProbeQuery {
+    /// Lists the checks; its value means nothing.
+    verbose: Option<String>,
+}
+
+pub fn operations() -> Vec<Operation> {
+    vec![
+        Operation::get("/livez", || web::to(livez), "getLiveness")
+            .about("Is it alive?", "")
+            .open()
+            .ignores_unknown_query::<ProbeQuery>()
+            .answers::<Health>(200, "It is"),
+        Operation::get("/readyz", || web::to(readyz), "getReadiness")
+            .about("Is it ready?", "")
+            .open()
+            .ignores_unknown_query::<ProbeQuery>()
+            .answers::<Health>(200, "It is")
+            .answers::<Health>(503, "It is in no cluster, or it leaves"),
+        Operation::get("/metrics", || web::to(metrics), "getMetrics")
+            .about("Figures", "")
+            .answers_as::<Text>(200, "OpenMetrics text", OPEN_METRICS, &[])
+            .problem(500, "metrics"),
+    ]
+}
+
+async fn livez(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    health(&request, &api, Vec::new())
+}
+
+async fn readyz(request: HttpRequest, api: web::Data<Api>) -> HttpResponse {
+    health(&request, &api, readiness_checks(&api))
+}
+
+fn health(request: &HttpRequest, api: &Api, checks: Vec<Check>) -> HttpResponse {
+    let ok = checks.iter().all(|check| check.ok);
+    let mut answer = if ok { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let verbose = request.query_string().starts_with("verbose") || !ok;
+    let uptime_seconds = verbose.then(|| api.started.elapsed().as_secs());
+    answer.json(Health { ok, uptime_seconds, checks: verbose.then_some(checks) })
 }
 
 /// Ready: knows a configuration and is not leaving. A cluster without a leader goes on serving, so its nodes are ready.
@@ -66,7 +105,7 @@ fn readiness_checks(api: &Api) -> Vec<Check> {
     ]
 }
 
-pub async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+async fn metrics(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
     let text = api.metrics.render().map_err(|err| Problem::new(500, "metrics", err.to_string()))?;
     Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
 }

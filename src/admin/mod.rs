@@ -2,6 +2,9 @@
 //! config, push, explain and the cluster's floors; never the inbound side.
 
 mod access;
+mod asyncapi;
+mod asyncapi_api;
+mod aws_api;
 mod body;
 mod cluster_api;
 mod connections_api;
@@ -9,6 +12,8 @@ mod diff_api;
 mod endpoints_api;
 mod explain_api;
 mod health;
+mod openapi;
+mod operation;
 pub mod problem;
 mod push_shortcut;
 
@@ -23,6 +28,7 @@ use crate::settings::AdminSettings;
 use crate::telemetry::Metrics;
 use access::Access;
 pub use cluster_api::GossipView;
+use operation::{register, Operation};
 use problem::Problem;
 use prometheus_client::metrics::counter::Counter;
 pub use push_shortcut::PushShortcut;
@@ -46,32 +52,30 @@ pub fn shortcut(api: Arc<Api>) -> PushShortcut {
     PushShortcut { api: web::Data::from(api), access }
 }
 
+/// Everything that the admin listener serves: what the router and the reference are made from.
+fn operations() -> Vec<Operation> {
+    [
+        endpoints_api::operations(),
+        explain_api::operations(),
+        diff_api::operations(),
+        asyncapi_api::operations(),
+        connections_api::operations(),
+        cluster_api::operations(),
+        openapi::operations(),
+        health::operations(),
+        aws_api::operations(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// All routes of the admin listener.
 pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
     let access = Access::new(api.settings.token.as_deref());
-    app.app_data(web::Data::from(api))
-        .configure(health::routes)
-        .service(resource("/metrics").wrap(access.clone()).route(web::get().to(health::metrics)))
-        .service(
-            web::scope("/api/v1")
-                .wrap(access)
-                .configure(endpoints_api::routes)
-                .configure(explain_api::routes)
-                .configure(diff_api::routes)
-                .configure(connections_api::routes)
-                .configure(cluster_api::routes),
-        )
-        .default_service(web::to(not_found));
-}
-
-/// A resource that answers other methods with 405 as a problem document.
-fn resource(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(method_not_allowed))
-}
-
-async fn method_not_allowed(request: actix_web::HttpRequest) -> HttpResponse {
-    let detail = format!("{} is not for {}", request.method(), request.path());
-    Problem::new(405, "method_not_allowed", detail).into()
+    app.app_data(web::Data::from(api)).app_data(web::Data::new(access.clone()));
+    register(app, &operations(), &access);
+    app.default_service(web::to(not_found));
 }
 
 async fn not_found(path: actix_web::HttpRequest) -> HttpResponse {

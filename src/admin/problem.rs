@@ -5,6 +5,7 @@ use std::fmt;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
+use schemars::JsonSchema;
 use serde::Serialize;
 use wsgateway_raft_store::types::{ProposeError, Rejection};
 
@@ -13,13 +14,16 @@ use crate::config::validate::Finding;
 use crate::push::PushError;
 
 /// `{"type", "title", "status", "detail", "code", "errors"}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Problem {
     r#type: &'static str,
     title: &'static str,
     status: u16,
+    /// For people.
     detail: String,
+    /// For programs.
     code: &'static str,
+    /// What is wrong in a body, all of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Finding>,
 }
@@ -38,6 +42,14 @@ impl Problem {
 
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
     }
 }
 

@@ -19,7 +19,8 @@ const PUSH_PREFIX: &str = "/api/v1/connections/";
 /// The connection id of `POST /api/v1/connections/{cid}`.
 fn pushed_to(request: &ServiceRequest) -> Option<&str> {
     let rest = request.path().strip_prefix(PUSH_PREFIX)?;
-    (request.method() == Method::POST && !rest.is_empty() && !rest.contains('/')).then_some(rest)
+    // What is percent-encoded is for the router, which decodes.
+    (request.method() == Method::POST && !rest.is_empty() && !rest.contains(['/', '%'])).then_some(rest)
 }
 
 /// Answers pushes, hands everything else on.

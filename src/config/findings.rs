@@ -1,9 +1,10 @@
 //! What is wrong with a document, and where. Used by all of config and by those who show it; imports nothing.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One fault or warning.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     /// Like `routes[3].expression.or[0]`; empty for the document itself.
     pub path: String,

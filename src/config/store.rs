@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wsgateway_raft_store::types::{Authorship, Command, Head, ProposeError, Rejection, Reply, Version};
 use wsgateway_raft_store::{RaftStore, StoreError};
@@ -60,7 +61,7 @@ pub struct EndpointView {
 }
 
 /// What an accepted document would be or is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Checked {
     pub path: String,
     pub warnings: Vec<Finding>,

@@ -10,6 +10,7 @@ mod trace;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::Value;
@@ -30,7 +31,7 @@ use trace::Trace;
 pub use trace::{Comparison, Step};
 
 /// Everything about one event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explained {
     pub endpoint: EndpointFacts,
@@ -48,23 +49,24 @@ pub struct Explained {
     /// The routes that the event takes; for a rejected one the error route.
     pub taken: Vec<Taken>,
     /// What the client is sent at once; errors of services come later.
+    #[schemars(with = "Vec<Value>")]
     pub client: Vec<Box<RawValue>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct EndpointFacts {
     pub id: String,
     pub version: u64,
     pub path: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct ErrorFacts {
     pub code: String,
     pub message: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Selector {
     pub path: String,
     /// None: there is no such node.
@@ -72,7 +74,7 @@ pub struct Selector {
 }
 
 /// One custom route and how it was decided.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomRoute {
     /// `routes[3]`
@@ -92,19 +94,20 @@ pub struct CustomRoute {
 }
 
 /// A route that the event takes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
     pub at: String,
     pub r#type: &'static str,
     pub name: String,
     /// What its backends are sent.
+    #[schemars(with = "Value")]
     pub body: Box<RawValue>,
     pub requests: Vec<Request>,
 }
 
 /// What one backend would be sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// `routes[3].backends[0]`
@@ -114,7 +117,7 @@ pub struct Request {
     pub what: RequestKind,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "type")]
 pub enum RequestKind {
     #[serde(rename_all = "camelCase")]

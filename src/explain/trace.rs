@@ -1,6 +1,7 @@
 //! What route selection looked at, written down: the watch that `model::expression` tells of every step. Bounded: an
 //! event may be large, and hundreds of comparisons may look at all of it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ const VALUE_TEXT_MAX: usize = 500;
 const SHOWN_BYTES_MAX: usize = 512 * 1024;
 
 /// One step of an expression. Parts that were not looked at, because others had decided, are not there.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// `routes[3].expression.or[0].equal`
@@ -31,8 +32,9 @@ pub struct Step {
 }
 
 /// What a comparison asked, and what it saw.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ComparisonSeen")]
 pub struct Comparison {
     pub operator: &'static str,
     pub source: &'static str,
