@@ -5,6 +5,7 @@
 
 mod facts;
 mod local_connections;
+mod shares;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::inbound::{upgrade, InboundWorker};
 use crate::push::{PeerPushes, Pushes};
 use crate::settings::{raise_file_limit, ClientSettings, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
+use crate::throttle;
 
 /// Gossip of other products on the same network is not ours.
 const GOSSIP_LABEL: &str = "wsgateway";
@@ -137,13 +139,20 @@ impl Node {
         let name = settings.node.name.clone();
         let hub = Hub::new(identity.node_id, identity.generation, name, workers, supervisors.clone());
         let own = Arc::new(OwnConnections(hub.clone()));
-        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
-
         let registry = Arc::new(Registry::default());
+        let shares = shares::of_limits(&identity, &registry, &store, &membership, &transport);
+        // Of a kind that is in two ranges, the one that was registered first answers.
+        services.register(throttle::kinds::ALL, shares.clone());
+        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
+        cluster.spawn(shares.clone().run());
+
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
         let node_facts = NodeFacts { secrets, kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
-        let on_change = Box::new(move |endpoint: &_| supervisors.reread(endpoint));
+        let on_change = Box::new(move |endpoint: &_| {
+            shares.reread(endpoint);
+            supervisors.reread(endpoint);
+        });
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         cluster.spawn(config.clone().follow());
         cluster.spawn(config.clone().catch_up());

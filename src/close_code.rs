@@ -17,6 +17,7 @@ pub const PROTOCOL_ERROR: CloseCode = close(1002, "protocol error");
 pub const BINARY_NOT_ACCEPTED: CloseCode = close(1003, "binary messages are not accepted");
 pub const NOT_UTF8: CloseCode = close(1007, "text is not UTF-8");
 pub const POLICY: CloseCode = close(1008, "policy violation");
+pub const THROTTLED: CloseCode = close(1008, "throttled");
 pub const TOO_MANY_FRAGMENTS: CloseCode = close(1008, "too many fragments");
 pub const MAX_DURATION: CloseCode = close(1008, "maximum connection duration reached");
 pub const IDLE: CloseCode = close(1000, "idle timeout");

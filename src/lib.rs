@@ -18,3 +18,4 @@ pub mod model;
 pub mod push;
 pub mod settings;
 pub mod telemetry;
+pub mod throttle;

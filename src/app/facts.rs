@@ -13,6 +13,7 @@ use wsgateway_cluster::Identity;
 
 use crate::config::store::ConfigStore;
 use crate::connections::Hub;
+use crate::model::throttling::{Limit, Scope};
 use crate::settings::Settings;
 
 /// How often changed facts are given to gossip.
@@ -92,6 +93,32 @@ impl NodeCollector {
     }
 }
 
+impl NodeCollector {
+    /// This node's parts of limits of scope cluster.
+    fn encode_shares(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "The part of a limit of scope cluster that this node gives, 0 to 1";
+        let kind = ConstGauge::new(0f64).metric_type();
+        let mut family = encoder.encode_descriptor("throttle_share", help, None, kind)?;
+        for endpoint in self.config.registry().all() {
+            let current = endpoint.current();
+            let Some(limits) = current.throttling.as_ref().filter(|limits| limits.scope == Scope::Cluster) else {
+                continue;
+            };
+            let parts = &endpoint.throttle.parts;
+            let divided = [
+                (Limit::MaxConnections, limits.max_connections.is_some(), &parts.connections),
+                (Limit::ConnectionsPerSecond, limits.connections_per_second.is_some(), &parts.connection_rate),
+                (Limit::MessagesPerSecond, limits.messages_per_second.is_some(), &parts.message_rate),
+            ];
+            for (limit, _, part) in divided.into_iter().filter(|(_, is_set, _)| *is_set) {
+                let labels = [("endpoint", current.path.as_ref()), ("limit", limit.as_str())];
+                ConstGauge::new(part.get()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl std::fmt::Debug for NodeCollector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("NodeCollector")
@@ -112,6 +139,6 @@ impl Collector for NodeCollector {
             let gauge = ConstGauge::new(endpoint.connections.load(Ordering::Relaxed));
             gauge.encode(family.encode_family(&[("endpoint", path.as_str())])?)?;
         }
-        Ok(())
+        self.encode_shares(&mut encoder)
     }
 }

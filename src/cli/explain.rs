@@ -152,6 +152,17 @@ fn shown(text_of_it: &str) -> anyhow::Result<String> {
         Some(version) => format!("version {version}"),
     };
     lines.push(format!("endpoint  {} ({version})", text(endpoint, "path")));
+    for limit in explained["limits"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "limit     {} of {}: {} a second, {} at once; scope {}, above it {}",
+            text(limit, "at"),
+            text(limit, "of"),
+            limit["rate"],
+            limit["burst"],
+            text(limit, "scope"),
+            text(limit, "onExceeded"),
+        ));
+    }
     if let Some(selector) = explained.get("selector") {
         lines.push(format!("selector  {} is {}", text(selector, "path"), or_missing(&selector["value"])));
     }

@@ -36,6 +36,9 @@ pub struct Flags {
     /// Where WebSocket clients connect
     #[arg(long)]
     client_listen: Option<String>,
+    /// Addresses or CIDR blocks of proxies whose Forwarded or X-Forwarded-For is believed
+    #[arg(long, value_delimiter = ',')]
+    trusted_proxies: Option<Vec<String>>,
     /// Where operators and pushing services call
     #[arg(long)]
     admin_listen: Option<String>,
@@ -72,12 +75,14 @@ impl Flags {
         let number = |value: &Option<u64>| value.map(Value::from);
         let path = |value: &Option<PathBuf>| value.as_ref().map(|path| Value::from(path.display().to_string()));
         let seeds = self.seeds.clone().map(Value::from);
+        let proxies = self.trusted_proxies.clone().map(Value::from);
         let given = [
             ("node", "name", text(&self.name)),
             ("node", "data_dir", path(&self.data_dir)),
             ("node", "workers", number(&self.workers)),
             ("node", "drain_seconds", number(&self.drain_seconds)),
             ("client", "listen", text(&self.client_listen)),
+            ("client", "trusted_proxies", proxies),
             ("admin", "listen", text(&self.admin_listen)),
             ("cluster", "listen", text(&self.cluster_listen)),
             ("cluster", "advertise", text(&self.advertise)),

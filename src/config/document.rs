@@ -278,14 +278,22 @@ pub struct Filters {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Throttling {
-    #[schemars(range(min = 1))]
+    /// Open connections; a handshake above is answered 429.
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub max_connections: Option<u64>,
+    /// Handshakes that pass every other check; above, they are answered 429.
     pub connections_per_second: Option<Rate>,
+    /// Messages of all connections together.
     pub messages_per_second: Option<Rate>,
+    /// Messages of each connection.
     pub per_connection: Option<Rate>,
+    /// Messages of each identity, over all of its connections.
     pub per_identity: Option<IdentityRate>,
+    /// Whose limits they are: of all nodes together or of each node.
     #[schemars(extend("default" = "cluster"))]
     pub scope: Option<ThrottlingScope>,
+    /// What happens to a message above a limit; "close" closes its connection with 1008.
+    #[schemars(extend("default" = "reject"))]
     pub on_exceeded: Option<OnExceeded>,
 }
 
@@ -293,9 +301,11 @@ pub struct Throttling {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rate {
-    #[schemars(range(min = 0))]
+    /// A second.
+    #[schemars(range(min = 0.01, max = 1_000_000))]
     pub rate: f64,
-    #[schemars(range(min = 1))]
+    /// At once after a pause; default: the rate, rounded up.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u64>,
 }
 
@@ -303,11 +313,14 @@ pub struct Rate {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IdentityRate {
-    /// user, ip or a JSONPath.
+    /// user, ip, or a JSONPath over the connection description. Who has no such value is known by its address.
+    #[schemars(length(min = 1, max = 512), extend("default" = "user"))]
     pub key: Option<String>,
-    #[schemars(range(min = 0))]
+    /// A second.
+    #[schemars(range(min = 0.01, max = 1_000_000))]
     pub rate: f64,
-    #[schemars(range(min = 1))]
+    /// At once after a pause; default: the rate, rounded up.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u64>,
 }
 

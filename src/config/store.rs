@@ -256,7 +256,7 @@ impl ConfigStore {
                 endpoint.replace(compiled);
                 endpoint
             }
-            None => LiveEndpoint::new(compiled),
+            None => LiveEndpoint::new(compiled, std::time::Instant::now()),
         })
     }
 

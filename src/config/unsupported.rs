@@ -16,7 +16,6 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
         ("settings.orderingKey", vec![]),
         ("settings.backendParallelism", vec![json!(8)]),
         ("authentication.mode", vec![json!("none"), json!("apiKey")]),
-        ("throttling", vec![]),
         ("transform.outbound", vec![]),
         ("ack", vec![]),
         ("routes[].schema", vec![]),

@@ -21,6 +21,7 @@ use crate::close_code::{self, CloseCode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::throttle::Admission;
 
 /// Facts fixed at the upgrade.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Opening {
     pub last_sequence: u64,
     /// Counts the messages taken for this connection.
     pub sent: Counter,
+    /// Its place among the endpoint's connections.
+    pub admission: Admission,
 }
 
 /// How long a closing connection's last bytes and the client's half of the close are waited for.
@@ -70,11 +73,12 @@ pub struct Connection {
     missed_pings: Cell<u32>,
     sequence: Cell<u64>,
     events_in: Cell<u64>,
+    admission: Cell<Option<Admission>>,
 }
 
 impl Connection {
     pub(super) fn new(opening: Opening, worker: Rc<Worker>) -> Rc<Connection> {
-        let Opening { facts, endpoint, io, last_sequence, sent, .. } = opening;
+        let Opening { facts, endpoint, io, last_sequence, sent, admission, .. } = opening;
         let now = Instant::now();
         Rc::new(Connection {
             facts,
@@ -91,7 +95,13 @@ impl Connection {
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
             events_in: Cell::new(0),
+            admission: Cell::new(Some(admission)),
         })
+    }
+
+    /// Its socket is gone: another client may have its place, though its last events may be under way.
+    pub(super) fn leave_place(&self) {
+        drop(self.admission.take());
     }
 
     // ---- state

@@ -150,6 +150,7 @@ impl Worker {
             self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner).remove(&key);
             self.hub.open_connections.fetch_sub(1, Ordering::Relaxed);
             connection.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
+            connection.leave_place();
         }
     }
 

@@ -59,6 +59,7 @@ impl OneOrMany {
 pub struct Connection {
     pub description: Value,
     pub source: Rc<EventSource>,
+    pub source_ip: IpAddr,
 }
 
 impl ConnectionInput {
@@ -82,6 +83,7 @@ impl ConnectionInput {
             query.extend(values.values().iter().map(|value| (name.clone(), value.clone())));
         }
         let id = self.id.as_deref().unwrap_or("explained");
+        let source_ip = self.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let place = match &endpoint.auth {
             Authentication::ApiKey(keys) => Some(&keys.place),
             _ => None,
@@ -101,7 +103,7 @@ impl ConnectionInput {
                 ApiKeyPlace::Query(name) => Some(name.as_str()),
                 _ => None,
             }),
-            source_ip: &self.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string(),
+            source_ip: &source_ip.to_string(),
             user: self.user.as_deref(),
             connected_at_millis: now,
         });
@@ -110,7 +112,7 @@ impl ConnectionInput {
             members.insert("claims".to_owned(), claims.clone());
         }
         let source = EventSource::new(id.to_owned(), self.user.clone(), params);
-        Connection { description: described, source }
+        Connection { description: described, source, source_ip }
     }
 
     fn header_map(&self, findings: &mut Findings) -> HeaderMap {

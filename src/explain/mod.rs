@@ -2,9 +2,11 @@
 //! `inbound::decode`, `model::expression`, `inbound::reply`, the backends' previews – so it cannot disagree with it.
 //!
 //! Pure but for the clock that its caller reads. Called by the admin surface and the command line; imports model, config,
-//! backends and the pure parts of inbound. Filters, authentication and throttling come before an event: not here.
+//! backends and the pure parts of inbound. Filters and authentication come before an event: not here; of throttling, which
+//! limits there are, not what is used of them.
 
 mod connection;
+mod limits;
 mod trace;
 
 use std::rc::Rc;
@@ -41,6 +43,10 @@ pub struct Explained {
     pub error: Option<ErrorFacts>,
     /// As expressions and services see it.
     pub connection: Value,
+    /// Limits that the event would be counted against, in the order in which they are asked. What is used of them is
+    /// not looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitFacts>,
     /// What routes with a key compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
@@ -64,6 +70,20 @@ pub struct EndpointFacts {
 pub struct ErrorFacts {
     pub code: String,
     pub message: String,
+}
+
+/// One limit of messages.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitFacts {
+    /// `throttling.perIdentity`
+    pub at: String,
+    /// Who shares it with whom: `connection`, `endpoint` or the identity.
+    pub of: String,
+    pub rate: f64,
+    pub burst: f64,
+    pub scope: &'static str,
+    pub on_exceeded: &'static str,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -180,6 +200,7 @@ pub fn explain(
         outcome: "forwarded",
         error: None,
         connection: connection.description.clone(),
+        limits: limits::of(endpoint, &connection),
         selector: None,
         custom_routes: Vec::new(),
         taken: Vec::new(),

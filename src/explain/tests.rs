@@ -124,3 +124,23 @@ fn what_is_shown_of_a_large_event_is_bounded() {
     assert!(told.len() < 1_000_000, "{}", told.len());
     assert!(told.contains("a list of 2000") && told.contains("\"seenOf\""));
 }
+
+#[test]
+fn limits_are_told_by_whose_they_are() {
+    let document = json!({"path": "/a", "routes": [], "throttling": {"scope": "node", "onExceeded": "close",
+        "messagesPerSecond": {"rate": 100}, "perConnection": {"rate": 0.5}, "maxConnections": 3,
+        "perIdentity": {"key": "$.claims.tenant", "rate": 7, "burst": 9}}});
+    let limits = |connection| serde_json::to_value(explained(document.clone(), "1", connection).limits).unwrap();
+    let with_claims = limits(json!({"claims": {"tenant": "acme"}}));
+    assert_eq!(
+        with_claims[0],
+        json!({"at": "throttling.perConnection", "of": "connection", "rate": 0.5, "burst": 1.0,
+        "scope": "node", "onExceeded": "close"})
+    );
+    assert_eq!((&with_claims[1]["of"], &with_claims[1]["burst"]), (&json!("$.claims.tenant acme"), &json!(9.0)));
+    assert_eq!(with_claims[2]["at"], "throttling.messagesPerSecond");
+    assert_eq!(with_claims.as_array().unwrap().len(), 3, "limits of connections are not about events");
+    assert_eq!(limits(json!({"sourceIp": "10.0.0.7"}))[1]["of"], "ip 10.0.0.7");
+    let without = explained(json!({"path": "/a"}), "1", json!({}));
+    assert!(!serde_json::to_string(&without).unwrap().contains("limits"));
+}

@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use super::decode::{decode, Decoded};
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes};
-use super::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
+use super::reply::{error_event, error_frame, throttled_frame, ErrorCode, NO_ROUTE};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
+use super::throttle;
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
 use crate::connections::connection::unix_millis;
@@ -23,6 +24,8 @@ use crate::connections::{ClientEvents, Connection, Opcode};
 use crate::model::delivery::CloseCause;
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
+use crate::model::throttle::{ConnectionThrottle, Exceeded};
+use crate::model::throttling::OnExceeded;
 use crate::telemetry::metrics::CloseLabels;
 
 /// How long a disconnect event waits for the answers to earlier events; then it overtakes them.
@@ -45,6 +48,8 @@ struct Shared {
     /// Events dispatched and not yet settled.
     pending: Cell<u32>,
     settled: Notify,
+    /// What this connection has used of the limits.
+    throttle: ConnectionThrottle,
     /// The connection description as a tree, for expressions over it; made when the first one asks.
     description: OnceCell<Value>,
 }
@@ -61,6 +66,7 @@ impl ConnectionEvents {
             runtime,
             pending: Cell::new(0),
             settled: Notify::new(),
+            throttle: ConnectionThrottle::default(),
             description: OnceCell::new(),
         };
         ConnectionEvents { shared: Rc::new(shared) }
@@ -70,6 +76,12 @@ impl ConnectionEvents {
 impl ClientEvents for ConnectionEvents {
     fn text(&mut self, data: Bytes) {
         let runtime = self.shared.runtime();
+        if let Some(exceeded) = self.shared.exceeded(&runtime) {
+            if let Some(close) = self.shared.throttled(&runtime, &exceeded, &data) {
+                self.shared.connection.close(CloseCause::gateway(close));
+            }
+            return;
+        }
         if self.shared.echo_raw(&runtime, Opcode::Text, &data) {
             return;
         }
@@ -83,6 +95,9 @@ impl ClientEvents for ConnectionEvents {
 
     fn binary(&mut self, data: Bytes) -> Option<CloseCode> {
         let runtime = self.shared.runtime();
+        if let Some(exceeded) = self.shared.exceeded(&runtime) {
+            return self.shared.throttled(&runtime, &exceeded, &data);
+        }
         (!self.shared.echo_raw(&runtime, Opcode::Binary, &data)).then_some(close_code::BINARY_NOT_ACCEPTED)
     }
 
@@ -104,8 +119,34 @@ impl Shared {
         let mut runtime = self.runtime.borrow_mut();
         if !Arc::ptr_eq(&runtime.endpoint, &self.connection.endpoint.current()) {
             *runtime = self.worker.runtime(&self.connection.endpoint);
+            self.throttle.forget_identity();
         }
         runtime.clone()
+    }
+
+    /// The limit that is in the way of one more message. Asked before anything else, so that a flood costs little.
+    fn exceeded(&self, runtime: &EndpointRuntime) -> Option<Exceeded> {
+        let throttle = &self.connection.endpoint.throttle;
+        throttle::take_message(runtime, throttle, &self.throttle, &self.connection.facts, self)
+    }
+
+    /// Does what the endpoint says about a message that is too much; answers how to close, if it says that.
+    fn throttled(self: &Rc<Self>, runtime: &EndpointRuntime, exceeded: &Exceeded, data: &Bytes) -> Option<CloseCode> {
+        let on_exceeded = runtime.endpoint.throttling.as_ref().map(|limits| limits.on_exceeded);
+        match on_exceeded {
+            Some(OnExceeded::Close) => {
+                self.connection.event_done();
+                return Some(close_code::THROTTLED);
+            }
+            Some(OnExceeded::Reject) => {
+                let millis = throttle::retry_after_millis(exceeded.retry_after);
+                let message = throttle::message_of(exceeded);
+                let frame = |id: &str| throttled_frame(&message, millis, &self.source.connection_id, id, data);
+                self.refuse(runtime, ErrorCode::Throttled, &message, data, frame);
+            }
+            Some(OnExceeded::Drop) | None => self.connection.event_done(),
+        }
+        None
     }
 
     /// An `echo` backend with `"raw": true` on the default route answers before anything looks at the message.
@@ -209,10 +250,21 @@ impl Shared {
     /// Refuses an event: an error frame to the client, an error event to the error route. The event is done with when
     /// the error route has it, so that refused events fill the in-flight window like others.
     fn reject(self: &Rc<Self>, runtime: &EndpointRuntime, code: ErrorCode, message: &str, data: &Bytes) {
+        let frame = |id: &str| error_frame(code, message, &self.source.connection_id, id, data);
+        self.refuse(runtime, code, message, data, frame);
+    }
+
+    fn refuse(
+        self: &Rc<Self>,
+        runtime: &EndpointRuntime,
+        code: ErrorCode,
+        message: &str,
+        data: &Bytes,
+        frame: impl FnOnce(&str) -> Vec<u8>,
+    ) {
         runtime.count_rejected(code.as_str());
         let id = self.worker.next_event_id(unix_millis());
-        let frame = error_frame(code, message, &self.source.connection_id, id.as_str(), data);
-        self.connection.send(Opcode::Text, &frame);
+        self.connection.send(Opcode::Text, &frame(id.as_str()));
         let shared = self.clone();
         self.report(code, message, (None, None), id, data, Box::new(move || shared.connection.event_done()));
     }

@@ -4,12 +4,14 @@
 //! describe, reply – also serves `explain`, which so cannot say anything else than what happens.
 
 mod authenticate;
+mod client_address;
 mod client_events;
 pub(crate) mod decode;
 pub(crate) mod describe;
 mod dispatch;
 pub(crate) mod reply;
 pub mod runtime;
+mod throttle;
 pub mod upgrade;
 
 pub use runtime::InboundWorker;

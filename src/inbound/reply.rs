@@ -8,6 +8,7 @@ use serde::Serialize;
 pub enum ErrorCode {
     InvalidJson,
     NoRoute,
+    Throttled,
     DeliveryFailed,
 }
 
@@ -16,6 +17,7 @@ impl ErrorCode {
         match self {
             ErrorCode::InvalidJson => "invalid_json",
             ErrorCode::NoRoute => "no_route",
+            ErrorCode::Throttled => "throttled",
             ErrorCode::DeliveryFailed => "delivery_failed",
         }
     }
@@ -36,9 +38,12 @@ struct ErrorFrame<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ErrorDetail<'a> {
     code: ErrorCode,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_millis: Option<u64>,
 }
 
 /// The field `id` of a client's event object, echoed in frames about it.
@@ -50,10 +55,25 @@ struct ClientEvent<'a> {
 
 /// `{"type": "error", "error": {code, message}, "connectionId", "eventId", "clientEventId"}`.
 pub fn error_frame(code: ErrorCode, message: &str, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
+    frame(ErrorDetail { code, message, retry_after_millis: None }, connection_id, event_id, event)
+}
+
+/// The same of a message that was too much; its `error` has `retryAfterMillis` as well.
+pub fn throttled_frame(
+    message: &str,
+    retry_after_millis: u64,
+    connection_id: &str,
+    event_id: &str,
+    event: &[u8],
+) -> Vec<u8> {
+    let detail = ErrorDetail { code: ErrorCode::Throttled, message, retry_after_millis: Some(retry_after_millis) };
+    frame(detail, connection_id, event_id, event)
+}
+
+fn frame(error: ErrorDetail<'_>, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
     // Only objects have an id; whatever else was sent (also what is no JSON at all) has none to echo.
     let client_event_id = serde_json::from_slice::<ClientEvent>(event).ok().and_then(|event| event.id);
-    let frame =
-        ErrorFrame { r#type: "error", error: ErrorDetail { code, message }, connection_id, event_id, client_event_id };
+    let frame = ErrorFrame { r#type: "error", error, connection_id, event_id, client_event_id };
     serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"error"}"#.to_vec())
 }
 
@@ -98,6 +118,9 @@ mod tests {
         let frame = error_frame(ErrorCode::NoRoute, "no", "c", "e", br#"{"id": 7, "a": 1}"#);
         let expected = r#"{"type":"error","error":{"code":"no_route","message":"no"},"connectionId":"c","eventId":"e","clientEventId":7}"#;
         assert_eq!(String::from_utf8(frame).unwrap(), expected);
+        let frame = throttled_frame("no", 40, "c", "e", b"1");
+        let expected = r#"{"code":"throttled","message":"no","retryAfterMillis":40}"#;
+        assert!(String::from_utf8(frame).unwrap().contains(expected));
         let frame = error_frame(ErrorCode::InvalidJson, "no", "c", "e", b"[1");
         assert!(!String::from_utf8(frame).unwrap().contains("clientEventId"));
     }

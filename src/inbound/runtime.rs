@@ -10,6 +10,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::throttle::Throttled;
 use crate::backends::{Backend, BackendPool, RouteFacts};
 use crate::config::registry::Registry;
 use crate::connections::Worker;
@@ -84,6 +85,7 @@ pub struct EndpointRuntime {
     pub custom: Vec<Rc<RouteRuntime>>,
     pub needs_tree: bool,
     pub sent: Counter,
+    pub throttled: Throttled,
     metrics: Metrics,
 }
 
@@ -103,6 +105,7 @@ impl EndpointRuntime {
                 .events_out
                 .get_or_create(&EndpointLabels { endpoint: endpoint.path.to_string() })
                 .clone(),
+            throttled: Throttled::new(&endpoint, &worker.metrics),
             metrics: worker.metrics.clone(),
             endpoint,
         }

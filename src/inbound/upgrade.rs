@@ -2,13 +2,14 @@
 //! authentication, limits, connect route), answers, and hands the bare socket over. Everything that is no WebSocket
 //! handshake is answered 426.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_http::h1::{Codec, Message};
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue, HOST, ORIGIN, USER_AGENT};
+use actix_http::header::{HeaderMap, HeaderValue, ORIGIN, USER_AGENT};
 use actix_http::ws::{hash_key, verify_handshake, HandshakeError};
 use actix_http::{Request, ServiceConfig};
 use actix_rt::net::TcpStream;
@@ -17,16 +18,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 
 use super::authenticate::{authenticate, offered_subprotocols, CREDENTIAL_SUBPROTOCOL_PREFIX};
+use super::client_address::{caller, Caller};
 use super::client_events::ConnectionEvents;
 use super::describe::{description, refused_body, Described};
 use super::dispatch::Lanes;
 use super::runtime::{InboundWorker, RouteRuntime};
+use super::throttle::retry_after_seconds;
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
 use crate::connections::{Facts, Hub, Opening};
 use crate::model::connection_id::ConnectionId;
 use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::throttle::{Admission, Exceeded};
 use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
 
 /// A handshake's head may have so many bytes; common servers allow 8 to 16 KiB.
@@ -56,6 +60,7 @@ struct Accepted {
     accept_key: [u8; 28],
     last_sequence: u64,
     pending: Counted,
+    admission: Admission,
 }
 
 /// One of something that is counted while it lasts.
@@ -91,15 +96,24 @@ pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
     let (request, early) = match read {
         Ok(Ok(Some(head))) => head,
         Ok(Ok(None)) => return, // closed or broken before a whole head
-        Ok(Err(refusal)) => return answer_refusal(&inbound, &mut io, peer, refusal).await,
+        Ok(Err(refusal)) => return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await,
         Err(_elapsed) => {
             let refusal = refuse(408, "Request Timeout", "handshake_timeout", "the handshake took too long");
-            return answer_refusal(&inbound, &mut io, peer, refusal).await;
+            return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await;
         }
     };
-    match decide(&inbound, &request, peer).await {
+    let settings = &inbound.settings;
+    let client = match caller(peer.ip(), &request.head().headers, &settings.trusted_proxies, settings.forwarded_header)
+    {
+        Ok(client) => client,
+        Err(err) => {
+            let refusal = refuse(400, "Bad Request", "proxy_headers", err.to_string());
+            return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await;
+        }
+    };
+    match decide(&inbound, &request, &client).await {
         Ok(accepted) => open(inbound, io, early, accepted).await,
-        Err(refusal) => answer_refusal(&inbound, &mut io, peer, refusal).await,
+        Err(refusal) => answer_refusal(&inbound, &mut io, client.ip, refusal).await,
     }
 }
 
@@ -125,7 +139,7 @@ async fn read_head(io: &mut TcpStream) -> Result<Option<(Request, Bytes)>, Refus
     }
 }
 
-async fn decide(inbound: &Rc<InboundWorker>, request: &Request, peer: SocketAddr) -> Result<Accepted, Refusal> {
+async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller) -> Result<Accepted, Refusal> {
     let head = request.head();
     verify_handshake(head).map_err(|err| not_a_handshake(&err))?;
     admit_load(inbound)?;
@@ -134,18 +148,22 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, peer: SocketAddr
         return Err(refuse(404, "Not Found", "no_endpoint", format!("there is no endpoint at {path}")));
     };
     let current = endpoint.current_owned();
-    let ip = peer.ip().to_canonical();
-    let text = |name: &HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = head.headers.get(ORIGIN).and_then(|value| value.to_str().ok());
     current
         .filters
-        .admit(ip, text(&HOST), text(&ORIGIN))
+        .admit(client.ip, client.host.as_deref(), origin, client.scheme)
         .map_err(|err| refuse(403, "Forbidden", "filtered", err.to_string()))?;
     let query = parse_query(head.uri.query());
     let identity = authenticate(&current.auth, &head.headers, &query)
         .map_err(|err| refuse(401, "Unauthorized", "unauthenticated", err.to_string()))?;
 
+    let admission = endpoint.throttle.admit(current.throttling.as_ref(), Instant::now()).map_err(|exceeded| {
+        inbound.runtime(&endpoint).throttled.count(&exceeded);
+        too_many_connections(&exceeded)
+    })?;
+
     let id = inbound.worker.new_connection_id();
-    let accepted = Handshake { id, path, params, query, headers: &head.headers, ip, user: identity.user };
+    let accepted = Handshake { id, path, params, query, headers: &head.headers, ip: client.ip, user: identity.user };
     let (facts, source) = accepted.describe(&endpoint, &current);
     let subprotocol = choose_subprotocol(&head.headers, &current.settings.subprotocols);
     // verify_handshake has seen the key.
@@ -154,7 +172,7 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, peer: SocketAddr
     // From its connect event on a connection is waited for by a node that leaves.
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
-    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending })
+    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending, admission })
 }
 
 /// Refuses what this node has no room for.
@@ -171,6 +189,13 @@ fn admit_load(inbound: &InboundWorker) -> Result<(), Refusal> {
         return Ok(());
     };
     Err(Refusal { header: Some(("Retry-After", "1".to_owned())), ..refusal })
+}
+
+fn too_many_connections(exceeded: &Exceeded) -> Refusal {
+    let detail = format!("too many connections: {} is exceeded", exceeded.limit.as_str());
+    let retry_after = retry_after_seconds(exceeded.retry_after).to_string();
+    let header = Some(("Retry-After", retry_after));
+    Refusal { header, ..refuse(429, "Too Many Requests", "throttled", detail) }
 }
 
 fn not_a_handshake(err: &HandshakeError) -> Refusal {
@@ -321,7 +346,7 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 }
 
 async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending } = accepted;
+    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending, admission } = accepted;
     let mut answer = BytesMut::with_capacity(256);
     answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     answer.extend_from_slice(b"Sec-WebSocket-Accept: ");
@@ -339,14 +364,14 @@ async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accep
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
     let sent = inbound.runtime(&endpoint).sent.clone();
     let worker = inbound.worker.clone();
-    let opening = Opening { facts, endpoint, io, early, last_sequence, sent };
+    let opening = Opening { facts, endpoint, io, early, last_sequence, sent, admission };
     worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source)));
     drop(pending); // the connection counts itself now
 }
 
-async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, peer: SocketAddr, refusal: Refusal) {
+async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, client: IpAddr, refusal: Refusal) {
     let Refusal { status, title, reason, detail, header } = refusal;
-    tracing::debug!(%peer, status, "handshake refused: {detail}");
+    tracing::debug!(%client, status, "handshake refused: {detail}");
     let labels = RefusalLabels { status: u32::from(status), reason };
     inbound.metrics.handshakes_refused.get_or_create(&labels).inc();
     let body =
@@ -377,6 +402,6 @@ async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, peer: Socke
     };
     let bounded = tokio::time::timeout(std::time::Duration::from_secs(2), goodbye).await;
     if let Ok(Err(err)) = bounded {
-        tracing::debug!(%peer, "refusal not delivered: {err}");
+        tracing::debug!(%client, "refusal not delivered: {err}");
     }
 }

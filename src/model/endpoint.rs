@@ -12,6 +12,7 @@ use super::expression::CustomRoutes;
 use super::filters::Filters;
 use super::json_path::JsonPath;
 use super::secret::Secret;
+use super::throttling::Throttling;
 use super::url_template::UrlTemplate;
 
 /// One version of one endpoint, ready to serve.
@@ -31,6 +32,8 @@ pub struct CompiledEndpoint {
     pub auth: Authentication,
     /// From where one may connect.
     pub filters: Filters,
+    /// How much may come.
+    pub throttling: Option<Throttling>,
     /// Where events go.
     pub routes: CompiledRoutes,
 }

@@ -33,6 +33,27 @@ pub enum FilterRefusal {
     Origin,
 }
 
+/// How a page or a handshake travels; `wss` is https, `ws` is http.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// Also WebSocket's own names, which some proxies pass on.
+    pub fn parse(text: &str) -> Option<Scheme> {
+        let is = |name: &str| text.eq_ignore_ascii_case(name);
+        if is("https") || is("wss") {
+            Some(Scheme::Https)
+        } else if is("http") || is("ws") {
+            Some(Scheme::Http)
+        } else {
+            None
+        }
+    }
+}
+
 /// Why an address rule is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not an IP address, a CIDR block (10.0.0.0/8) or a dotted prefix (127.0.0)")]
@@ -129,11 +150,18 @@ impl Filters {
         })
     }
 
-    /// Decides on a handshake. `host` and `origin` are the headers' values, if any.
-    pub fn admit(&self, client: IpAddr, host: Option<&str>, origin: Option<&str>) -> Result<(), FilterRefusal> {
+    /// Decides on a handshake. `host` is the host that the client called, `origin` its header, `scheme` how it called
+    /// where that is known.
+    pub fn admit(
+        &self,
+        client: IpAddr,
+        host: Option<&str>,
+        origin: Option<&str>,
+        scheme: Option<Scheme>,
+    ) -> Result<(), FilterRefusal> {
         self.admit_ip(client)?;
         self.admit_host(host)?;
-        self.admit_origin(host, origin)
+        self.admit_origin(host, origin, scheme)
     }
 
     fn admit_ip(&self, client: IpAddr) -> Result<(), FilterRefusal> {
@@ -153,12 +181,17 @@ impl Filters {
     }
 
     /// Only browsers send Origin; without one there is no page to keep out.
-    fn admit_origin(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), FilterRefusal> {
+    fn admit_origin(
+        &self,
+        host: Option<&str>,
+        origin: Option<&str>,
+        scheme: Option<Scheme>,
+    ) -> Result<(), FilterRefusal> {
         let (AllowedOrigins::Listed(allowed), Some(origin)) = (&self.allowed_origins, origin) else {
             return Ok(());
         };
         let listed = allowed.iter().any(|entry| entry.eq_ignore_ascii_case(origin));
-        match listed || host.is_some_and(|host| same_origin(host, origin)) {
+        match listed || host.is_some_and(|host| same_origin(host, origin, scheme)) {
             true => Ok(()),
             false => Err(FilterRefusal::Origin),
         }
@@ -184,16 +217,19 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The scheme is unknown here (TLS may end in front of the node), so only host and port are compared; an origin's
-/// missing port is its scheme's.
-fn same_origin(host: &str, origin: &str) -> bool {
+/// Without a trusted proxy's word the scheme is unknown (TLS may end in front of the node): then only host and port are
+/// compared. An origin's missing port is its scheme's.
+fn same_origin(host: &str, origin: &str, called: Option<Scheme>) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let Some(scheme) = Scheme::parse(scheme) else { return false };
+    if called.is_some_and(|called| called != scheme) {
+        return false;
+    }
     let (name, port) = split_port(host);
     let (origin_name, origin_port) = split_port(authority);
     let default_port = match scheme {
-        "https" => "443",
-        "http" => "80",
-        _ => return false,
+        Scheme::Https => "443",
+        Scheme::Http => "80",
     };
     let origin_port = origin_port.unwrap_or(default_port);
     name.eq_ignore_ascii_case(origin_name) && port.unwrap_or(default_port) == origin_port

@@ -51,14 +51,14 @@ fn ip_rules() {
 #[test]
 fn blacklist_wins_and_whitelist_excludes() {
     let both = filters(&["127.0.0"], &["127.0.0"], &[], &[]);
-    assert_eq!(both.admit(ip("127.0.0.1"), None, None), Err(FilterRefusal::Ip));
-    assert_eq!(both.admit(ip("10.0.0.1"), None, None), Err(FilterRefusal::Ip));
+    assert_eq!(both.admit(ip("127.0.0.1"), None, None, None), Err(FilterRefusal::Ip));
+    assert_eq!(both.admit(ip("10.0.0.1"), None, None, None), Err(FilterRefusal::Ip));
     let white = filters(&["127.0.0", "::1"], &["127.0.0.9"], &[], &[]);
-    assert_eq!(white.admit(ip("127.0.0.1"), None, None), Ok(()));
-    assert_eq!(white.admit(ip("::1"), None, None), Ok(()));
-    assert_eq!(white.admit(ip("127.0.0.9"), None, None), Err(FilterRefusal::Ip));
-    assert_eq!(white.admit(ip("128.0.0.1"), None, None), Err(FilterRefusal::Ip));
-    assert_eq!(Filters::default().admit(ip("8.8.8.8"), Some("x"), Some("https://y")), Ok(()));
+    assert_eq!(white.admit(ip("127.0.0.1"), None, None, None), Ok(()));
+    assert_eq!(white.admit(ip("::1"), None, None, None), Ok(()));
+    assert_eq!(white.admit(ip("127.0.0.9"), None, None, None), Err(FilterRefusal::Ip));
+    assert_eq!(white.admit(ip("128.0.0.1"), None, None, None), Err(FilterRefusal::Ip));
+    assert_eq!(Filters::default().admit(ip("8.8.8.8"), Some("x"), Some("https://y"), None), Ok(()));
 }
 
 #[test]
@@ -66,16 +66,16 @@ fn hosts() {
     let hosts = filters(&[], &[], &["LocalHost", "api.example.com:8443", "::1", "[::2]:80"], &["host"]);
     let client = ip("1.1.1.1");
     for good in ["localhost", "localhost:8080", "LOCALHOST:1", "localhost.", "api.example.com:8443", "[::2]:80"] {
-        assert_eq!(hosts.admit(client, Some(good), None), Ok(()), "{good}");
+        assert_eq!(hosts.admit(client, Some(good), None, None), Ok(()), "{good}");
     }
     for bad in ["api.example.com", "api.example.com:1", "other", "host", "host:8080", "[::2]", ""] {
-        assert_eq!(hosts.admit(client, Some(bad), None), Err(FilterRefusal::Host), "{bad}");
+        assert_eq!(hosts.admit(client, Some(bad), None, None), Err(FilterRefusal::Host), "{bad}");
     }
-    assert_eq!(hosts.admit(client, None, None), Err(FilterRefusal::Host));
+    assert_eq!(hosts.admit(client, None, None, None), Err(FilterRefusal::Host));
     let black = filters(&[], &[], &[], &["host"]);
-    assert_eq!(black.admit(client, Some("HOST:81"), None), Err(FilterRefusal::Host));
-    assert_eq!(black.admit(client, Some("host.example"), None), Ok(()));
-    assert_eq!(black.admit(client, None, None), Ok(()));
+    assert_eq!(black.admit(client, Some("HOST:81"), None, None), Err(FilterRefusal::Host));
+    assert_eq!(black.admit(client, Some("host.example"), None, None), Ok(()));
+    assert_eq!(black.admit(client, None, None, None), Ok(()));
 }
 
 #[test]
@@ -97,11 +97,22 @@ fn origins() {
         ("gw", "null", false),
         ("gw", "file://gw", false),
     ] {
-        assert_eq!(one.admit(client, Some(host), Some(origin)).is_ok(), expected, "{host} {origin}");
+        assert_eq!(one.admit(client, Some(host), Some(origin), None).is_ok(), expected, "{host} {origin}");
     }
-    assert_eq!(one.admit(client, Some("gw"), None), Ok(()));
-    assert_eq!(listed(&["*"]).admit(client, Some("gw"), Some("null")), Ok(()));
+    assert_eq!(one.admit(client, Some("gw"), None, None), Ok(()));
+    for (scheme, origin, expected) in [
+        (Scheme::Https, "https://gw", true),
+        (Scheme::Https, "http://gw", false),
+        (Scheme::Http, "https://gw", false),
+        (Scheme::Https, "https://gw:443", true),
+        (Scheme::Https, "https://gw:8443", false),
+        (Scheme::Http, "https://app.example.com", true),
+    ] {
+        let admitted = one.admit(client, Some("gw"), Some(origin), Some(scheme)).is_ok();
+        assert_eq!(admitted, expected, "{scheme:?} {origin}");
+    }
+    assert_eq!(listed(&["*"]).admit(client, Some("gw"), Some("null"), None), Ok(()));
     let none = listed(&[]);
-    assert_eq!(none.admit(client, Some("gw"), Some("http://gw")), Ok(()));
-    assert_eq!(none.admit(client, Some("gw"), Some("http://other")), Err(FilterRefusal::Origin));
+    assert_eq!(none.admit(client, Some("gw"), Some("http://gw"), None), Ok(()));
+    assert_eq!(none.admit(client, Some("gw"), Some("http://other"), None), Err(FilterRefusal::Origin));
 }

@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::endpoint::CompiledEndpoint;
+use super::throttle::Throttle;
 
 /// One endpoint of this node.
 #[derive(Debug)]
@@ -16,15 +18,19 @@ pub struct LiveEndpoint {
     deleted: AtomicBool,
     /// Open connections on this node.
     pub connections: AtomicU64,
+    /// What is used of its limits on this node.
+    pub throttle: Arc<Throttle>,
 }
 
 impl LiveEndpoint {
-    pub fn new(compiled: CompiledEndpoint) -> Arc<LiveEndpoint> {
+    /// `now` is where its clock of limits begins.
+    pub fn new(compiled: CompiledEndpoint, now: Instant) -> Arc<LiveEndpoint> {
         Arc::new(LiveEndpoint {
             id: compiled.id.clone(),
             current: ArcSwap::from_pointee(compiled),
             deleted: AtomicBool::new(false),
             connections: AtomicU64::new(0),
+            throttle: Throttle::new(now),
         })
     }
 

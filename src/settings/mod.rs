@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file_limit::{raise_file_limit, FileLimit};
 
+use crate::model::proxies::{ForwardedHeader, TrustedProxies};
 use crate::telemetry::logs::LogFormat;
 
 /// Keys whose values are not for screens or logs.
@@ -56,6 +57,10 @@ pub struct ClientSettings {
     pub max_connections: u64,
     /// Unacknowledged data older than this ends the socket (TCP_USER_TIMEOUT).
     pub tcp_user_timeout_seconds: u64,
+    /// Peers that are believed when they say for whom they speak.
+    pub trusted_proxies: TrustedProxies,
+    /// Which header they say it in.
+    pub forwarded_header: ForwardedHeader,
 }
 
 impl ClientSettings {
@@ -141,6 +146,8 @@ impl Default for Settings {
                 handshake_deadline_seconds: 5,
                 max_connections: 0,
                 tcp_user_timeout_seconds: 30,
+                trusted_proxies: TrustedProxies::default(),
+                forwarded_header: ForwardedHeader::Auto,
             },
             admin: AdminSettings { listen: loopback(9000), token: None, push_bytes_max: 131_072 },
             cluster: ClusterSettings {
@@ -371,6 +378,17 @@ mod tests {
             let err = load("secrets.file_dirs", dirs(dir)).unwrap_err();
             assert!(err.contains("secrets.file_dirs"), "{dir}: {err}");
         }
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses() {
+        let proxies = |text: &str| load(None, flags(&[("client.trusted_proxies", Value::from(vec![text.to_owned()]))]));
+        let settings = proxies("10.0.0.0/8").unwrap();
+        assert!(settings.client.trusted_proxies.contains("10.1.2.3".parse().unwrap()));
+        let err = proxies("proxy.example.com").unwrap_err().to_string();
+        assert!(err.contains("client.trusted_proxies") && err.contains("\"proxy.example.com\" is not an IP"), "{err}");
+        let err = load(None, flags(&[("client.forwarded_header", "x-real-ip".into())])).unwrap_err().to_string();
+        assert!(err.contains("client.forwarded_header") && err.contains("x-forwarded-for"), "{err}");
     }
 
     #[test]

@@ -47,6 +47,12 @@ pub struct BackendLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ThrottleLabels {
+    pub endpoint: String,
+    pub limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PushLabels {
     pub result: &'static str,
 }
@@ -62,6 +68,7 @@ pub struct Metrics {
     pub events_out: Family<EndpointLabels, Counter>,
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
     pub pushes: Family<PushLabels, Counter>,
+    pub throttled: Family<ThrottleLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -76,6 +83,7 @@ impl Default for Metrics {
             events_out: Family::default(),
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             pushes: Family::default(),
+            throttled: Family::default(),
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
         registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
@@ -92,6 +100,8 @@ impl Default for Metrics {
         registry.register("events_out", "Messages taken for clients", metrics.events_out.clone());
         registry.register("backend_seconds", "Time until a backend answered an event", metrics.backend_seconds.clone());
         registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
+        let help = "Handshakes and messages refused, dropped or answered with a close, by the limit that was exceeded";
+        registry.register("throttled", help, metrics.throttled.clone());
         *metrics.lock() = registry;
         metrics
     }

@@ -5,6 +5,7 @@
 // The rig.
 mod cloud_event;
 mod document;
+mod handshake;
 mod http;
 mod kafka;
 mod programs;
@@ -27,10 +28,13 @@ mod connections;
 mod docs;
 mod event_flow;
 mod failures;
+mod filters;
 mod limits;
 mod reference;
 mod routing;
 mod schemathesis;
 mod secret_references;
 mod secrets;
+mod throttling;
+mod throttling_cluster;
 mod wrong_input;

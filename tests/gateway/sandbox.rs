@@ -136,6 +136,8 @@ pub struct Plan {
     pub token: Option<String>,
     /// Replaces the address (not the port) of the admin listener.
     pub admin_host: Option<String>,
+    /// The same of the client listener. Clients go to 127.0.0.1 all the same.
+    pub client_host: Option<String>,
 }
 
 /// Nodes that know each other as seeds.
@@ -264,11 +266,15 @@ fn node(folder: &Path, name: String, cluster: SocketAddr, seeds: &str, count: us
         Some(host) => format!("{host}:{}", admin.port()),
         None => admin.to_string(),
     };
+    let client_listen = match &plan.client_host {
+        Some(host) => format!("{host}:{}", client.port()),
+        None => client.to_string(),
+    };
     let mut arguments = vec!["serve".to_string()];
     let settings = [
         ("--name", name.clone()),
         ("--data-dir", folder.join("data").display().to_string()),
-        ("--client-listen", client.to_string()),
+        ("--client-listen", client_listen),
         ("--admin-listen", admin_listen),
         ("--cluster-listen", cluster.to_string()),
         ("--seeds", seeds.to_string()),
@@ -294,10 +300,12 @@ fn node(folder: &Path, name: String, cluster: SocketAddr, seeds: &str, count: us
     }
 }
 
-/// Three nodes for all tests that neither kill nor fill them; started by the first that asks.
+/// Three nodes for all tests that neither kill nor fill them; started by the first that asks. They trust proxies at two
+/// addresses of loopback that no other client has.
 pub async fn shared() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_init(|| Cluster::start(3)).await
+    let arguments = vec!["--trusted-proxies".into(), "127.0.0.8,127.0.0.9".into()];
+    SHARED.get_or_init(|| Cluster::start_with(3, Plan { arguments, ..Plan::default() })).await
 }
 
 /// Tests with a cluster of their own take turns, so that two cores are not asked to run a dozen nodes.

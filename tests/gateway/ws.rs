@@ -72,13 +72,25 @@ impl Client {
     }
 
     pub async fn try_connect(node: &Node, target: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
+        Self::try_connect_from("127.0.0.1", node, target, headers).await
+    }
+
+    /// The same from another address of loopback.
+    pub async fn try_connect_from(
+        from: &str,
+        node: &Node,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
         let mut request = format!("ws://{}{target}", node.client).into_client_request().expect("a valid target");
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a header name");
             request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));
         }
         let handshake = async {
-            let socket = TcpStream::connect(node.client).await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(format!("{from}:0").parse().expect("an IPv4 address"))?;
+            let socket = socket.connect(node.client).await?;
             socket.set_nodelay(true)?;
             tokio_tungstenite::client_async(request, socket).await
         };
@@ -91,6 +103,11 @@ impl Client {
 
     pub async fn send(&mut self, text: &str) {
         self.stream.send(Message::text(text)).await.expect("the socket takes a message");
+    }
+
+    /// Whether the socket still takes messages.
+    pub async fn try_send(&mut self, text: &str) -> bool {
+        self.stream.send(Message::text(text)).await.is_ok()
     }
 
     pub async fn send_binary(&mut self, bytes: &[u8]) {

@@ -7,6 +7,7 @@ mod backends;
 mod expression;
 pub mod path_template;
 pub mod text;
+mod throttling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
     let params = findings.take("path", PathParams::parse(&document.path)).unwrap_or_default();
     let auth = authentication(document, &mut findings);
     let filters = filters(document, &mut findings);
+    let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
     match findings.0.is_empty() {
         false => Err(findings.0),
@@ -42,6 +44,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
             settings: settings(document.settings.as_ref().unwrap_or(&document::Settings::default())),
             auth,
             filters,
+            throttling,
             routes,
         }),
     }

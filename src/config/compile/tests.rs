@@ -27,7 +27,7 @@ fn the_sample_compiles() {
     assert_eq!(&*connect.backends[1].label, "connect/Connect/1");
     assert!(endpoint.routes.error.is_none());
     // Its blacklist holds the same prefix as its whitelist.
-    assert!(endpoint.filters.admit("127.0.0.1".parse().unwrap(), Some("localhost"), None).is_err());
+    assert!(endpoint.filters.admit("127.0.0.1".parse().unwrap(), Some("localhost"), None, None).is_err());
     let mut scratch = RouteScratch::default();
     // $.b would have to be 8 and "b" at once, unless $.a matches.
     for (event, expected) in

@@ -201,6 +201,7 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
             warnings.add(format!("authentication.keys[{index}].key"), message);
         }
     }
+    throttling_warnings(document, &mut warnings);
     let mut final_keys = HashSet::new();
     let custom_routes = document.routes.iter().flatten().any(|route| route.kind == RouteType::Custom);
     for (index, route) in document.routes.iter().flatten().enumerate() {
@@ -219,6 +220,19 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
         }
     }
     warnings.0
+}
+
+fn throttling_warnings(document: &EndpointDocument, warnings: &mut Findings) {
+    let Some(limits) = &document.throttling else { return };
+    let rates = [&limits.connections_per_second, &limits.messages_per_second, &limits.per_connection];
+    if limits.max_connections.is_none() && rates.iter().all(|rate| rate.is_none()) && limits.per_identity.is_none() {
+        warnings.add("throttling", "limits nothing");
+    }
+    let by_user = limits.per_identity.as_ref().is_some_and(|limit| matches!(limit.key.as_deref(), None | Some("user")));
+    let anonymous = document.authentication.as_ref().is_none_or(|auth| auth.mode == AuthenticationMode::None);
+    if by_user && anonymous {
+        warnings.add("throttling.perIdentity.key", "nobody has a user without authentication: addresses count instead");
+    }
 }
 
 fn backend_warnings(

@@ -356,8 +356,6 @@ fn what_the_build_lacks_is_refused() {
         (with("/settings/ordering", json!("key")), "settings.ordering".to_owned()),
         (with("/settings/backendParallelism", json!(4)), "settings.backendParallelism".to_owned()),
         (with("/authentication", json!({"mode": "jwt", "issuer": "x"})), "authentication.mode".to_owned()),
-        (with("/throttling", json!({"maxConnections": 1})), "throttling".to_owned()),
-        (with("/throttling", json!({})), "throttling".to_owned()),
         (with("/transform/outbound", json!("{{ event }}")), "transform.outbound".to_owned()),
         (with("/ack", json!({"when": "delivered"})), "ack".to_owned()),
         route("schema", json!({})),
@@ -398,6 +396,44 @@ fn warnings_name_what_cannot_work() {
             "routes[3].backends[0].raw"
         ]
     );
+}
+
+#[test]
+fn limits_have_ranges_and_keys() {
+    let all = json!({"maxConnections": 100_000_000, "connectionsPerSecond": {"rate": 0.01},
+        "messagesPerSecond": {"rate": 1_000_000, "burst": 1_000_000}, "perConnection": {"rate": 2.5, "burst": 1},
+        "perIdentity": {"key": "$.claims.tenant", "rate": 1}, "scope": "node", "onExceeded": "drop"});
+    assert_eq!(faults(&with("/throttling", all)), Vec::<String>::new());
+    for (limits, path, part) in [
+        (json!({"maxConnections": 0}), "maxConnections", "must be 1–100000000, is 0"),
+        (json!({"maxConnections": 1.5}), "maxConnections", "whole number"),
+        (json!({"messagesPerSecond": 5}), "messagesPerSecond", "must be an object"),
+        (json!({"messagesPerSecond": {}}), "messagesPerSecond", "needs the field \"rate\""),
+        (json!({"messagesPerSecond": {"rate": 0}}), "messagesPerSecond.rate", "must be 0.01–1000000, is 0"),
+        (json!({"connectionsPerSecond": {"rate": 2e6}}), "connectionsPerSecond.rate", "must be 0.01–1000000"),
+        (json!({"perConnection": {"rate": 1, "burst": 0}}), "perConnection.burst", "must be 1–1000000, is 0"),
+        (json!({"perConnection": {"rate": 1, "bursts": 2}}), "perConnection.bursts", "did you mean \"burst\"?"),
+        (json!({"perIdentity": {"rate": -1}}), "perIdentity.rate", "must be 0.01–1000000"),
+        (
+            json!({"perIdentity": {"key": "tenant", "rate": 1}}),
+            "perIdentity.key",
+            "must be \"user\", \"ip\" or a JSONPath",
+        ),
+        (json!({"perIdentity": {"key": "$..a..b", "rate": 1}}), "perIdentity.key", "descendant"),
+        (json!({"perIdentity": {"key": "$.a[", "rate": 1}}), "perIdentity.key", "is not a JSONPath"),
+        (json!({"scope": "world"}), "scope", "must be one of \"cluster\", \"node\""),
+        (json!({"onExceeded": "wait"}), "onExceeded", "must be one of \"reject\", \"drop\", \"close\""),
+        (json!({"perUser": {}}), "perUser", "is not known here"),
+    ] {
+        refused(&with("/throttling", limits), &format!("throttling.{path}"), part);
+    }
+    let warned = |limits: Value| {
+        let validated = validate(&with("/throttling", limits).to_string(), &node()).unwrap();
+        validated.warnings.into_iter().map(|warning| warning.path).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(json!({"scope": "node"})), ["throttling"]);
+    assert_eq!(warned(json!({"perIdentity": {"rate": 1}})), ["throttling.perIdentity.key"]);
+    assert!(warned(json!({"perIdentity": {"key": "ip", "rate": 1}})).is_empty());
 }
 
 #[test]
