@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::asyncapi::{asyncapi, Server};
-use super::endpoints_api::query;
 use super::operation::Operation;
 use super::problem::Problem;
+use super::request::query;
 use super::Api;
 use crate::config::document::EndpointDocument;
 

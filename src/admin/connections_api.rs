@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 use super::body::read_body;
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
+use super::request::query;
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
@@ -185,9 +186,7 @@ struct CloseQuery {
 
 async fn close(api: web::Data<Api>, cid: web::Path<String>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = connection_id(&cid)?;
-    let options = web::Query::<CloseQuery>::from_query(request.query_string())
-        .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))?
-        .into_inner();
+    let options: CloseQuery = query(&request)?;
     let code = options.code.unwrap_or(REMOVED_BY_OPERATOR.code);
     if !matches!(code, 1000 | 1008 | 1011..=1013 | 3000..=4999) {
         return Err(Problem::new(

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::body::read_body;
-use super::endpoints_api::{document_text, query, DOCUMENT_TYPES};
+use super::endpoints_api::{document_text, DOCUMENT_TYPES};
 use super::openapi::EXAMPLE;
 use super::operation::Operation;
 use super::problem::Problem;
+use super::request::query;
 use super::Api;
 use crate::config::diff::{diff, Change};
 use crate::config::document::EndpointDocument;

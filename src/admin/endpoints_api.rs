@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION};
 use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use super::body::read_body;
 use super::openapi::{document_schema, Either, EXAMPLE};
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
+use super::request::{checked_message, expected_version, idempotency_key, number, query};
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::config::document::{json_schema, EndpointDocument};
@@ -170,6 +171,7 @@ struct PageQuery {
 struct MessageQuery {
     /// Why; kept with the version.
     #[serde(default)]
+    #[schemars(length(max = 1024))]
     message: String,
 }
 
@@ -179,6 +181,7 @@ struct MessageQuery {
 struct CreateQuery {
     /// Why; kept with the version.
     #[serde(default)]
+    #[schemars(length(max = 1024))]
     message: String,
     /// Validate and write nothing.
     #[serde(default)]
@@ -190,6 +193,7 @@ struct CreateQuery {
 struct WriteQuery {
     /// Why; kept with the version.
     #[serde(default)]
+    #[schemars(length(max = 1024))]
     message: String,
     /// Validate and write nothing.
     #[serde(default)]
@@ -219,17 +223,12 @@ fn raw(document: &str) -> Result<Box<RawValue>, Problem> {
         .map_err(|err| Problem::new(500, "stored_document_broken", err.to_string()))
 }
 
-pub(super) fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    web::Query::<T>::from_query(request.query_string())
-        .map(web::Query::into_inner)
-        .map_err(|err| Problem::new(400, "invalid_query", err.to_string()))
-}
-
 /// The body as the JSON text of a document: as it is, or for YAML what it says.
 pub(super) fn document_text<'b>(request: &HttpRequest, body: &'b [u8]) -> Result<Cow<'b, str>, Problem> {
+    let format = content_format(request)?;
     let text = std::str::from_utf8(body)
         .map_err(|err| Problem::new(400, "invalid_document", format!("the body is not UTF-8: {err}")))?;
-    if content_format(request)? == Format::Json {
+    if format == Format::Json {
         return Ok(Cow::Borrowed(text));
     }
     let read = SourceText::read(text, Format::Yaml).map_err(|fault| {
@@ -243,8 +242,12 @@ pub(super) fn document_text<'b>(request: &HttpRequest, body: &'b [u8]) -> Result
     Ok(Cow::Owned(read.json))
 }
 
-/// What the body is written in. None said, or what curl says when it is told nothing: JSON.
+/// What the body is written in, as it is: nothing here unpacks it. None said, or what curl says when it is told nothing: JSON.
 fn content_format(request: &HttpRequest) -> Result<Format, Problem> {
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        let detail = "Content-Encoding: bodies are read as they are, not compressed";
+        return Err(Problem::new(415, "unsupported_media_type", detail));
+    }
     let given = request.headers().get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
@@ -295,22 +298,9 @@ fn etag(version: u64) -> (actix_web::http::header::HeaderName, String) {
 
 /// Who asks for a change, and under which conditions.
 fn change(request: &HttpRequest, message: String, body: &[u8]) -> Result<Change, Problem> {
-    let header =
-        |name| request.headers().get(name).and_then(|value: &actix_web::http::header::HeaderValue| value.to_str().ok());
-    let expected = match header(IF_MATCH.as_str()) {
-        None | Some("*") => None,
-        Some(tag) => {
-            let number = tag.trim_start_matches("W/").trim_matches('"').parse();
-            Some(
-                number
-                    .map_err(|_| Problem::new(412, "version_mismatch", format!("If-Match {tag} names no version")))?,
-            )
-        }
-    };
-    let request_id = match header("idempotency-key") {
-        Some(key) if key.is_empty() || key.len() > 255 => {
-            return Err(Problem::new(400, "invalid_idempotency_key", "Idempotency-Key must have 1–255 characters"));
-        }
+    checked_message(&message)?;
+    let expected = expected_version(request)?;
+    let request_id = match idempotency_key(request)? {
         // The same key on another request is another request.
         Some(key) => format!(
             "key:{key}:{:x}",
@@ -423,7 +413,7 @@ async fn versions(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResp
 }
 
 fn version_number(text: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| Problem::new(404, "version_not_found", format!("{text:?} is no version number")))
+    number(text).ok_or_else(|| Problem::new(404, "version_not_found", format!("{text:?} is no version number")))
 }
 
 async fn version(api: web::Data<Api>, path: web::Path<(String, String)>) -> Result<HttpResponse, Problem> {

@@ -16,6 +16,7 @@ mod openapi;
 mod operation;
 pub mod problem;
 mod push_shortcut;
+mod request;
 
 use std::sync::Arc;
 

@@ -261,6 +261,9 @@ fn general_problems(operation: &Operation) -> Vec<(u16, &'static str)> {
         if !operation.open {
             problems.push((401, "unauthenticated"));
         }
+        if operation.refuses_query() {
+            problems.push((400, "invalid_query"));
+        }
         if operation.body.is_some() {
             problems.extend([(400, "invalid_body"), (413, "too_big")]);
         }

@@ -4,6 +4,7 @@
 
 use actix_web::http::header::ALLOW;
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::{web, HttpRequest, HttpResponse, Resource, ResponseError, Route};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use super::access::Access;
 use super::aws_api;
 use super::problem::Problem;
+use super::request::without_query;
 
 /// Makes the schema of a type; types of their own go among the generator's definitions.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -137,7 +139,7 @@ impl Operation {
     /// A write to the configuration: what all of them have.
     pub fn writes(self) -> Operation {
         self.header("Idempotency-Key")
-            .problem(400, "invalid_idempotency_key")
+            .problems(400, &["invalid_idempotency_key", "invalid_header"])
             .problem(503, "no_leader")
             .problem(503, "outcome_unknown")
             .problem(503, "committed_not_visible")
@@ -146,12 +148,17 @@ impl Operation {
 
     /// A write that If-Match can make depend on the active version.
     pub fn if_match(self) -> Operation {
-        self.header("If-Match").problem(412, "version_mismatch")
+        self.header("If-Match").problem(400, "invalid_header").problem(412, "version_mismatch")
     }
 
     pub fn body<T: JsonSchema>(mut self, content_types: &'static [&'static str], example: Value) -> Operation {
         self.body = Some(Body { content_types, schema: SchemaGenerator::subschema_for::<T>, example });
         self
+    }
+
+    /// Without query parameters of its own it takes none; those that programs probe and scrape do not look at them.
+    pub fn refuses_query(&self) -> bool {
+        self.query.is_none() && self.errors == Errors::Problems && self.path.starts_with("/api/")
     }
 
     /// An answer with a JSON body.
@@ -215,7 +222,11 @@ pub fn register(app: &mut web::ServiceConfig, operations: &[Operation], access: 
 fn resource(path: &str, operations: &[&Operation]) -> Resource {
     let mut resource = web::resource(path);
     for operation in operations {
-        resource = resource.route((operation.handler)().method(operation.method.clone()));
+        let route = (operation.handler)().method(operation.method.clone());
+        resource = resource.route(match operation.refuses_query() {
+            true => route.wrap(from_fn(without_query)),
+            false => route,
+        });
     }
     let methods: Vec<&str> = operations.iter().map(|operation| operation.method.as_str()).collect();
     let allow = methods.join(", ");

@@ -37,4 +37,5 @@ mod secret_references;
 mod secrets;
 mod throttling;
 mod throttling_cluster;
+mod wrong_admin_input;
 mod wrong_input;
