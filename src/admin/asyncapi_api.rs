@@ -20,8 +20,7 @@ pub fn operations() -> Vec<Operation> {
         .about("AsyncAPI 3 document of an endpoint", "What its clients send and receive, from the client's side.")
         .query::<AsyncApiQuery>()
         .answers::<BTreeMap<String, Value>>(200, "An AsyncAPI 3.0 document")
-        .problems(404, &["endpoint_not_found", "version_not_found"])
-        .problem(500, "stored_document_broken")]
+        .problems(404, &["endpoint_not_found", "version_not_found"])]
 }
 
 #[derive(Deserialize, JsonSchema)]

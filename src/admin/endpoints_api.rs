@@ -63,7 +63,7 @@ fn endpoint_operations() -> [Operation; 5] {
             .answers::<Checked>(200, "With `dryRun`: it would be accepted")
             .answers_as::<EndpointBody>(201, "Created", JSON, &["ETag", "Location"])
             .problem(400, "invalid_document")
-            .problem(409, "path_taken")
+            .problems(409, &["path_taken", "id_taken"])
             .problem(415, "unsupported_media_type"),
         Operation::get("/api/v1/endpoints/{id}", || web::to(read), "getEndpoint")
             .about("The active version", "From this node, also without a leader, unless `consistency` is linearizable.")
@@ -413,7 +413,8 @@ async fn versions(api: web::Data<Api>, id: web::Path<String>) -> Result<HttpResp
 }
 
 fn version_number(text: &str) -> Result<u64, Problem> {
-    number(text).ok_or_else(|| Problem::new(404, "version_not_found", format!("{text:?} is no version number")))
+    let number = number(text).filter(|number| *number > 0);
+    number.ok_or_else(|| Problem::new(404, "version_not_found", format!("{text:?} is no version number")))
 }
 
 async fn version(api: web::Data<Api>, path: web::Path<(String, String)>) -> Result<HttpResponse, Problem> {

@@ -267,6 +267,10 @@ fn general_problems(operation: &Operation) -> Vec<(u16, &'static str)> {
         if operation.body.is_some() {
             problems.extend([(400, "invalid_body"), (413, "too_big")]);
         }
+        // What is stored may not be readable.
+        if operation.path.starts_with("/api/v1/endpoints") {
+            problems.extend([(503, "storage_failed"), (500, "stored_document_broken")]);
+        }
     }
     problems
 }

@@ -47,7 +47,8 @@ async fn no_answer_is_a_5xx_or_one_that_the_reference_does_not_have() {
         .env("SCHEMATHESIS_HOOKS", "schemathesis_hooks")
         .env("PYTHONPATH", format!("{ROOT}/tests/python"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("WSGATEWAY_CONNECTIONS", ids.join(","));
+        .env("WSGATEWAY_CONNECTIONS", ids.join(","))
+        .env("WSGATEWAY_ENDPOINTS", &endpoint.id);
     let said = ended(command, "schemathesis", WITHIN).await;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let summary = said.rfind("SUMMARY").map_or(said.as_str(), |at| &said[at..]);
