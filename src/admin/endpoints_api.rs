@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::Value;
-use sha2::Digest;
 use wsgateway_raft_store::types::{Head, Version};
 
 use super::access::Caller;
@@ -17,7 +16,7 @@ use super::body::read_body;
 use super::openapi::{document_schema, Either, EXAMPLE};
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::request::{checked_message, expected_version, idempotency_key, number, query};
+use super::request::{checked_message, digest, expected_version, idempotency_key, number, query};
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::config::document::{json_schema, EndpointDocument};
@@ -302,13 +301,7 @@ fn change(request: &HttpRequest, message: String, body: &[u8]) -> Result<Change,
     let expected = expected_version(request)?;
     let request_id = match idempotency_key(request)? {
         // The same key on another request is another request.
-        Some(key) => format!(
-            "key:{key}:{:x}",
-            sha2::Sha256::new_with_prefix(request.method().as_str())
-                .chain_update(request.uri().to_string())
-                .chain_update(body)
-                .finalize()
-        ),
+        Some(key) => format!("key:{key}:{}", digest(request, body)?),
         None => format!("auto:{:032x}", rand::random::<u128>()),
     };
     let author = request.extensions().get::<Caller>().map_or("", |caller| caller.0).to_owned();

@@ -466,6 +466,11 @@ impl ConfigStore {
         Ok((self.kept(&document, Some((stored.clone(), false))).await?, checked.warnings))
     }
 
+    /// See [`NodeSecrets::digest`](super::secrets::NodeSecrets::digest).
+    pub fn request_digest(&self, parts: &[&[u8]]) -> String {
+        self.node.secrets.digest(parts)
+    }
+
     /// A stored document as it compares with an older one: what was only encrypted anew is no difference.
     pub fn comparable(&self, newer: &str, older: &str) -> Result<String, ConfigError> {
         self.node.secrets.comparable(newer, older).map_err(unreadable)

@@ -191,6 +191,7 @@ async fn a_canary_is_found_in_no_answer_no_log_no_metric_and_no_database_file() 
             ask(&node.admin(), "GET", target, "").await.expect(200);
         }
     }
+    none_in_any_reading(&cluster, &id).await;
     ask(&admin, "POST", &format!("{uri}/versions/1/activate"), "").await.expect(200);
 
     for node in &cluster.nodes {
@@ -206,6 +207,32 @@ async fn a_canary_is_found_in_no_answer_no_log_no_metric_and_no_database_file() 
             assert!(holds(&folder, kept.as_bytes()), "{}: {kept} is in one of {files} files, {bytes} bytes", node.name);
         }
     }
+}
+
+/// Every call that only reads, as the reference lists them; of a connection that is open.
+async fn none_in_any_reading(cluster: &Cluster, id: &str) {
+    let path = unique_path("canary-reader");
+    let secret = json!({"mode": "apiKey", "keys": [{"id": "reader", "key": format!("{CANARY}-key")}]});
+    cluster.create(&with(document(&path, &[]), "authentication", secret)).await;
+    let mut client = Client::try_connect(&cluster.nodes[0], &path, &[("x-api-key", &format!("{CANARY}-key"))])
+        .await
+        .expect("the right key opens");
+    client.send("{").await;
+    let cid = client.error_frame("invalid_json").await["connectionId"].as_str().expect("an id").to_string();
+    let reference = ask(&cluster.nodes[0].admin(), "GET", "/api/openapi.json", "").await.expect(200).json();
+    let paths = reference["paths"].as_object().expect("paths");
+    let mut asked = 0;
+    for path in paths.iter().filter(|(_, calls)| calls.get("get").is_some()).map(|(path, _)| path) {
+        let target = path.replace("{id}", id).replace("{version}", "2").replace("{n}", "2").replace("{cid}", &cid);
+        let target = target.replace("{stage}", "prod");
+        for node in &cluster.nodes {
+            let answer = ask(&node.admin(), "GET", &target, "").await;
+            assert!(answer.status < 500, "GET {target}: {} {}", answer.status, answer.text());
+            asked += 1;
+        }
+    }
+    assert!(asked >= 3 * 12, "{asked} readings");
+    client.leave().await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::fmt;
 use aws_lc_rs::aead::{Aad, Nonce, RandomizedNonceKey, AES_256_GCM, NONCE_LEN};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hkdf::{KeyType, Prk, Salt, HKDF_SHA256};
+use aws_lc_rs::hmac;
 use base64::prelude::{Engine, BASE64_URL_SAFE_NO_PAD};
 
 use crate::model::secret::Secret;
@@ -27,6 +28,7 @@ const KEY_ID_BYTES: usize = 4;
 struct Key {
     id: String,
     key: RandomizedNonceKey,
+    digests: hmac::Key,
 }
 
 /// The keys of this node.
@@ -60,11 +62,13 @@ impl Keyring {
     pub fn new(cluster_secrets: &[String]) -> Result<Keyring, Unspecified> {
         let key = |secret: &String| {
             let from = Salt::new(HKDF_SHA256, SALT).extract(secret.as_bytes());
-            let (mut id, mut key) = ([0u8; KEY_ID_BYTES], [0u8; 32]);
+            let (mut id, mut key, mut digests) = ([0u8; KEY_ID_BYTES], [0u8; 32], [0u8; 32]);
             derived(&from, b"key id", &mut id)?;
             derived(&from, b"aes-256-gcm", &mut key)?;
+            derived(&from, b"digests", &mut digests)?;
+            let digests = hmac::Key::new(hmac::HMAC_SHA256, &digests);
             let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Key { id, key: RandomizedNonceKey::new(&AES_256_GCM, &key)? })
+            Ok(Key { id, key: RandomizedNonceKey::new(&AES_256_GCM, &key)?, digests })
         };
         cluster_secrets.iter().map(key).collect::<Result<_, _>>().map(Keyring)
     }
@@ -76,11 +80,21 @@ impl Keyring {
 
     /// Encrypts for one place of documents, under the first key.
     pub fn seal(&self, place: &str, plain: &str) -> Result<String, Unspecified> {
-        let Key { id, key } = self.0.first().ok_or(Unspecified)?;
+        let Key { id, key, .. } = self.0.first().ok_or(Unspecified)?;
         let mut sealed = plain.as_bytes().to_vec();
         let nonce = key.seal_in_place_append_tag(Aad::from(place), &mut sealed)?;
         let all = [nonce.as_ref().as_slice(), &sealed].concat();
         Ok(format!("{V1}{id}:{}", BASE64_URL_SAFE_NO_PAD.encode(all)))
+    }
+
+    /// A digest that tells nothing to whoever has no key: of what may hold a secret that can be guessed.
+    pub fn digest(&self, parts: &[&[u8]]) -> Option<String> {
+        let mut context = hmac::Context::with_key(&self.0.first()?.digests);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        Some(context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Decrypts what was encrypted for this place.
@@ -154,6 +168,16 @@ mod tests {
         }
         let cut = &sealed[..start + 8];
         assert_eq!(ring.open(AT, cut), Err(OpenError::Format));
+    }
+
+    #[test]
+    fn digests_are_keyed_and_tell_their_parts_apart() {
+        let ring = keys(&["first secret of the cluster", "another secret of the cluster"]);
+        let digest = ring.digest(&[b"PUT", b"/a"]).unwrap();
+        assert_eq!(Some(&digest), ring.digest(&[b"PUT", b"/a"]).as_ref());
+        assert_ne!(Some(&digest), ring.digest(&[b"PUT/", b"a"]).as_ref());
+        assert_ne!(Some(digest), keys(&["another secret of the cluster"]).digest(&[b"PUT", b"/a"]));
+        assert_eq!(keys(&[]).digest(&[b"PUT"]), None);
     }
 
     #[test]

@@ -200,6 +200,13 @@ impl NodeSecrets {
         Ok(Some(member.set_text(&sealed)))
     }
 
+    /// Of a request, to tell a repeated one: keyed where there is a key, since it is stored and the request may hold a
+    /// password.
+    pub fn digest(&self, parts: &[&[u8]]) -> String {
+        let keyed = self.0.as_deref().and_then(|known| known.keys.digest(parts));
+        keyed.unwrap_or_else(|| format!("{:x}", Sha256::digest(parts.concat())))
+    }
+
     /// Tells whether files that a document refers to have changed: their contents as a digest, or that they cannot be
     /// read. None: it refers to no files.
     pub fn fingerprint(&self, document: &str) -> Option<[u8; 32]> {
