@@ -16,6 +16,7 @@ mod meter;
 mod options;
 mod process;
 mod push;
+mod rules;
 mod stats;
 mod suite;
 mod table;

@@ -86,7 +86,9 @@ pub enum Command {
     Push,
     /// Events from clients to a Kafka topic; needs --kafka and --topic
     Kafka,
-    /// All of these; Kafka where --kafka says
+    /// Events to endpoints with many routes, a schema and a template, as multiples of one without; needs the gateway
+    Rules,
+    /// All of these but the rules; Kafka where --kafka says
     All,
     /// The floor itself; started by the others
     #[command(hide = true)]
@@ -178,6 +180,7 @@ impl Options {
             idle: self.measures(Command::Idle),
             inbound: self.measures(Command::Inbound),
             push: self.measures(Command::Push),
+            rules: self.command == Command::Rules,
             windows: self.window.iter().map(|window| usize::from(*window)).collect(),
             rounds: usize::from(self.rounds),
             workers: self.workers,

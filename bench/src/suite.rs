@@ -1,7 +1,8 @@
 //! Which loads run against what, in which order: interleaved rounds – floor, gateway, floor, gateway – with servers
 //! started afresh for each, so that neither gets the warmer machine or the other's leftovers.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use crate::gateway::{self, endpoint, http_backend, kafka_backend};
 use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
+use crate::rules;
 use crate::table::{Server, Table};
 use crate::target::{start_floor, KafkaTopic, Target};
 
@@ -17,6 +19,7 @@ pub struct Suite {
     pub idle: bool,
     pub inbound: bool,
     pub push: bool,
+    pub rules: bool,
     /// `None`: no Kafka load.
     pub kafka: Option<KafkaTopic>,
     pub windows: Vec<usize>,
@@ -32,6 +35,17 @@ pub struct Suite {
 impl Suite {
     pub async fn run(&self) -> anyhow::Result<Table> {
         let mut table = Table::default();
+        if self.rules {
+            let binary = self
+                .binary
+                .as_deref()
+                .context("the rules are the gateway's: there is nothing to measure with --floor-only")?;
+            for round in 1..=self.rounds {
+                eprintln!("round {round} of {}", self.rounds);
+                self.rules(binary, &mut table).await.with_context(|| format!("round {round}"))?;
+            }
+            return Ok(table);
+        }
         for round in 1..=self.rounds {
             for server in [Server::Floor, Server::Gateway] {
                 if server == Server::Gateway && self.binary.is_none() {
@@ -71,6 +85,29 @@ impl Suite {
                 for load in route.loads {
                     record(table, server, load, "pushes/s", &flow);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// One round over all endpoints. The ratios are of this round, so that a slow minute is in both of their parts.
+    async fn rules(&self, binary: &Path, table: &mut Table) -> anyhow::Result<()> {
+        let mut plain = HashMap::new();
+        for (name, endpoint) in rules::endpoints(self.rig.backend) {
+            let target = gateway::start(binary, 1, &endpoint).await?;
+            let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
+            for window in &self.windows {
+                let flow = self.rig.inbound(&target, &fleet, *window).await?;
+                let load = format!("{name}, window {window}");
+                record(table, Server::Gateway, &load, "events/s", &flow);
+                let cpu = flow.cpu_seconds / flow.outcome.completed as f64;
+                let base = *plain.entry(*window).or_insert(cpu);
+                if name != rules::PLAIN {
+                    table.add(Server::Gateway, &load, "CPU, multiple of no rules", cpu / base);
+                }
+            }
+            for complaint in self.rig.board.take_complaints() {
+                table.note(format!("{name}: {complaint}"));
             }
         }
         Ok(())

@@ -80,7 +80,7 @@ impl From<Problem> for AwsError {
             (410, _) | (_, "malformed_connection_id") => (410, "GoneException"),
             (413, _) => (413, "PayloadTooLargeException"),
             (429, _) => (429, "LimitExceededException"),
-            (400, _) => (400, "BadRequestException"),
+            (400 | 422, _) => (400, "BadRequestException"),
             (503, _) => (503, "ServiceUnavailableException"),
             _ => (500, "InternalServerErrorException"),
         };

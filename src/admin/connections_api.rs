@@ -38,6 +38,7 @@ pub fn operations() -> Vec<Operation> {
             .problems(400, &["malformed_connection_id", "invalid_json"])
             .problem(410, "connection_gone")
             .problem(413, "message_too_big")
+            .problem(422, "transform_failed")
             .problem(429, "outbox_full")
             .problems(503, unreachable),
         Operation::get(PATH, || web::to(describe), "getConnection")

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use actix_http::header::{HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
-use time::format_description::well_known::Rfc3339;
-use time::OffsetDateTime;
 
 use crate::model::event::{EventId, EventKind};
+pub use crate::model::timestamp::rfc3339;
+use crate::model::timestamp::write_rfc3339;
 
 /// Where events come from: one connection.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Event {
     ) -> Event {
         let mut attributes = BytesMut::with_capacity(128);
         attributes.extend_from_slice(id.as_str().as_bytes());
-        write_time(unix_millis, &mut attributes);
+        write_rfc3339(unix_millis, &mut attributes);
         let time_end = attributes.len();
         let mut digits = [0; 20];
         attributes.extend_from_slice(decimal(sequence, &mut digits));
@@ -137,37 +137,6 @@ pub(super) fn attribute_value(text: &str) -> HeaderValue {
 fn push_percent(byte: u8, out: &mut BytesMut) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-}
-
-/// RFC 3339 in UTC with milliseconds.
-pub fn rfc3339(unix_millis: u64) -> String {
-    let mut out = BytesMut::with_capacity(24);
-    write_time(unix_millis, &mut out);
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn write_time(unix_millis: u64, out: &mut BytesMut) {
-    thread_local! {
-        /// The text of the second that was written last: formatting a date is dear, and events come in bursts.
-        static SECOND: std::cell::RefCell<(u64, [u8; 19])> = const { std::cell::RefCell::new((u64::MAX, [0; 19])) };
-    }
-    let seconds = unix_millis / 1000;
-    SECOND.with_borrow_mut(|(known, text)| {
-        if *known != seconds {
-            let date = OffsetDateTime::from_unix_timestamp(seconds as i64)
-                .ok()
-                .and_then(|date| date.format(&Rfc3339).ok())
-                .filter(|formatted| formatted.len() >= 19);
-            if let Some(date) = date {
-                text.copy_from_slice(&date.as_bytes()[..19]);
-                *known = seconds;
-            }
-        }
-        out.extend_from_slice(text);
-    });
-    let millis = (unix_millis % 1000) as u16;
-    let digit = |n: u16| b'0' + (n % 10) as u8;
-    out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
 }
 
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {

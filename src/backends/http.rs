@@ -11,12 +11,15 @@ use actix_http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
 use actix_http::{Method, Uri};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector, FrozenClientRequest};
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::event::{attribute_value, names};
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
+use crate::model::json_check::validate_json;
+use crate::model::limits::REPLY_BYTES_MAX;
 
 /// Idle time after which a pooled connection is not used again; common servers close theirs after 60 s or more.
 const KEEP_ALIVE: Duration = Duration::from_secs(50);
@@ -97,10 +100,13 @@ impl HttpBackend {
         Ok(request)
     }
 
-    /// One request; the answer's body is read and dropped.
-    async fn exchange(&self, request: &FrozenClientRequest, event: &Event) -> Result<u16, SendRequestError> {
+    /// One request; the answer's body is read, and dropped unless it is a reply.
+    async fn exchange(&self, request: &FrozenClientRequest, event: &Event) -> Result<Answer, SendRequestError> {
         let mut answer = request.extra_headers(event_headers(event)).send_body(event.body.clone()).await?;
         let status = answer.status().as_u16();
+        if self.spec.reply && (200..=299).contains(&status) {
+            return Ok(Answer { status, reply: read_reply(&mut answer).await });
+        }
         let mut left = IGNORED_ANSWER_BYTES_MAX;
         while let Some(chunk) = answer.next().await {
             // A body that breaks off or goes on without end costs its connection; the status has been said.
@@ -109,7 +115,7 @@ impl HttpBackend {
                 Ok(_) | Err(_) => break,
             }
         }
-        Ok(status)
+        Ok(Answer { status, reply: Ok(None) })
     }
 
     async fn deliver(&self, event: &Event) -> Result<Delivered, Failure> {
@@ -130,10 +136,39 @@ impl HttpBackend {
         match answered {
             Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }),
             Ok(Err(err)) => Err(describe(err, &started)),
-            Ok(Ok(status @ 200..=299)) => Ok(Delivered { status: Some(status) }),
-            Ok(Ok(status)) => Err(Failure::Status { status }),
+            Ok(Ok(Answer { status: status @ 200..=299, reply })) => {
+                Ok(Delivered { status: Some(status), reply: reply.map_err(Failure::Reply)? })
+            }
+            Ok(Ok(Answer { status, .. })) => Err(Failure::Status { status }),
         }
     }
+}
+
+/// What a service has answered.
+struct Answer {
+    status: u16,
+    /// What of it goes to the sender, or why that cannot be.
+    reply: Result<Option<Bytes>, String>,
+}
+
+/// A body without content is no reply; anything else must be JSON.
+async fn read_reply<S>(answer: &mut S) -> Result<Option<Bytes>, String>
+where
+    S: futures::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
+{
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.next().await {
+        let chunk = chunk.map_err(|err| format!("broke off: {err}"))?;
+        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+            return Err(format!("is longer than {REPLY_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    validate_json(&body).map_err(|fault| format!("is not JSON: {fault}"))?;
+    Ok(Some(body.freeze()))
 }
 
 impl Backend for HttpBackend {

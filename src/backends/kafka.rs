@@ -135,7 +135,7 @@ impl Backend for KafkaBackend {
         match self.producer.send_result(record) {
             Ok(report) => Begin::Started(Box::pin(async move {
                 match report.await {
-                    Ok(Ok(_placed)) => Ok(Delivered { status: None }),
+                    Ok(Ok(_placed)) => Ok(Delivered::default()),
                     Ok(Err((err, _record))) => Err(Failure::Kafka(err.to_string())),
                     Err(_cancelled) => Err(Failure::Kafka("the producer was closed".to_owned())),
                 }

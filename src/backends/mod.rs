@@ -8,6 +8,7 @@ pub mod pool;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
 pub use event::{Event, EventSource};
@@ -18,6 +19,8 @@ pub use pool::BackendPool;
 pub struct Delivered {
     /// HTTP status, for those that have one.
     pub status: Option<u16>,
+    /// JSON that goes back to the sender.
+    pub reply: Option<Bytes>,
 }
 
 /// The backend did not take the event. Says why and whose fault it is.
@@ -29,6 +32,9 @@ pub enum Failure {
     Unreachable(String),
     #[error("answered {status}")]
     Status { status: u16 },
+    /// It took the event, but what it answered cannot be given to the sender.
+    #[error("its reply {0}")]
+    Reply(String),
     #[error("{0}")]
     Kafka(String),
     /// The endpoint or the node is configured so that this can never work.
@@ -43,6 +49,7 @@ impl Failure {
             Failure::Timeout { .. } => "timeout",
             Failure::Unreachable(_) => "unreachable",
             Failure::Status { .. } => "refused",
+            Failure::Reply(_) => "bad_reply",
             Failure::Kafka(_) => "kafka_error",
             Failure::Misconfigured(_) => "misconfigured",
         }

@@ -171,15 +171,29 @@ fn shown(text_of_it: &str) -> anyhow::Result<String> {
     }
     let outcome = text(explained, "outcome");
     match explained.get("error") {
+        Some(error) if error.get("at").is_some() => {
+            let (code, at, message) = (text(error, "code"), text(error, "at"), text(error, "message"));
+            lines.push(format!("outcome   {outcome}: {code} by {at}: {message}"));
+        }
         Some(error) => lines.push(format!("outcome   {outcome}: {}: {}", text(error, "code"), text(error, "message"))),
         None => lines.push(format!("outcome   {outcome}")),
     }
     for (taken, body) in explained["taken"].as_array().into_iter().flatten().zip(verbatim.taken) {
         lines.push(format!("takes     {} {:?} ({})", text(taken, "at"), text(taken, "name"), text(taken, "type")));
-        lines.push(format!("  body    {}", body.body));
+        if taken.get("schema").is_some() {
+            lines.push("  schema  holds".to_owned());
+        }
+        let made = if taken["transformed"] == true { " (transformed)" } else { "" };
+        lines.push(format!("  body    {}{made}", body.body));
         for request in taken["requests"].as_array().into_iter().flatten() {
             request_lines(request, &mut lines);
         }
+    }
+    if let Some(ack) = explained.get("ack").filter(|ack| ack["when"] == "delivered") {
+        lines.push(format!("ack       when delivered: {}", ack["frame"]));
+    }
+    if let Some(failed) = explained.pointer("/ack/templateFailed") {
+        lines.push(format!("ack       its template failed: {failed}"));
     }
     for frame in verbatim.client {
         lines.push(format!("client    {frame}"));

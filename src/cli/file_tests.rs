@@ -37,6 +37,9 @@ struct Expect {
     error: Option<String>,
     /// What the backends of the first route are sent.
     output: Option<Value>,
+    /// What the client is sent at once, frame by frame: acknowledgements, echoes, an error. A frame may have more
+    /// members than are given here (ids are different each time).
+    client: Option<Vec<Value>>,
     /// `POST http://…`, `kafka topic`, `echo`, of all routes in order.
     backends: Option<Vec<String>>,
 }
@@ -92,6 +95,16 @@ fn plain(message: &str) -> String {
     message.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
+/// Whether a value is as expected, but for members of objects that nothing is expected of.
+fn contains(value: &Value, expected: &Value) -> bool {
+    match (value, expected) {
+        (Value::Object(value), Value::Object(expected)) => {
+            expected.iter().all(|(name, expected)| value.get(name).is_some_and(|value| contains(value, expected)))
+        }
+        _ => value == expected,
+    }
+}
+
 /// Field and message of each expectation that does not hold.
 fn differences(expect: &Expect, explained: &Explained) -> Vec<(&'static str, String)> {
     let is_error = explained.outcome == "rejected";
@@ -132,15 +145,26 @@ fn differences(expect: &Expect, explained: &Explained) -> Vec<(&'static str, Str
             found.push((".backends", format!("is {backends:?}, but {sent:?} are sent")));
         }
     }
+    if let Some(frames) = &expect.client {
+        let sent: Vec<_> = explained.client.iter().map(|frame| frame.get()).collect();
+        let holds = sent.len() == frames.len()
+            && sent.iter().zip(frames).all(|(sent, expected)| {
+                serde_json::from_str::<Value>(sent).is_ok_and(|sent| contains(&sent, expected))
+            });
+        if !holds {
+            found.push((".client", format!("is {}, but the client is sent {sent:?}", Value::from(frames.clone()))));
+        }
+    }
     let given = [
         expect.route.is_some(),
         expect.routes.is_some(),
         expect.error.is_some(),
         expect.output.is_some(),
+        expect.client.is_some(),
         expect.backends.is_some(),
     ];
     if !given.contains(&true) {
-        found.push(("", "expects nothing; give route, routes, error, output or backends".to_owned()));
+        found.push(("", "expects nothing; give route, routes, error, output, client or backends".to_owned()));
     }
     found
 }

@@ -20,8 +20,16 @@ pub struct EndpointFile {
 }
 
 impl EndpointFile {
-    /// A finding with its place in this file.
+    /// A finding with its place in this file; of a template that stands there line by line, the very line.
     pub fn located(&self, finding: &Finding) -> String {
+        let in_template = finding.message.strip_prefix("line ").and_then(|rest| rest.split_once(" of the template: "));
+        if let Some((line, message)) = in_template {
+            let line = line.parse().ok().filter(|line| *line > 0);
+            if let Some(place) = line.and_then(|line| self.source.line_of_text(&finding.path, line)) {
+                let finding = Finding { path: finding.path.clone(), message: message.to_owned() };
+                return located(&self.name, place, &finding);
+            }
+        }
         located(&self.name, self.source.place(&finding.path), finding)
     }
 }

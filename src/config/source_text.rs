@@ -52,6 +52,7 @@ impl SourceFault {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     by_path: HashMap<String, Place>,
+    texts: HashMap<String, usize>,
     bytes: usize,
 }
 
@@ -65,6 +66,11 @@ impl Places {
             self.bytes += path.len();
             self.by_path.entry(path.to_owned()).or_insert(place);
         }
+    }
+
+    /// The value at a path is a text of several lines, of which the first stands in this line.
+    pub(super) fn add_text(&mut self, path: &str, line: usize) {
+        self.texts.insert(path.to_owned(), line);
     }
 }
 
@@ -122,6 +128,12 @@ impl SourceText {
     #[cfg(test)]
     pub(super) fn places_bytes(&self) -> usize {
         self.places.bytes
+    }
+
+    /// Where the given line (from 1) of the text at a path stands; None: the text does not stand line by line.
+    pub fn line_of_text(&self, path: &str, line: usize) -> Option<Place> {
+        let first = self.places.texts.get(path)?;
+        Some(Place { line: first + line - 1, column: 1 })
     }
 
     /// Where the value at a path stands; for what is missing, the place of what it is missing from.

@@ -191,7 +191,11 @@ impl<'t> Reader<'t> {
             self.out.push_str(&quoted(&name));
             self.out.push_str(": ");
             let value = self.out.len();
+            let key_line = span.start.line();
             let (event, span) = self.next()?;
+            if matches!(event, Event::Scalar(_, ScalarStyle::Literal, ..)) {
+                self.places.add_text(&inner, key_line + 1);
+            }
             self.value(event, &span, &inner)?;
             if path.is_empty() && name == "tests" {
                 self.tests = Some(Member { whole: whole..self.out.len(), value: value..self.out.len() });

@@ -34,7 +34,7 @@ pub struct Facts {
     pub user_agent: Option<String>,
     pub connected_at_millis: u64,
     /// The connection description of API.md as a JSON object; credentials are never among it.
-    pub description: Box<str>,
+    pub description: Arc<str>,
 }
 
 /// What the upgrade hands over.
@@ -81,8 +81,8 @@ impl Connection {
         let Opening { facts, endpoint, io, last_sequence, sent, admission, .. } = opening;
         let now = Instant::now();
         Rc::new(Connection {
+            outlet: Outlet::new(endpoint.clone(), io, sent, facts.description.clone()),
             facts,
-            outlet: Outlet::new(endpoint.clone(), io, sent),
             endpoint,
             worker,
             reader_paused: Cell::new(false),

@@ -16,7 +16,6 @@ use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Opening};
-use super::outbox::Opcode;
 use super::outlet::Outlet;
 use super::session::{ClientEvents, Session};
 use super::socket::Driver;
@@ -299,10 +298,11 @@ impl Hub {
         &self.outlets[(key >> 64) as usize % OUTLET_SHARDS]
     }
 
-    /// Pushes to a connection of this node, from any thread: written on the spot, or queued in its outbox.
+    /// Pushes to a connection of this node, from any thread: transformed if its endpoint says so, then written on the
+    /// spot, or queued in its outbox.
     pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
         let outlet = self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        outlet.map_or(PushOutcome::Gone, |outlet| outlet.send(Opcode::Text, payload))
+        outlet.map_or(PushOutcome::Gone, |outlet| outlet.deliver(payload))
     }
 
     /// Whether an open connection was closed by this.

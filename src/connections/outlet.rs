@@ -4,19 +4,22 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
+use serde_json::Value;
 use tokio::io::Interest;
 
 use super::connection::unix_millis;
 use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
 use crate::close_code;
 use crate::model::delivery::{CloseCause, PushOutcome};
+use crate::model::description;
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::outbound;
 
 /// Frames written by one system call when a backlog drains.
 const VECTORED_FRAMES: usize = 16;
@@ -35,6 +38,9 @@ pub struct Outlet {
     /// Unix milliseconds of the last message either way.
     last_active: AtomicU64,
     sent: Counter,
+    /// The connection description as a text, and as a tree once a template has asked for it.
+    description: Arc<str>,
+    described: OnceLock<Arc<Value>>,
 }
 
 #[derive(Default)]
@@ -48,7 +54,7 @@ struct State {
 }
 
 impl Outlet {
-    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter) -> Arc<Outlet> {
+    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter, description: Arc<str>) -> Arc<Outlet> {
         Arc::new(Outlet {
             endpoint,
             io,
@@ -56,6 +62,8 @@ impl Outlet {
             events_out: AtomicU64::new(0),
             last_active: AtomicU64::new(unix_millis()),
             sent,
+            description,
+            described: OnceLock::new(),
         })
     }
 
@@ -79,7 +87,18 @@ impl Outlet {
         self.state().outbox.bytes()
     }
 
-    /// Sends one message: on the spot when the socket takes it, else through the outbox under its policy.
+    /// Sends a service's message, through the endpoint's outbound template if it has one.
+    pub fn deliver(&self, message: &[u8]) -> PushOutcome {
+        let endpoint = self.endpoint.current();
+        let Some(template) = &endpoint.outbound else { return self.send(Opcode::Text, message) };
+        let described = || self.described.get_or_init(|| Arc::new(description::tree(&self.description))).clone();
+        match outbound::transformed(template, &endpoint, message, described, unix_millis()) {
+            Ok(made) => self.send(Opcode::Text, made.as_bytes()),
+            Err(err) => PushOutcome::TransformFailed(err.to_string()),
+        }
+    }
+
+    /// Sends one message as it is: on the spot when the socket takes it, else through the outbox under its policy.
     pub fn send(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
         let mut state = self.state();
         if state.closed {

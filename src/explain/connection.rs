@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
@@ -14,6 +15,8 @@ use crate::backends::EventSource;
 use crate::config::findings::{member, Findings};
 use crate::config::registry::params_of;
 use crate::inbound::describe::{description, Described};
+use crate::inbound::transform::ConnectionTree;
+use crate::model::description::tree;
 use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
 
 /// What is said of the connection.
@@ -62,6 +65,12 @@ pub struct Connection {
     pub source_ip: IpAddr,
 }
 
+impl ConnectionTree for Connection {
+    fn tree(&self) -> Arc<Value> {
+        Arc::new(self.description.clone())
+    }
+}
+
 impl ConnectionInput {
     pub fn make(&self, endpoint: &CompiledEndpoint, now: u64, findings: &mut Findings) -> Connection {
         let (path, mut query) = match self.path.as_deref() {
@@ -107,7 +116,7 @@ impl ConnectionInput {
             user: self.user.as_deref(),
             connected_at_millis: now,
         });
-        let mut described: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut described = tree(&text);
         if let (Some(claims), Some(members)) = (&self.claims, described.as_object_mut()) {
             members.insert("claims".to_owned(), claims.clone());
         }

@@ -1,5 +1,5 @@
 //! What the gateway would do with one event of a client, and why: nothing is sent. Made of the code that serves –
-//! `inbound::decode`, `model::expression`, `inbound::reply`, the backends' previews – so it cannot disagree with it.
+//! `inbound::decode`, `model::expression`, `inbound::transform`, `inbound::reply`, the backends' previews – so it cannot disagree with it.
 //!
 //! Pure but for the clock that its caller reads. Called by the admin surface and the command line; imports model, config,
 //! backends and the pure parts of inbound. Filters and authentication come before an event: not here; of throttling, which
@@ -21,11 +21,14 @@ use crate::backends::{http, kafka, Event, RouteFacts};
 use crate::close_code;
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets::{has_reference, is_credential_header};
-use crate::inbound::decode::{decode, Decoded};
+use crate::inbound::decode::decode;
 use crate::inbound::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
+use crate::inbound::transform::{ConnectionTree, Surroundings};
+use crate::model::ack::{Ack, AckWhen};
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
+use crate::model::outbound;
 
 use connection::Connection;
 pub use connection::ConnectionInput;
@@ -52,6 +55,9 @@ pub struct Explained {
     pub selector: Option<Selector>,
     /// In document order.
     pub custom_routes: Vec<CustomRoute>,
+    /// How the client's event is acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<AckFacts>,
     /// The routes that the event takes; for a rejected one the error route.
     pub taken: Vec<Taken>,
     /// What the client is sent at once; errors of services come later.
@@ -70,6 +76,21 @@ pub struct EndpointFacts {
 pub struct ErrorFacts {
     pub code: String,
     pub message: String,
+    /// `routes[3]`: the route that refused the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AckFacts {
+    /// received (it is among what the client is sent at once) or delivered (it comes when services have taken the event).
+    pub when: &'static str,
+    #[schemars(with = "Value")]
+    pub frame: Box<RawValue>,
+    /// Why the frame is the gateway's own and not the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_failed: Option<String>,
 }
 
 /// One limit of messages.
@@ -120,6 +141,11 @@ pub struct Taken {
     pub at: String,
     pub r#type: &'static str,
     pub name: String,
+    /// Its schema holds; None: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<bool>,
+    /// The body is the inbound template's.
+    pub transformed: bool,
     /// What its backends are sent.
     #[schemars(with = "Value")]
     pub body: Box<RawValue>,
@@ -203,6 +229,7 @@ pub fn explain(
         limits: limits::of(endpoint, &connection),
         selector: None,
         custom_routes: Vec::new(),
+        ack: None,
         taken: Vec::new(),
         client: Vec::new(),
     };
@@ -229,7 +256,7 @@ impl Explainer<'_> {
         if self.data.len() > max {
             let code = close_code::TOO_BIG.code;
             let message = format!("the message has {} bytes, at most {max} are allowed", self.data.len());
-            self.explained.error = Some(ErrorFacts { code: code.to_string(), message });
+            self.explained.error = Some(ErrorFacts { code: code.to_string(), message, at: None });
             self.explained.outcome = "closed";
             return;
         }
@@ -242,22 +269,60 @@ impl Explainer<'_> {
         }
         let decoded = match decode(&self.data, self.endpoint.needs_tree()) {
             Ok(decoded) => decoded,
-            Err(fault) => return self.reject(ErrorCode::InvalidJson, &fault.to_string()),
+            Err(fault) => return self.reject(ErrorCode::InvalidJson, &fault.to_string(), None),
         };
-        let tree = match &decoded {
-            Decoded::Tree(tree) => Some(tree),
-            Decoded::Checked => None,
-        };
-        let mut taken = self.select(tree);
+        let tree = decoded.tree();
+        let mut taken = self.select(tree.map(|tree| &**tree));
         if taken.is_empty() {
             taken.extend(routes.default.clone());
         }
         if taken.is_empty() {
-            return self.reject(ErrorCode::NoRoute, NO_ROUTE);
+            return self.reject(ErrorCode::NoRoute, NO_ROUTE, None);
+        }
+        let mut bodies = Vec::new();
+        for route in &taken {
+            match self.around().body(route, &self.data, tree) {
+                Ok(body) => bodies.push(body),
+                Err(refusal) => return self.reject(refusal.code, &refusal.message, Some(route)),
+            }
         }
         let id = self.ids.next_id(self.place.unix_millis);
-        for route in taken {
-            self.forward(&route, (EventKind::Message, id), self.data.clone(), tree);
+        if let Some(ack) = self.endpoint.ack_of(taken.iter().map(|route| &**route)) {
+            self.acknowledge(&ack, id, tree);
+        }
+        for (route, body) in taken.iter().zip(bodies) {
+            self.forward(route, (EventKind::Message, id), body, tree.map(|tree| &**tree));
+        }
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { endpoint: self.endpoint, connection: &self.connection, unix_millis: self.place.unix_millis }
+    }
+
+    fn acknowledge(&mut self, ack: &Ack, id: EventId, tree: Option<&std::sync::Arc<Value>>) {
+        let (frame, failed) = self.around().acknowledgement(ack, id.as_str(), &self.data, tree);
+        if ack.when == AckWhen::Received {
+            self.explained.client.push(raw(&frame));
+        }
+        let template_failed = failed.map(|err| err.to_string());
+        self.explained.ack = Some(AckFacts { when: ack.when.as_str(), frame: raw(&frame), template_failed });
+    }
+
+    /// What an echo answers, through the outbound template.
+    fn echo(&mut self, body: &[u8]) {
+        let connection = || self.connection.tree();
+        let made = match &self.endpoint.outbound {
+            None => Ok(None),
+            Some(template) => {
+                outbound::transformed(template, self.endpoint, body, connection, self.place.unix_millis).map(Some)
+            }
+        };
+        match made {
+            Ok(made) => self.explained.client.push(raw(made.as_deref().map_or(body, str::as_bytes))),
+            Err(err) => {
+                let (code, message) = (ErrorCode::TransformFailed, format!("the outbound template: {err}"));
+                self.explained.error = Some(ErrorFacts { code: code.as_str().to_owned(), message, at: None });
+            }
         }
     }
 
@@ -300,7 +365,7 @@ impl Explainer<'_> {
     fn forward(&mut self, route: &CompiledRoute, (kind, id): (EventKind, EventId), body: Bytes, tree: Option<&Value>) {
         let now = self.place.unix_millis;
         let mut event = Event::new(kind, id, now, 1, body, Rc::clone(&self.connection.source));
-        if let (true, Some(tree)) = (route.needs_tree(), tree) {
+        if let (true, Some(tree)) = (route.takes_keys(), tree) {
             event.keys = route.backends.iter().map(|backend| backend.record_key(tree)).collect();
         }
         let facts = RouteFacts {
@@ -315,7 +380,7 @@ impl Explainer<'_> {
         for backend in &route.backends {
             let what = request(backend, &facts, &event);
             if matches!(what, RequestKind::Echo) && kind == EventKind::Message {
-                self.explained.client.push(raw(&event.body));
+                self.echo(&event.body);
             }
             requests.push(Request {
                 at: format!("{at}.backends[{}]", backend.index),
@@ -323,21 +388,32 @@ impl Explainer<'_> {
                 what,
             });
         }
-        let taken =
-            Taken { at, r#type: route.kind.as_str(), name: route.name.to_string(), body: raw(&event.body), requests };
-        self.explained.taken.push(taken);
+        self.explained.taken.push(Taken {
+            at,
+            r#type: route.kind.as_str(),
+            name: route.name.to_string(),
+            schema: route.schema.is_some().then_some(true),
+            transformed: route.inbound.is_some(),
+            body: raw(&event.body),
+            requests,
+        });
     }
 
-    fn reject(&mut self, code: ErrorCode, message: &str) {
+    fn reject(&mut self, code: ErrorCode, message: &str, refused_by: Option<&CompiledRoute>) {
         let id = self.ids.next_id(self.place.unix_millis);
         let connection = self.connection.source.connection_id.clone();
         self.explained.outcome = "rejected";
-        self.explained.error = Some(ErrorFacts { code: code.as_str().to_owned(), message: message.to_owned() });
+        let at = refused_by.map(|route| format!("routes[{}]", route.index));
+        self.explained.error = Some(ErrorFacts { code: code.as_str().to_owned(), message: message.to_owned(), at });
         self.explained.client.push(raw(&error_frame(code, message, &connection, id.as_str(), &self.data)));
         if let Some(route) = self.endpoint.routes.error.clone() {
-            let body = error_event(code, message, (None, None), &self.data, id.as_str(), &connection);
+            let name = refused_by.map(|route| &*route.name);
+            let body = error_event(code, message, (name, None), &self.data, id.as_str(), &connection);
             let id = self.ids.next_id(self.place.unix_millis);
-            self.forward(&route, (EventKind::Error, id), body.into(), None);
+            // Where its template fails, the error route gets nothing.
+            if let Ok(body) = self.around().own_body(&route, body.into()) {
+                self.forward(&route, (EventKind::Error, id), body, None);
+            }
         }
     }
 }

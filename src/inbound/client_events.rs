@@ -11,17 +11,21 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::decode::{decode, Decoded};
+use super::decode::decode;
 use super::describe::disconnect_body;
-use super::dispatch::{FailedDelivery, Lanes};
+use super::dispatch::{FailedDelivery, Lanes, OnReply};
 use super::reply::{error_event, error_frame, throttled_frame, ErrorCode, NO_ROUTE};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::throttle;
+use super::transform::{ConnectionTree, Refusal, Surroundings};
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
 use crate::connections::connection::unix_millis;
 use crate::connections::{ClientEvents, Connection, Opcode};
-use crate::model::delivery::CloseCause;
+use crate::model::ack::{Ack, AckWhen};
+use crate::model::delivery::{CloseCause, PushOutcome};
+use crate::model::description;
+use crate::model::endpoint::RouteKind;
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
@@ -50,8 +54,23 @@ struct Shared {
     settled: Notify,
     /// What this connection has used of the limits.
     throttle: ConnectionThrottle,
-    /// The connection description as a tree, for expressions over it; made when the first one asks.
-    description: OnceCell<Value>,
+    /// The connection description as a tree, for expressions and templates over it; made when the first one asks.
+    description: OnceCell<Arc<Value>>,
+}
+
+/// One client's event on its way through its routes.
+struct ClientEvent {
+    id: EventId,
+    unix_millis: u64,
+    sequence: u64,
+    /// As the client sent it.
+    data: Bytes,
+    tree: Option<Arc<Value>>,
+    /// Sent when every route has delivered it.
+    ack: Option<Arc<Ack>>,
+    runtime: Rc<EndpointRuntime>,
+    routes_left: Cell<usize>,
+    failed: Cell<bool>,
 }
 
 impl ConnectionEvents {
@@ -86,9 +105,9 @@ impl ClientEvents for ConnectionEvents {
             return;
         }
         match decode(&data, runtime.needs_tree) {
-            Ok(decoded) => self.shared.route(&runtime, data, &decoded),
+            Ok(decoded) => self.shared.route(&runtime, data, decoded.tree()),
             Err(fault) => {
-                self.shared.reject(&runtime, ErrorCode::InvalidJson, &fault.to_string(), &data);
+                self.shared.reject(&runtime, ErrorCode::InvalidJson, &fault.to_string(), None, &data);
             }
         }
     }
@@ -142,7 +161,7 @@ impl Shared {
                 let millis = throttle::retry_after_millis(exceeded.retry_after);
                 let message = throttle::message_of(exceeded);
                 let frame = |id: &str| throttled_frame(&message, millis, &self.source.connection_id, id, data);
-                self.refuse(runtime, ErrorCode::Throttled, &message, data, frame);
+                self.refuse(runtime, (ErrorCode::Throttled, &message), None, data, frame);
             }
             Some(OnExceeded::Drop) | None => self.connection.event_done(),
         }
@@ -160,68 +179,125 @@ impl Shared {
     }
 
     /// Finds the event's routes and sends it on its way.
-    fn route(self: &Rc<Self>, runtime: &EndpointRuntime, data: Bytes, decoded: &Decoded) {
+    fn route(self: &Rc<Self>, runtime: &Rc<EndpointRuntime>, data: Bytes, tree: Option<&Arc<Value>>) {
         let mut first = None;
-        let mut more: Vec<Rc<RouteRuntime>> = Vec::new();
-        if let Decoded::Tree(tree) = decoded {
+        let mut more: Vec<(Rc<RouteRuntime>, Bytes)> = Vec::new();
+        if let Some(tree) = tree {
             let mut scratch = self.worker.scratch.borrow_mut();
             for index in runtime.endpoint.routes.custom.select(tree, &**self, &mut scratch) {
                 let route = runtime.custom[*index].clone();
                 match first {
                     None => first = Some(route),
-                    Some(_) => more.push(route),
+                    Some(_) => more.push((route, data.clone())),
                 }
             }
         }
         let Some(first) = first.or_else(|| runtime.default.clone()) else {
-            self.reject(runtime, ErrorCode::NoRoute, NO_ROUTE, &data);
+            self.reject(runtime, ErrorCode::NoRoute, NO_ROUTE, None, &data);
             return;
         };
         let now = unix_millis();
-        let id = self.worker.next_event_id(now);
-        let sequence = self.connection.next_sequence();
-        let left = Rc::new(Cell::new(1 + more.len() as u32));
-        for route in std::iter::once(first).chain(more) {
-            self.forward(&route, &data, decoded, (id, now, sequence), left.clone());
+        // All bodies before the first is sent: an event is taken whole or refused whole.
+        let mut first = (first, data.clone());
+        for (route, body) in std::iter::once(&mut first).chain(&mut more).filter(|(route, _)| !route.route.is_plain()) {
+            match self.around(runtime, now).body(&route.route, &data, tree) {
+                Ok(made) => *body = made,
+                Err(Refusal { code, message }) => {
+                    return self.reject(runtime, code, &message, Some(&route.route.name), &data);
+                }
+            }
+        }
+        let taken = || std::iter::once(&first).chain(&more);
+        let event = Rc::new(ClientEvent {
+            id: self.worker.next_event_id(now),
+            unix_millis: now,
+            sequence: self.connection.next_sequence(),
+            data,
+            tree: tree.cloned(),
+            ack: runtime.endpoint.ack_of(taken().map(|(route, _)| &*route.route)),
+            runtime: runtime.clone(),
+            routes_left: Cell::new(1 + more.len()),
+            failed: Cell::new(false),
+        });
+        self.acknowledge(&event, AckWhen::Received);
+        for (route, body) in std::iter::once(first).chain(more) {
+            self.forward(&route, body, &event);
         }
     }
 
-    /// Sends the event to the backends of one of its routes. `left` counts its routes that have not answered yet.
-    fn forward(
-        self: &Rc<Self>,
-        route: &Rc<RouteRuntime>,
-        data: &Bytes,
-        decoded: &Decoded,
-        (id, now, sequence): (EventId, u64, u64),
-        left: Rc<Cell<u32>>,
-    ) {
-        let mut event = Event::new(route.kind, id, now, sequence, data.clone(), self.source.clone());
-        if let (true, Decoded::Tree(tree)) = (route.route.needs_tree(), decoded) {
+    fn around<'a>(&'a self, runtime: &'a EndpointRuntime, unix_millis: u64) -> Surroundings<'a> {
+        Surroundings { endpoint: &runtime.endpoint, connection: self, unix_millis }
+    }
+
+    /// Sends the event's acknowledgement if this is the time for it.
+    fn acknowledge(self: &Rc<Self>, event: &ClientEvent, now: AckWhen) {
+        let Some(ack) = event.ack.as_ref().filter(|ack| ack.when == now) else { return };
+        let around = self.around(&event.runtime, event.unix_millis);
+        let (frame, failed) = around.acknowledgement(ack, event.id.as_str(), &event.data, event.tree.as_ref());
+        self.connection.send(Opcode::Text, &frame);
+        if let Some(err) = failed {
+            let message = format!("the ack's template: {err}");
+            self.report(ErrorCode::TransformFailed, &message, (None, None), event.id, &event.data, Box::new(|| ()));
+        }
+    }
+
+    /// Sends the event to the backends of one of its routes.
+    fn forward(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, of: &Rc<ClientEvent>) {
+        let ClientEvent { id, unix_millis, sequence, .. } = **of;
+        let mut event = Event::new(route.kind, id, unix_millis, sequence, body, self.source.clone());
+        if let (true, Some(tree)) = (route.route.takes_keys(), &of.tree) {
             event.keys = route.backends.iter().map(|backend| backend.spec.record_key(tree)).collect();
         }
         for backend in &route.backends {
             if backend.backend.is_none() {
-                self.connection.send(Opcode::Text, data);
+                self.answer(&event.body, of);
             }
         }
+        let replies = route.route.replies().then(|| -> OnReply {
+            let (shared, of) = (self.clone(), of.clone());
+            Rc::new(move |reply| shared.answer(&reply, &of))
+        });
         self.pending.set(self.pending.get() + 1);
-        let shared = self.clone();
-        let name = route.route.name.clone();
-        let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
-            let of = shared.clone();
-            let done: Done = Box::new(move || {
-                left.set(left.get() - 1);
-                if left.get() == 0 {
-                    of.connection.event_done();
-                }
-            });
+        let (shared, of, name) = (self.clone(), of.clone(), route.route.name.clone());
+        let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
+            of.failed.set(of.failed.get() || failed.is_some());
+            let (done_shared, done_of) = (shared.clone(), of.clone());
+            let done: Done = Box::new(move || done_shared.route_done(&done_of));
             match failed {
-                Some(failed) => shared.delivery_failed(event, &name, &failed, done),
+                Some(failed) => shared.delivery_failed(&of, &name, &failed, done),
                 None => done(),
             }
             shared.settle_one();
         });
-        self.lanes.dispatch(route, Rc::new(event), settled);
+        self.lanes.dispatch_with_replies(route, Rc::new(event), replies, settled);
+    }
+
+    /// One of an event's routes has nothing left to do.
+    fn route_done(self: &Rc<Self>, event: &ClientEvent) {
+        event.routes_left.set(event.routes_left.get() - 1);
+        if event.routes_left.get() > 0 {
+            return;
+        }
+        if !event.failed.get() {
+            self.acknowledge(event, AckWhen::Delivered);
+        }
+        self.connection.event_done();
+    }
+
+    /// Sends the client what a service answers, through the endpoint's outbound template.
+    fn answer(self: &Rc<Self>, message: &[u8], of: &ClientEvent) {
+        if let PushOutcome::TransformFailed(reason) = self.connection.outlet.deliver(message) {
+            let message = format!("the outbound template: {reason}");
+            let frame = error_frame(
+                ErrorCode::TransformFailed,
+                "the answer to the event could not be transformed",
+                &self.source.connection_id,
+                of.id.as_str(),
+                &of.data,
+            );
+            self.connection.send(Opcode::Text, &frame);
+            self.report(ErrorCode::TransformFailed, &message, (None, None), of.id, &of.data, Box::new(|| ()));
+        }
     }
 
     fn settle_one(&self) {
@@ -231,7 +307,7 @@ impl Shared {
         }
     }
 
-    fn delivery_failed(self: &Rc<Self>, event: &Event, route: &str, failed: &FailedDelivery, done: Done) {
+    fn delivery_failed(self: &Rc<Self>, event: &ClientEvent, route: &str, failed: &FailedDelivery, done: Done) {
         let message = format!("{}: {}", failed.backend, failed.failure);
         tracing::debug!(connection = %self.source.connection_id, route, "delivery failed: {message}");
         // Clients learn that it failed, services also where and why: addresses of services are not for clients.
@@ -240,33 +316,40 @@ impl Shared {
             "a service behind the gateway did not take the event",
             &self.source.connection_id,
             event.id.as_str(),
-            &event.body,
+            &event.data,
         );
         self.connection.send(Opcode::Text, &frame);
         let place = (Some(route), Some(failed.backend.as_str()));
-        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.body, done);
+        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.data, done);
     }
 
     /// Refuses an event: an error frame to the client, an error event to the error route. The event is done with when
     /// the error route has it, so that refused events fill the in-flight window like others.
-    fn reject(self: &Rc<Self>, runtime: &EndpointRuntime, code: ErrorCode, message: &str, data: &Bytes) {
+    fn reject(
+        self: &Rc<Self>,
+        runtime: &EndpointRuntime,
+        code: ErrorCode,
+        message: &str,
+        route: Option<&str>,
+        data: &Bytes,
+    ) {
         let frame = |id: &str| error_frame(code, message, &self.source.connection_id, id, data);
-        self.refuse(runtime, code, message, data, frame);
+        self.refuse(runtime, (code, message), route, data, frame);
     }
 
     fn refuse(
         self: &Rc<Self>,
         runtime: &EndpointRuntime,
-        code: ErrorCode,
-        message: &str,
+        (code, message): (ErrorCode, &str),
+        route: Option<&str>,
         data: &Bytes,
         frame: impl FnOnce(&str) -> Vec<u8>,
     ) {
-        runtime.count_rejected(code.as_str());
+        runtime.count_rejected(route, code.as_str());
         let id = self.worker.next_event_id(unix_millis());
         self.connection.send(Opcode::Text, &frame(id.as_str()));
         let shared = self.clone();
-        self.report(code, message, (None, None), id, data, Box::new(move || shared.connection.event_done()));
+        self.report(code, message, (route, None), id, data, Box::new(move || shared.connection.event_done()));
     }
 
     /// Sends an error event to the error route, if there is one. What fails there is counted and goes no further.
@@ -288,6 +371,11 @@ impl Shared {
     fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, done: Done) {
         let now = unix_millis();
         let id = self.worker.next_event_id(now);
+        let runtime = self.runtime();
+        let body = match self.around(&runtime, now).own_body(&route.route, body.clone()) {
+            Ok(body) => body,
+            Err(refusal) => return self.own_event_failed(&runtime, route, &refusal, id, &body, done),
+        };
         let event = Event::new(route.kind, id, now, self.connection.next_sequence(), body, self.source.clone());
         self.pending.set(self.pending.get() + 1);
         let shared = self.clone();
@@ -299,6 +387,25 @@ impl Shared {
             shared.settle_one();
         });
         self.lanes.dispatch(route, Rc::new(event), settled);
+    }
+
+    /// The template of a route for the gateway's own events has failed: the error route hears of it, unless it is that.
+    fn own_event_failed(
+        self: &Rc<Self>,
+        runtime: &EndpointRuntime,
+        route: &RouteRuntime,
+        refusal: &Refusal,
+        id: EventId,
+        body: &Bytes,
+        done: Done,
+    ) {
+        let (code, name) = (refusal.code, &*route.route.name);
+        runtime.count_rejected(Some(name), code.as_str());
+        tracing::warn!(connection = %self.source.connection_id, route = name, "event lost: {}", refusal.message);
+        match route.route.kind {
+            RouteKind::Error => done(),
+            _ => self.report(code, &refusal.message, (Some(name), None), id, body, done),
+        }
     }
 
     async fn all_settled(&self) {
@@ -321,11 +428,20 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn described(&self) -> &Arc<Value> {
+        self.description.get_or_init(|| Arc::new(description::tree(&self.connection.facts.description)))
+    }
+}
+
 impl ConnectionFacts for Shared {
     fn facts(&self) -> &Value {
-        self.description.get_or_init(|| {
-            // Made by `describe` from a tree: it parses.
-            serde_json::from_str(&self.connection.facts.description).unwrap_or(Value::Null)
-        })
+        self.described()
+    }
+}
+
+impl ConnectionTree for Shared {
+    fn tree(&self) -> Arc<Value> {
+        self.described().clone()
     }
 }

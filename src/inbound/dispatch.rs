@@ -8,8 +8,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::runtime::RouteRuntime;
-use crate::backends::{Backend, Begin, Delivery, Event, Failure};
+use crate::backends::{Backend, Begin, Delivered, Delivery, Event, Failure};
 
 /// How long a lane waits before it offers an event again to a backend that had no room.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -30,6 +32,9 @@ pub struct FailedDelivery {
 /// Told once, when every required backend has answered.
 pub type OnSettled = Box<dyn FnOnce(&Rc<Event>, Option<FailedDelivery>)>;
 
+/// Given what backends have answered for the sender, each time before its backend counts as having answered.
+pub type OnReply = Rc<dyn Fn(Bytes)>;
+
 /// One event's fan-out over the backends of its route.
 struct FanOut {
     route: Rc<RouteRuntime>,
@@ -37,12 +42,16 @@ struct FanOut {
     required_left: Cell<u32>,
     failed: RefCell<Option<FailedDelivery>>,
     settled: RefCell<Option<OnSettled>>,
+    replies: Option<OnReply>,
 }
 
 impl FanOut {
-    fn answered(&self, backend: usize, result: Result<(), Failure>, began: Instant) {
+    fn answered(&self, backend: usize, result: Result<Delivered, Failure>, began: Instant) {
         let runtime = &self.route.backends[backend];
-        runtime.observe(result.as_ref().map_or_else(Failure::outcome, |()| "delivered"), began.elapsed());
+        runtime.observe(result.as_ref().map_or_else(Failure::outcome, |_| "delivered"), began.elapsed());
+        if let (Ok(Delivered { reply: Some(reply), .. }), Some(on_reply)) = (&result, &self.replies) {
+            on_reply(reply.clone());
+        }
         if !runtime.spec.required {
             return;
         }
@@ -88,6 +97,17 @@ impl Lanes {
     /// Sends an event to every backend of its route but the echoes. `settled` is called when the required ones have
     /// answered, at once when there are none.
     pub fn dispatch(&self, route: &Rc<RouteRuntime>, event: Rc<Event>, settled: OnSettled) {
+        self.dispatch_with_replies(route, event, None, settled);
+    }
+
+    /// As `dispatch`, and what backends answer for the sender goes to `replies`.
+    pub fn dispatch_with_replies(
+        &self,
+        route: &Rc<RouteRuntime>,
+        event: Rc<Event>,
+        replies: Option<OnReply>,
+        settled: OnSettled,
+    ) {
         let required =
             route.backends.iter().filter(|backend| backend.backend.is_some() && backend.spec.required).count();
         let fan_out = Rc::new(FanOut {
@@ -96,6 +116,7 @@ impl Lanes {
             required_left: Cell::new(required as u32),
             failed: RefCell::default(),
             settled: RefCell::new(Some(settled)),
+            replies,
         });
         if required == 0 {
             fan_out.settle();
@@ -176,7 +197,7 @@ fn next(lane: &Rc<Lane>) -> Option<Begun> {
 /// Waits for an answer, then goes on with the lane's next event in the same task.
 async fn see_through(lane: Rc<Lane>, mut begun: Begun) {
     loop {
-        let result = begun.delivery.await.map(|_delivered| ());
+        let result = begun.delivery.await;
         lane.under_way.set(lane.under_way.get() - 1);
         begun.fan_out.answered(begun.backend, result, begun.began);
         match next(&lane) {

@@ -1,7 +1,7 @@
 //! The way of a client's events, in file order: `upgrade → authenticate → (connections) → client_events → decode →
 //! (model's expressions) → dispatch → (backends) → reply`. A front door: imports connections, backends, config and
 //! model; never the admin side. What of this room is pure – decode,
-//! describe, reply – also serves `explain`, which so cannot say anything else than what happens.
+//! describe, transform, reply – also serves `explain`, which so cannot say anything else than what happens.
 
 mod authenticate;
 mod client_address;
@@ -12,6 +12,7 @@ mod dispatch;
 pub(crate) mod reply;
 pub mod runtime;
 mod throttle;
+pub(crate) mod transform;
 pub mod upgrade;
 
 pub use runtime::InboundWorker;

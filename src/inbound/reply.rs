@@ -7,8 +7,10 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     InvalidJson,
+    SchemaViolation,
     NoRoute,
     Throttled,
+    TransformFailed,
     DeliveryFailed,
 }
 
@@ -16,8 +18,10 @@ impl ErrorCode {
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorCode::InvalidJson => "invalid_json",
+            ErrorCode::SchemaViolation => "schema_violation",
             ErrorCode::NoRoute => "no_route",
             ErrorCode::Throttled => "throttled",
+            ErrorCode::TransformFailed => "transform_failed",
             ErrorCode::DeliveryFailed => "delivery_failed",
         }
     }
@@ -53,6 +57,31 @@ struct ClientEvent<'a> {
     id: Option<&'a serde_json::value::RawValue>,
 }
 
+/// Only objects have an id; whatever else was sent (also what is no JSON at all) has none to echo.
+fn client_event_id(event: &[u8]) -> Option<&serde_json::value::RawValue> {
+    // A list would be read as an object whose members come in order.
+    if !event.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice::<ClientEvent>(event).ok().and_then(|event| event.id)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AckFrame<'a> {
+    r#type: &'static str,
+    event_id: &'a str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_event_id: Option<&'a serde_json::value::RawValue>,
+}
+
+/// `{"type": "ack", "eventId", "status", "clientEventId"}`.
+pub fn ack_frame(status: &'static str, event_id: &str, event: &[u8]) -> Vec<u8> {
+    let frame = AckFrame { r#type: "ack", event_id, status, client_event_id: client_event_id(event) };
+    serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"ack"}"#.to_vec())
+}
+
 /// `{"type": "error", "error": {code, message}, "connectionId", "eventId", "clientEventId"}`.
 pub fn error_frame(code: ErrorCode, message: &str, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
     frame(ErrorDetail { code, message, retry_after_millis: None }, connection_id, event_id, event)
@@ -71,8 +100,7 @@ pub fn throttled_frame(
 }
 
 fn frame(error: ErrorDetail<'_>, connection_id: &str, event_id: &str, event: &[u8]) -> Vec<u8> {
-    // Only objects have an id; whatever else was sent (also what is no JSON at all) has none to echo.
-    let client_event_id = serde_json::from_slice::<ClientEvent>(event).ok().and_then(|event| event.id);
+    let client_event_id = client_event_id(event);
     let frame = ErrorFrame { r#type: "error", error, connection_id, event_id, client_event_id };
     serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"error"}"#.to_vec())
 }
@@ -123,6 +151,14 @@ mod tests {
         assert!(String::from_utf8(frame).unwrap().contains(expected));
         let frame = error_frame(ErrorCode::InvalidJson, "no", "c", "e", b"[1");
         assert!(!String::from_utf8(frame).unwrap().contains("clientEventId"));
+    }
+
+    #[test]
+    fn an_ack_frame_has_the_shape_of_the_contract() {
+        let frame = String::from_utf8(ack_frame("received", "e", br#"{"id": "x"}"#)).unwrap();
+        assert_eq!(frame, r#"{"type":"ack","eventId":"e","status":"received","clientEventId":"x"}"#);
+        let frame = String::from_utf8(ack_frame("delivered", "e", b"[1]")).unwrap();
+        assert_eq!(frame, r#"{"type":"ack","eventId":"e","status":"delivered"}"#);
     }
 
     #[test]

@@ -111,9 +111,10 @@ impl EndpointRuntime {
         }
     }
 
-    /// Counts an event that no route took.
-    pub fn count_rejected(&self, outcome: &'static str) {
-        let labels = EventLabels { endpoint: self.endpoint.path.to_string(), route: String::new(), outcome };
+    /// Counts an event that no route took, or this one refused.
+    pub fn count_rejected(&self, route: Option<&str>, outcome: &'static str) {
+        let route = route.unwrap_or_default().to_owned();
+        let labels = EventLabels { endpoint: self.endpoint.path.to_string(), route, outcome };
         self.metrics.events_in.get_or_create(&labels).inc();
     }
 }

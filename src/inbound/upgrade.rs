@@ -24,10 +24,12 @@ use super::describe::{description, refused_body, Described};
 use super::dispatch::Lanes;
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::throttle::retry_after_seconds;
+use super::transform::{ConnectionTree, Surroundings};
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
 use crate::connections::{Facts, Hub, Opening};
 use crate::model::connection_id::ConnectionId;
+use crate::model::description::tree;
 use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::throttle::{Admission, Exceeded};
@@ -279,6 +281,12 @@ impl Handshake<'_> {
     }
 }
 
+impl ConnectionTree for Facts {
+    fn tree(&self) -> Arc<serde_json::Value> {
+        Arc::new(tree(&self.description))
+    }
+}
+
 /// Tells the connect route. Its required backends are awaited, and may refuse the connection. Returns the sequence
 /// number that the event took.
 async fn connect_route(
@@ -290,6 +298,11 @@ async fn connect_route(
     let Some(route) = inbound.runtime(endpoint).connect.clone() else { return Ok(0) };
     let now = unix_millis();
     let body = Bytes::copy_from_slice(facts.description.as_bytes());
+    let around = Surroundings { endpoint: &endpoint.current(), connection: facts, unix_millis: now };
+    let body = around.own_body(&route.route, body).map_err(|refusal| {
+        tracing::warn!(endpoint = %endpoint.id(), "connection refused, its connect event cannot be made: {}", refusal.message);
+        refuse(502, "Bad Gateway", "connect_route", "the connect event for the service behind this endpoint cannot be made")
+    })?;
     let event = Rc::new(Event::new(route.kind, inbound.next_event_id(now), now, 1, body, source.clone()));
     let failed = fan_out(&route, event).await;
     match failed {
@@ -313,7 +326,15 @@ fn take_back(inbound: &Rc<InboundWorker>, endpoint: &LiveEndpoint, facts: &Facts
     let now = unix_millis();
     let duration_millis = now.saturating_sub(facts.connected_at_millis);
     let body = refused_body(&facts.description, duration_millis);
-    let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body.into(), source.clone());
+    let around = Surroundings { endpoint: &endpoint.current(), connection: facts, unix_millis: now };
+    let body = match around.own_body(&route.route, body.into()) {
+        Ok(body) => body,
+        Err(refusal) => {
+            tracing::warn!(connection = %facts.id_text, "disconnect event lost: {}", refusal.message);
+            return;
+        }
+    };
+    let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body, source.clone());
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let settled = Box::new(move |_: &Rc<Event>, _: Option<super::dispatch::FailedDelivery>| drop(pending));
     Lanes::default().dispatch(&route, Rc::new(event), settled);

@@ -32,7 +32,7 @@ impl CloseCause {
 }
 
 /// What became of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum PushOutcome {
     /// In the socket or in the outbox.
     Queued,
@@ -42,6 +42,8 @@ pub enum PushOutcome {
     TooBig,
     /// The connection is gone or closing: 410.
     Gone,
+    /// The endpoint's outbound template has failed on it, and why: 422.
+    TransformFailed(String),
 }
 
 /// A connection as an operator sees it.

@@ -8,10 +8,13 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::ack::Ack;
+use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
 use super::json_path::JsonPath;
 use super::secret::Secret;
+use super::template::Template;
 use super::throttling::Throttling;
 use super::url_template::UrlTemplate;
 
@@ -36,13 +39,26 @@ pub struct CompiledEndpoint {
     pub throttling: Option<Throttling>,
     /// Where events go.
     pub routes: CompiledRoutes,
+    /// Over every message that a service sends to a client.
+    pub outbound: Option<Template>,
+    /// For events whose routes have none of their own.
+    pub ack: Option<Arc<Ack>>,
+    /// The endpoint as templates see it.
+    pub described: Arc<Value>,
 }
 
 impl CompiledEndpoint {
     /// True when a client's event must be read into a tree: for routing, or for a Kafka key taken from it.
     /// False: checking that it is JSON is enough.
     pub fn needs_tree(&self) -> bool {
-        self.routes.custom.needs_tree() || self.routes.all().any(|route| route.needs_tree())
+        self.routes.custom.needs_tree()
+            || self.routes.all().any(|route| route.needs_tree())
+            || self.ack.as_ref().is_some_and(|ack| ack.sees_event())
+    }
+
+    /// The acknowledgement of an event that takes these routes: the first that has one of its own decides.
+    pub fn ack_of<'r>(&self, mut routes: impl Iterator<Item = &'r CompiledRoute>) -> Option<Arc<Ack>> {
+        routes.find_map(|route| route.ack.clone()).or_else(|| self.ack.clone())
     }
 }
 
@@ -212,16 +228,41 @@ pub struct CompiledRoute {
     pub name: Arc<str>,
     /// Position in the document's `routes`.
     pub index: usize,
+    /// What its events must look like. Only of clients' events.
+    pub schema: Option<EventSchema>,
+    /// What its backends get instead of the event.
+    pub inbound: Option<Template>,
+    /// Its own acknowledgement. Only of clients' events.
+    pub ack: Option<Arc<Ack>>,
     /// Where its events go; each takes every event.
     pub backends: Vec<Arc<CompiledBackend>>,
 }
 
 impl CompiledRoute {
-    /// True when a backend reads something out of the event.
+    /// True when something of the route reads a client's event. Bodies of the gateway's own making are read when they
+    /// are made.
     pub fn needs_tree(&self) -> bool {
+        let of_clients = matches!(self.kind, RouteKind::Default | RouteKind::Custom);
+        let transforms = self.inbound.as_ref().is_some_and(|template| template.uses("event"));
+        let acknowledges = self.ack.as_ref().is_some_and(|ack| ack.sees_event());
+        self.takes_keys() || (of_clients && (self.schema.is_some() || transforms || acknowledges))
+    }
+
+    /// True when a backend takes its record key from the event.
+    pub fn takes_keys(&self) -> bool {
         self.backends
             .iter()
             .any(|backend| matches!(&backend.kind, BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(_), .. })))
+    }
+
+    /// True when its backends get the event as it came.
+    pub fn is_plain(&self) -> bool {
+        self.schema.is_none() && self.inbound.is_none()
+    }
+
+    /// True when a backend's answer goes back to the sender.
+    pub fn replies(&self) -> bool {
+        self.backends.iter().any(|backend| matches!(&backend.kind, BackendKind::Http(HttpSpec { reply: true, .. })))
     }
 }
 
@@ -278,6 +319,8 @@ pub struct HttpSpec {
     pub headers: Vec<(String, Secret)>,
     /// Requests under way on one node at once.
     pub max_in_flight: usize,
+    /// A 2xx answer's JSON body goes back to the sender.
+    pub reply: bool,
 }
 
 /// Methods that may carry an event.

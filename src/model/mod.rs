@@ -3,10 +3,13 @@
 //! Everything above may import this room; it imports nothing of the crate but the
 //! table of close codes.
 
+pub mod ack;
 pub mod connection_id;
 pub mod delivery;
+pub mod description;
 pub mod endpoint;
 pub mod event;
+pub mod event_schema;
 pub mod expression;
 pub mod filters;
 pub mod gcra;
@@ -15,9 +18,12 @@ pub mod json_check;
 pub mod json_path;
 pub mod limits;
 pub mod live_endpoint;
+pub mod outbound;
 pub mod proxies;
 pub mod secret;
 pub mod shares;
+pub mod template;
 pub mod throttle;
 pub mod throttling;
+pub mod timestamp;
 pub mod url_template;

@@ -30,6 +30,9 @@ pub enum PushError {
     /// 413
     #[error("the message is larger than the connection's outbox")]
     TooBig,
+    /// 422
+    #[error("the endpoint's outbound template failed: {0}")]
+    TransformFailed(String),
     /// 503: alive, as far as is known, but it cannot be asked now. Nothing was sent, unless it says that this is unknown.
     #[error("the node that owns the connection cannot be reached: {0}")]
     OwnerUnreachable(String),
@@ -45,6 +48,7 @@ impl PushError {
             PushError::Gone => "gone",
             PushError::OutboxFull => "outbox_full",
             PushError::TooBig => "too_big",
+            PushError::TransformFailed(_) => "transform_failed",
             PushError::OwnerUnreachable(_) => "owner_unreachable",
             PushError::Overloaded(_) => "overloaded",
         }
@@ -57,6 +61,7 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
         PushOutcome::Full => Err(PushError::OutboxFull),
         PushOutcome::TooBig => Err(PushError::TooBig),
         PushOutcome::Gone => Err(PushError::Gone),
+        PushOutcome::TransformFailed(reason) => Err(PushError::TransformFailed(reason)),
     }
 }
 

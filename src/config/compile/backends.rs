@@ -58,6 +58,7 @@ fn http(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings
         connect_timeout: Duration::from_millis(connect_timeout),
         headers,
         max_in_flight: super::size(Some(max_in_flight), 0),
+        reply: from.reply.unwrap_or(false),
     })
 }
 

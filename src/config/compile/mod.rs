@@ -8,6 +8,7 @@ mod expression;
 pub mod path_template;
 pub mod text;
 mod throttling;
+mod transform;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
     let filters = filters(document, &mut findings);
     let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
+    let outbound = transform::outbound(document, &mut findings);
+    let ack = transform::ack(document.ack.as_ref(), "ack", &mut findings);
     match findings.0.is_empty() {
         false => Err(findings.0),
         true => Ok(CompiledEndpoint {
@@ -46,6 +49,9 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
             filters,
             throttling,
             routes,
+            outbound,
+            ack,
+            described: transform::described(endpoint_id, version, document).into(),
         }),
     }
 }
@@ -150,6 +156,9 @@ fn routes(document: &EndpointDocument, params: &PathParams, findings: &mut Findi
             kind: kind(route.kind),
             name: route.name.as_str().into(),
             index,
+            schema: transform::schema(route, &path, findings),
+            inbound: transform::inbound(route, &path, findings),
+            ack: transform::ack(route.ack.as_ref(), &format!("{path}.ack"), findings),
             backends: backends::compile(route, &path, params, findings),
         });
         let slot = match route.kind {

@@ -135,6 +135,9 @@ fn hosts_and_origins(from: &Filters, findings: &mut Findings) {
 }
 
 fn foreign_route_fields(route: &Route, path: &str, findings: &mut Findings) {
+    if !matches!(route.kind, RouteType::Custom | RouteType::Default) {
+        of_clients_only(route, path, findings);
+    }
     if route.kind == RouteType::Custom {
         return;
     }
@@ -145,6 +148,22 @@ fn foreign_route_fields(route: &Route, path: &str, findings: &mut Findings) {
     ];
     for (field, _) in foreign.iter().filter(|(_, given)| *given) {
         findings.add(format!("{path}.{field}"), "only belongs to custom routes");
+    }
+}
+
+/// What is about clients' events has no place on routes whose events the gateway makes.
+fn of_clients_only(route: &Route, path: &str, findings: &mut Findings) {
+    let given =
+        [("schema", route.schema.as_ref().is_some_and(|schema| !schema.is_null())), ("ack", route.ack.is_some())];
+    for (field, _) in given.iter().filter(|(_, given)| *given) {
+        findings
+            .add(format!("{path}.{field}"), "only belongs to default and custom routes: it is about clients' events");
+    }
+    for (index, backend) in route.backends.iter().flatten().enumerate() {
+        if backend.reply == Some(true) {
+            let path = format!("{path}.backends[{index}].reply");
+            findings.add(path, "only belongs to default and custom routes: there is no event to reply to");
+        }
     }
 }
 

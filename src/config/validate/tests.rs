@@ -87,12 +87,12 @@ fn a_full_document_is_accepted() {
 #[test]
 fn every_fault_is_reported() {
     let document = json!({"path": "/a", "nam": 1, "settings": {"maxInFlight": 0}, "routes": [
-        {"type": "custom", "name": "a", "ack": {"when": "received"}, "expression": {"or": [{"equals": {}}]}}]});
+        {"type": "custom", "name": "a", "ack": {"when": "sent"}, "expression": {"or": [{"equals": {}}]}}]});
     for (path, part) in [
         ("nam", "did you mean \"name\"?"),
         ("settings.maxInFlight", "must be 1–1024, is 0"),
         ("routes[0].expression.or[0].equals", "did you mean \"equal\"?"),
-        ("routes[0].ack", "not supported by this build yet"),
+        ("routes[0].ack.when", "must be one of \"received\", \"delivered\""),
     ] {
         refused(&document, path, part);
     }
@@ -346,31 +346,82 @@ fn what_the_build_lacks_is_refused() {
         backend[field] = value;
         (with_backend(backend), format!("routes[0].backends[0].{field}"))
     };
-    let route = |field: &str, value: Value| {
-        let mut route = json!({"type": "default", "name": "d"});
-        route[field] = value;
-        (with("/routes", json!([route])), format!("routes[0].{field}"))
-    };
     for (document, path) in [
         (with("/settings/ordering", json!("none")), "settings.ordering".to_owned()),
         (with("/settings/ordering", json!("key")), "settings.ordering".to_owned()),
         (with("/settings/backendParallelism", json!(4)), "settings.backendParallelism".to_owned()),
         (with("/authentication", json!({"mode": "jwt", "issuer": "x"})), "authentication.mode".to_owned()),
-        (with("/transform/outbound", json!("{{ event }}")), "transform.outbound".to_owned()),
-        (with("/ack", json!({"when": "delivered"})), "ack".to_owned()),
-        route("schema", json!({})),
-        route("ack", json!({"when": "received"})),
         backend("retry", json!({"attempts": 3})),
         backend("circuitBreaker", json!({})),
-        backend("reply", json!(true)),
         backend("signingSecret", json!("x")),
     ] {
         refused(&document, &path, "not supported by this build yet");
     }
     let batch = backend("batch", json!({"maxEvents": 2})).0;
     refused(&batch, "routes[0].backends[0].batch.maxEvents", "not supported by this build yet");
-    let inbound = route("transform", json!({"inbound": "x"})).0;
-    refused(&inbound, "routes[0].transform.inbound", "not supported by this build yet");
+}
+
+#[test]
+fn templates_and_schemas_are_compiled_and_tried() {
+    let route = |kind: &str, field: &str, value: Value| {
+        let mut route = json!({"type": kind, "name": "d"});
+        route[field] = value;
+        with("/routes", json!([route]))
+    };
+    let inbound = |text: &str| route("default", "transform", json!({"inbound": text}));
+    for (document, path, part) in [
+        (
+            inbound("{\n{{ event.x | b64 }}}"),
+            "routes[0].transform.inbound",
+            "line 2 of the template: there is no filter",
+        ),
+        (inbound("{{ evnt.x }}"), "routes[0].transform.inbound", "no variable \"evnt\""),
+        (inbound("{% for x in event.list %}{{ x }}"), "routes[0].transform.inbound", "unexpected end of input"),
+        (inbound("{\"a\": }"), "routes[0].transform.inbound", "the output is not JSON"),
+        (inbound("{% include 'x' %}1"), "routes[0].transform.inbound", "{% include %} is not available"),
+        (
+            inbound("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}1"),
+            "routes[0].transform.inbound",
+            "also on an empty event",
+        ),
+        (
+            route("connect", "transform", json!({"inbound": "{{ ack }}"})),
+            "routes[0].transform.inbound",
+            "no variable \"ack\"",
+        ),
+        (with("/transform/outbound", json!("{{ event")), "transform.outbound", "line 1"),
+        (with("/ack", json!({"when": "received", "template": "{{ acks }}"})), "ack.template", "no variable"),
+        (route("default", "ack", json!({"when": "received", "template": "x"})), "routes[0].ack.template", "not JSON"),
+        (route("error", "ack", json!({"when": "received"})), "routes[0].ack", "only belongs to default and custom"),
+        (route("connect", "schema", json!({})), "routes[0].schema", "only belongs to default and custom"),
+        (
+            route("disconnect", "backends", json!([{"type": "http", "destination": "http://h", "reply": true}])),
+            "routes[0].backends[0].reply",
+            "only belongs to default and custom",
+        ),
+        (
+            route("default", "schema", json!({"properties": {"a b": {"items": [{"type": "x"}]}}})),
+            "routes[0].schema.properties[\"a b\"]",
+            "",
+        ),
+        (
+            route("default", "schema", json!({"allOf": [true, {"$ref": "x"}]})),
+            "routes[0].schema.allOf[1][\"$ref\"]",
+            "fetched",
+        ),
+    ] {
+        if part.is_empty() {
+            assert!(faults(&document)[0].starts_with(path), "{:?}", faults(&document));
+            continue;
+        }
+        refused(&document, path, part);
+    }
+    let sound = json!({"path": "/a", "transform": {"outbound": "{{ event }}"}, "ack": {"when": "delivered", "template": "{{ ack }}"},
+        "routes": [
+            {"type": "default", "name": "d", "schema": {"type": "object"}, "transform": {"inbound": "{\"a\": {{ event.a }}}"},
+             "ack": {"when": "received"}, "backends": [{"type": "http", "destination": "http://h", "reply": true}]},
+            {"type": "connect", "name": "c", "schema": null, "transform": {"inbound": "{{ event.path }}"}}]});
+    assert_eq!(faults(&sound), Vec::<String>::new());
 }
 
 #[test]
