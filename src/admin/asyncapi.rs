@@ -5,7 +5,7 @@
 use serde_json::{json, Map, Value};
 
 use crate::config::document::{
-    ApiKeyPlace, Authentication, AuthenticationMode, BackendType, EndpointDocument, Route, RouteType,
+    Ack, ApiKeyPlace, Authentication, AuthenticationMode, BackendType, EndpointDocument, Route, RouteType,
 };
 use crate::model::limits::MAX_MESSAGE_BYTES_DEFAULT;
 
@@ -239,8 +239,12 @@ impl Made {
                 json!({"description": "Any JSON"}),
             );
         }
-        if document.ack.is_some() || routes().any(|route| route.ack.is_some()) {
-            self.receive("ack", "The gateway has taken an event, or it is delivered", ack_schema());
+        let acks: Vec<&Ack> = document.ack.iter().chain(routes().filter_map(|route| route.ack.as_ref())).collect();
+        if !acks.is_empty() {
+            let own = acks.iter().any(|ack| ack.template.is_some());
+            let payload =
+                if own { json!({"description": "What a template of the endpoint makes"}) } else { ack_schema() };
+            self.receive("ack", "The gateway has taken an event, or it is delivered", payload);
         }
         self.receive("error", "The gateway says what became of an event", error_schema());
     }
@@ -307,7 +311,6 @@ fn bare(value: Value) -> Value {
 
 fn ack_schema() -> Value {
     json!({
-        "description": "Unless the endpoint has a template of its own for it.",
         "type": "object",
         "required": ["type", "eventId", "status"],
         "properties": {

@@ -80,6 +80,7 @@ impl From<Problem> for AwsError {
             (410, _) | (_, "malformed_connection_id") => (410, "GoneException"),
             (413, _) => (413, "PayloadTooLargeException"),
             (429, _) => (429, "LimitExceededException"),
+            // 422: the endpoint's template for messages fails on this one.
             (400 | 422, _) => (400, "BadRequestException"),
             (503, _) => (503, "ServiceUnavailableException"),
             _ => (500, "InternalServerErrorException"),
@@ -204,6 +205,7 @@ mod tests {
         assert_eq!(of(Problem::new(403, "forbidden", "")), (403, "ForbiddenException"));
         assert_eq!(of(connection_id("Iu3cKdJ2oAMCKqg=").unwrap_err()), (410, "GoneException"));
         assert_eq!(of(Problem::new(400, "invalid_json", "")), (400, "BadRequestException"));
+        assert_eq!(of(Problem::new(422, "transform_failed", "")), (400, "BadRequestException"));
         assert_eq!(of(Problem::new(500, "metrics", "")), (500, "InternalServerErrorException"));
     }
 }

@@ -445,16 +445,41 @@ mod tests {
         }
     }
 
+    /// The sources of admin but for the two that make router and document.
+    fn sources() -> Vec<(std::path::PathBuf, String)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin");
+        let paths = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
+        let own = |path: &std::path::PathBuf| path.ends_with("operation.rs") || path.ends_with("openapi.rs");
+        let wanted = paths.filter(|path| path.is_file() && !own(path));
+        wanted.map(|path| (path.clone(), std::fs::read_to_string(path).expect("a source"))).collect()
+    }
+
+    #[test]
+    fn every_code_of_a_problem_is_one_of_an_operation() {
+        let operations = crate::admin::operations();
+        let mut documented: Vec<(u16, &str)> = operations.iter().flat_map(general_problems).collect();
+        documented.extend(operations.iter().flat_map(|operation| operation.problems.iter().copied()));
+        // Of what is no operation.
+        documented.extend([(404, "not_found"), (405, "method_not_allowed")]);
+        let mut found = 0;
+        for (path, source) in sources() {
+            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            for call in source.split("Problem::new(").skip(1) {
+                let mut arguments = call.splitn(3, ',').map(str::trim);
+                let (status, code) = (arguments.next().unwrap_or_default(), arguments.next().unwrap_or_default());
+                let (Ok(status), Some(code)) = (status.parse::<u16>(), code.strip_prefix('"')) else { continue };
+                let code = code.trim_end_matches('"');
+                assert!(documented.contains(&(status, code)), "{}: {status} {code} is in no operation", path.display());
+                found += 1;
+            }
+        }
+        assert!(found > 20, "{found} codes");
+    }
+
     #[test]
     fn nothing_is_routed_but_what_is_described() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin");
         let mut read = 0;
-        for entry in std::fs::read_dir(folder).expect("the folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() || path.ends_with("operation.rs") || path.ends_with("openapi.rs") {
-                continue;
-            }
-            let source = std::fs::read_to_string(&path).expect("a source");
+        for (path, source) in sources() {
             for call in ["web::resource(", "web::scope(", ".service(", ".route("] {
                 let routed = source.lines().any(|line| line.contains(call) && !line.contains("self.service"));
                 assert!(!routed, "{} calls {call}: describe it as an Operation", path.display());
