@@ -331,7 +331,11 @@ fn error_schema() -> Value {
             "error": {
                 "type": "object",
                 "required": ["code", "message"],
-                "properties": {"code": {"enum": ERROR_CODES}, "message": {"type": "string"}},
+                "properties": {
+                    "code": {"enum": ERROR_CODES},
+                    "message": {"type": "string"},
+                    "retryAfterMillis": {"type": "integer", "minimum": 1, "description": "With code throttled"},
+                },
             },
             "connectionId": {"type": "string"},
             "eventId": {"type": "string"},

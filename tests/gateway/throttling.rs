@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
+use crate::cli::{out, run};
+use crate::cli_files::file;
 use crate::document::{document, http, route, with};
 use crate::handshake::{to, Handshake};
 use crate::sandbox::{shared, unique_path, Cluster, Endpoint, Node};
@@ -357,6 +359,13 @@ async fn explain_and_wrong_documents_name_the_limits() {
     assert_eq!(limits[0]["at"], "throttling.perConnection", "{limits}");
     assert_eq!((&limits[1]["of"], &limits[1]["scope"]), (&json!("user ann"), &json!("cluster")), "{limits}");
     assert_eq!((&limits[0]["burst"], &limits[1]["onExceeded"]), (&json!(5.0), &json!("drop")), "{limits}");
+
+    let limited = json!({"path": "/limited", "throttling": {"messagesPerSecond": {"rate": 2.5}, "scope": "node"}});
+    let limited = file("explain-limits", "limited.json", &limited.to_string());
+    let shown = out(&run(&["explain", "-f", &limited.display().to_string(), "-e", "1"], &[]).await);
+    let line =
+        "limit     throttling.messagesPerSecond of endpoint: 2.5 a second, 3.0 at once; scope node, above it reject";
+    assert!(shown.contains(line), "{shown}");
 
     let wrong = json!({"perConnection": {"rate": 0}, "perIdentity": {"key": "tenant", "rate": 1}});
     let wrong = with(document(&unique_path("wrong-limits"), &[]), "throttling", wrong);
