@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::gcra::Bucket;
 
@@ -80,16 +80,10 @@ struct Shard {
 }
 
 /// The identities of one endpoint on one node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Identities {
-    shards: Vec<Mutex<Shard>>,
-}
-
-impl Default for Identities {
-    fn default() -> Identities {
-        let shard = || Mutex::new(Shard { clean_up_at: CLEAN_UP_EVERY, ..Shard::default() });
-        Identities { shards: (0..SHARDS).map(|_| shard()).collect() }
-    }
+    /// Made when the first identity is asked for: most endpoints have no such limit.
+    shards: OnceLock<Box<[Mutex<Shard>]>>,
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
@@ -97,8 +91,14 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Identities {
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        let empty = || Mutex::new(Shard { clean_up_at: CLEAN_UP_EVERY, ..Shard::default() });
+        let shards = self.shards.get_or_init(|| (0..SHARDS).map(|_| empty()).collect());
+        lock(&shards[(hash % SHARDS as u64) as usize])
+    }
+
     pub fn find(&self, hash: u64, now: u64) -> Found {
-        let mut shard = lock(&self.shards[(hash % SHARDS as u64) as usize]);
+        let mut shard = self.shard(hash);
         if let Some(known) = shard.known.get(&hash) {
             return Found::Own(known.clone());
         }
@@ -112,7 +112,7 @@ impl Identities {
 
     /// Looks at every identity; a shard at a time is locked.
     pub fn for_each(&self, mut look: impl FnMut(u64, &Identity)) {
-        for shard in &self.shards {
+        for shard in self.shards.get().into_iter().flatten() {
             lock(shard).known.iter().for_each(|(hash, identity)| look(*hash, identity));
         }
     }
