@@ -226,7 +226,9 @@ impl Shares {
                 let others: f64 = others.map(|(_, load)| load.part.max(load.open as f64 / max as f64)).sum();
                 let part = next_connection_part(parts.connections.get(), wanted, others);
                 parts.connections.set(part);
-                given.push((endpoint.id().to_owned(), part));
+                // Clients that came in since the report was made have their places: those are not given up.
+                let taken = endpoint.throttle.admitted() as f64 / max as f64;
+                given.push((endpoint.id().to_owned(), part.max(taken)));
             }
             if let Some(rate) = limits.connections_per_second {
                 parts.connection_rate.set(connection_rate_parts(rate.per_second, &loads)[me]);
