@@ -49,11 +49,21 @@ pub fn endpoints(backend: SocketAddr) -> Vec<(&'static str, Value)> {
         ),
         ("a JSON Schema", with(&|endpoint| endpoint["routes"][1]["schema"] = schema())),
         ("an inbound template", with(&|endpoint| endpoint["routes"][1]["transform"] = json!({ "inbound": TEMPLATE }))),
+        ("limits of scope node", with(&|endpoint| endpoint["throttling"] = limits("node"))),
+        ("limits of scope cluster", with(&|endpoint| endpoint["throttling"] = limits("cluster"))),
     ]
 }
 
 /// Members by name, a filter, the connection, a text inside quotes.
 const TEMPLATE: &str = r#"{"run":{{ event.run }},"slot":{{ event.slot }},"ts":{{ event.ts }},"action":{{ event.action | upper }},"from":"connection {{ connection.id }}","pad":{{ event.pad }}}"#;
+
+/// Every limit, none of them ever exceeded.
+fn limits(scope: &str) -> Value {
+    let rate = json!({"rate": 1_000_000, "burst": 1_000_000});
+    let identity = json!({"key": "ip", "rate": 1_000_000, "burst": 1_000_000});
+    json!({"scope": scope, "maxConnections": 100_000, "connectionsPerSecond": rate, "messagesPerSecond": rate,
+        "perConnection": rate, "perIdentity": identity})
+}
 
 fn schema() -> Value {
     json!({
@@ -92,7 +102,7 @@ mod tests {
         let endpoints = endpoints("127.0.0.1:9".parse().unwrap());
         let routes: Vec<_> =
             endpoints.iter().map(|(_, endpoint)| endpoint["routes"].as_array().unwrap().len()).collect();
-        assert_eq!(routes, [2, 22, 22, 2, 2]);
+        assert_eq!(routes, [2, 22, 22, 2, 2, 2, 2]);
         assert_eq!(endpoints[1].1["routes"][21]["key"], "bench");
         assert_eq!(endpoints[2].1["routes"][2]["expression"]["equal"]["path"], "$.data.field0");
         assert_eq!(endpoints[0].0, PLAIN);
