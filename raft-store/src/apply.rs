@@ -2,19 +2,23 @@
 //! randomness, no hash-map order, no IO: reading a version's key is a parameter, and writes are returned as data.
 //! Called by `state_machine`; imports `types` only.
 //!
-//! Invariants: a key of a kind is held by at most one document; the active version exists; versions count from 1
-//! without a gap; a request id that is remembered has exactly one effect.
+//! Invariants: a key of a kind is held by at most one document; the active version exists, or is 0; versions count from
+//! 1 without a gap; a request id that is remembered has exactly one effect, and one note.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::types::{Authorship, Command, Head, Rejection, Reply, Version};
+use crate::types::{Audited, Authorship, Command, Head, Rejection, Reply, Version};
 
 /// How many request ids are remembered with their replies. A retry comes within seconds; this is hours of writes.
 pub const REQUESTS_MAX: usize = 10_000;
+
+/// How many notes the audit log holds; the oldest go first. A team makes some dozens of changes a day: this is years, or
+/// a few hours of a runaway script.
+pub const AUDITED_MAX: usize = 10_000;
 
 /// A change to what is stored, in the order in which it has to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub enum Write {
     DeleteVersions { kind: String, id: String },
     PutRequest { index: u64, request: Request },
     DeleteRequest { index: u64 },
+    PutAudited { index: u64, audited: Audited },
+    DeleteAudited { index: u64 },
 }
 
 /// A request that was applied, and what it was answered.
@@ -44,6 +50,8 @@ pub struct State {
     /// By log index, so that the first entry is the oldest.
     requests: BTreeMap<u64, Request>,
     request_index: BTreeMap<String, u64>,
+    /// Log indexes of the notes; they themselves stay on disk.
+    audited: BTreeSet<u64>,
 }
 
 /// Reads the key of a stored version: `(kind, id, version)`.
@@ -56,6 +64,7 @@ impl State {
         index: u64,
         request_id: &str,
         command: Command,
+        note: Option<String>,
         key_of_version: KeyOfVersion<'_, E>,
     ) -> Result<(Reply, Vec<Write>), E> {
         if let Some(known) = self.request_index.get(request_id) {
@@ -68,6 +77,9 @@ impl State {
             Ok((id, version)) => Reply::Done { id, version, index },
             Err(rejection) => Reply::Rejected { rejection },
         };
+        if let Some(note) = note {
+            self.audit(index, Audited { note, reply: reply.clone() }, &mut writes);
+        }
         if !request_id.is_empty() {
             self.remember(index, Request { request_id: request_id.to_owned(), reply: reply.clone() }, &mut writes);
         }
@@ -97,6 +109,11 @@ impl State {
         self.requests.insert(index, request);
     }
 
+    /// Takes in a note as found on disk.
+    pub fn load_audited(&mut self, index: u64) {
+        self.audited.insert(index);
+    }
+
     fn execute<E>(
         &mut self,
         index: u64,
@@ -105,7 +122,13 @@ impl State {
         writes: &mut Vec<Write>,
     ) -> Result<Result<(String, u64), Rejection>, E> {
         Ok(match command {
-            Command::Create { kind, id, key, document, by } => self.create(index, kind, id, key, document, by, writes),
+            Command::Create { kind, id, key, document, by } => {
+                self.create(index, kind, id, First { key, document, active: true, by }, writes)
+            }
+            Command::Draft { kind, id, key, document, by } => {
+                self.create(index, kind, id, First { key, document, active: false, by }, writes)
+            }
+            Command::Record {} => Ok((String::new(), 0)),
             Command::Update { kind, id, key, document, activate, expected, by } => {
                 let update = Update { key, document, activate, by };
                 self.existing(&kind, &id, expected).and_then(|head| self.update(index, head, update, writes))
@@ -123,20 +146,18 @@ impl State {
         })
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of one command
     fn create(
         &mut self,
         index: u64,
         kind: String,
         id: String,
-        key: String,
-        document: String,
-        by: Authorship,
+        first: First,
         writes: &mut Vec<Write>,
     ) -> Result<(String, u64), Rejection> {
         if self.heads.contains_key(&(kind.clone(), id.clone())) {
             return Err(Rejection::IdTaken { id });
         }
+        let First { key, document, active, by } = first;
         self.check_key(&kind, &id, &key)?;
         let at = by.at;
         let version = new_version(1, by, key.clone(), document);
@@ -145,7 +166,7 @@ impl State {
             kind,
             id: id.clone(),
             key,
-            active_version: 1,
+            active_version: u64::from(active),
             latest_version: 1,
             created_at: at,
             updated_at: at,
@@ -233,6 +254,16 @@ impl State {
         writes.push(Write::PutHead(head));
     }
 
+    /// Keeps a note and lets go of the oldest ones, by log order, so that all nodes keep the same ones.
+    fn audit(&mut self, index: u64, audited: Audited, writes: &mut Vec<Write>) {
+        self.load_audited(index);
+        writes.push(Write::PutAudited { index, audited });
+        while self.audited.len() > AUDITED_MAX {
+            let Some(index) = self.audited.pop_first() else { break };
+            writes.push(Write::DeleteAudited { index });
+        }
+    }
+
     /// Remembers a request and forgets the oldest ones, by log order, so that all nodes remember the same ones.
     fn remember(&mut self, index: u64, request: Request, writes: &mut Vec<Write>) {
         self.load_request(index, request.clone());
@@ -243,6 +274,14 @@ impl State {
             writes.push(Write::DeleteRequest { index: oldest });
         }
     }
+}
+
+/// What a new document brings, beside what it is called.
+struct First {
+    key: String,
+    document: String,
+    active: bool,
+    by: Authorship,
 }
 
 /// What an update brings, beside the document that it is for.

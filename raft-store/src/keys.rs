@@ -7,7 +7,7 @@ pub const RAFT_META: &str = "raft_meta";
 pub const RAFT_LOG: &str = "raft_log";
 /// Last applied log id and membership.
 pub const SM_META: &str = "sm_meta";
-/// Heads, versions and remembered requests; carried whole by a snapshot, hashed whole by the state hash.
+/// Heads, versions, remembered requests and the audit log; carried whole by a snapshot, hashed whole by the state hash.
 pub const SM_DATA: &str = "sm_data";
 
 pub const ALL: [&str; 4] = [RAFT_META, RAFT_LOG, SM_META, SM_DATA];
@@ -30,6 +30,7 @@ pub mod sm_meta {
 }
 
 /// First byte of a key in `sm_data`.
+pub const AUDITED: u8 = b'a';
 pub const HEAD: u8 = b'h';
 pub const REQUEST: u8 = b'r';
 pub const VERSION: u8 = b'v';
@@ -66,6 +67,13 @@ pub fn versions(kind: &str, id: &str) -> (Vec<u8>, Vec<u8>) {
 /// A remembered request, by the log index at which it was applied.
 pub fn request(index: u64) -> Vec<u8> {
     let mut key = vec![REQUEST];
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// A note of the audit log, by the log index of its command.
+pub fn audited(index: u64) -> Vec<u8> {
+    let mut key = vec![AUDITED];
     key.extend_from_slice(&index.to_be_bytes());
     key
 }

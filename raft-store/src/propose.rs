@@ -56,7 +56,7 @@ impl Node {
             return answer;
         }
         let proposal = match Proposal::new(request.request_id.clone(), &request.command) {
-            Ok(proposal) => proposal,
+            Ok(proposal) => proposal.with_note(request.note.clone()),
             Err(error) => return LeaderAnswer::Failed(ProposeError::Storage(error.to_string())),
         };
         let started = Instant::now();

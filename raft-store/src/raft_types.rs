@@ -18,8 +18,9 @@ openraft::declare_raft_types!(
         SnapshotData = SnapshotFile,
 );
 
-/// The version of [`Proposal`] that this program writes, and the newest that it can apply.
-pub const PROPOSAL_VERSION: u32 = 1;
+/// The newest version of [`Proposal`] that this program can apply. It writes the oldest that can carry what is proposed:
+/// 1, or with a note or a command that came later, 2.
+pub const PROPOSAL_VERSION: u32 = 2;
 
 /// What a log entry carries. The command stays raw JSON until it is applied: a node that does not know it can still
 /// store and forward it, and halts with a clear error only when it would have to apply it.
@@ -29,6 +30,9 @@ pub struct Proposal {
     /// Chosen by the proposer; a second proposal with the same id gets the first one's reply. Empty: not deduplicated.
     pub request_id: String,
     pub command: Box<RawValue>,
+    /// Kept in the audit log, together with the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A proposal that this program cannot make or apply.
@@ -45,13 +49,23 @@ pub enum ProposalError {
 impl Proposal {
     /// Wraps a command for the log.
     pub fn new(request_id: String, command: &Command) -> Result<Proposal, ProposalError> {
+        let v = match command {
+            Command::Draft { .. } | Command::Record {} => 2,
+            _ => 1,
+        };
         let command = serde_json::value::to_raw_value(command).map_err(ProposalError::Unwritable)?;
-        Ok(Proposal { v: PROPOSAL_VERSION, request_id, command })
+        Ok(Proposal { v, request_id, command, note: None })
+    }
+
+    /// The same with a note: a program that does not know notes must not apply it without.
+    pub fn with_note(self, note: Option<String>) -> Proposal {
+        let v = if note.is_some() { PROPOSAL_VERSION } else { self.v };
+        Proposal { v, note, ..self }
     }
 
     /// The command, if this program understands it.
     pub fn command(&self) -> Result<Command, ProposalError> {
-        if self.v != PROPOSAL_VERSION {
+        if self.v > PROPOSAL_VERSION {
             return Err(ProposalError::UnknownVersion { found: self.v });
         }
         serde_json::from_str(self.command.get()).map_err(ProposalError::UnknownCommand)

@@ -61,6 +61,9 @@ pub enum ChunkAnswer {
 pub struct ProposeRequest {
     pub request_id: String,
     pub command: Command,
+    /// For the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A leader's answer to a forwarded write or read.
@@ -169,7 +172,7 @@ mod tests {
     fn tagged_enums_survive_the_wire() {
         let by = Authorship { author: "a".into(), message: "m".into(), at: 1 };
         let command = Command::Delete { kind: "k".into(), id: "i".into(), expected: Some(3), by };
-        let request = ProposeRequest { request_id: "r".into(), command: command.clone() };
+        let request = ProposeRequest { request_id: "r".into(), command: command.clone(), note: Some("n".into()) };
         assert_eq!(from_json::<ProposeRequest>(&to_json(&request).unwrap()).unwrap().command, command);
         let reply = Reply::Rejected { rejection: Rejection::NotFound { id: "i".into() } };
         let answer = from_json::<ProposeAnswer>(&to_json(&ProposeAnswer::Done(reply.clone())).unwrap()).unwrap();

@@ -14,17 +14,17 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use openraft::storage::RaftStateMachine;
 use openraft::{EntryPayload, RaftSnapshotBuilder, Snapshot, StorageIOError};
-use rocksdb::{IteratorMode, ReadOptions, WriteBatch, DB};
+use rocksdb::{Direction, IteratorMode, ReadOptions, WriteBatch, DB};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::apply::{self, Request, State, Write};
 use crate::disk::DiskError;
 use crate::keys::{self, raft_meta, sm_meta};
-use crate::raft_types::{Answer, Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+use crate::raft_types::{Answer, Entry, LogId, Proposal, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 use crate::snapshot::{SnapshotDir, SnapshotFile};
 use crate::storage::{self, Durability, Storage};
-use crate::types::{Head, Reply, Version};
+use crate::types::{Audited, Head, Reply, Version};
 
 /// The state-machine half of the storage.
 pub struct StateMachine {
@@ -141,6 +141,24 @@ impl View {
         Ok(versions)
     }
 
+    /// Notes with a log index below `below`, newest first, for as long as `visit` says to go on.
+    pub fn audited(&self, below: u64, mut visit: impl FnMut(u64, Audited) -> bool) -> Result<(), DiskError> {
+        let Some(newest) = below.checked_sub(1) else { return Ok(()) };
+        let db = self.storage.db();
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(vec![keys::AUDITED]);
+        let newest = keys::audited(newest);
+        let mode = IteratorMode::From(&newest, Direction::Reverse);
+        for item in db.iterator_cf_opt(storage::family(db, keys::SM_DATA), options, mode) {
+            let (key, value) = item?;
+            let index = keys::log_index(&key[1..]).unwrap_or_default();
+            if !visit(index, storage::decode(keys::SM_DATA, &key, &value)?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The index of the last applied entry, after every applied batch.
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
@@ -205,7 +223,8 @@ fn apply_on_thread(db: &DB, view: &View, entries: Vec<Entry>) -> Result<(Vec<Ans
             (EntryPayload::Normal(proposal), Some(command)) => {
                 let index = entry.log_id.index;
                 let key_of = |kind: &str, id: &str, version: u64| batch.key_of_version(kind, id, version);
-                let (reply, writes) = memory.state.apply(index, &proposal.request_id, command, &key_of)?;
+                let Proposal { request_id, note, .. } = proposal;
+                let (reply, writes) = memory.state.apply(index, &request_id, command, note, &key_of)?;
                 batch.add(writes)?;
                 Some(reply)
             }
@@ -271,13 +290,14 @@ fn load(db: &DB) -> Result<Memory, DiskError> {
         membership: storage::read(db, keys::SM_META, sm_meta::MEMBERSHIP)?.unwrap_or_default(),
         ..Memory::default()
     };
-    // Versions are the bulk of the data and stay on disk: their keys come after those of heads and requests.
+    // Versions are the bulk of the data and stay on disk: their keys come after all others. Of notes only the place is kept.
     let mut options = ReadOptions::default();
     options.set_iterate_upper_bound(vec![keys::VERSION]);
     for item in db.iterator_cf_opt(storage::family(db, keys::SM_DATA), options, IteratorMode::Start) {
         let (key, value) = item?;
         match key.first() {
             Some(&keys::HEAD) => memory.state.load_head(storage::decode(keys::SM_DATA, &key, &value)?),
+            Some(&keys::AUDITED) => memory.state.load_audited(keys::log_index(&key[1..]).unwrap_or_default()),
             Some(&keys::REQUEST) => {
                 let request: Request = storage::decode(keys::SM_DATA, &key, &value)?;
                 let index = keys::log_index(&key[1..]).unwrap_or_default();
@@ -343,6 +363,10 @@ impl<'db> Batch<'db> {
                     self.batch.put_cf(data, keys::request(index), storage::encode(&request)?);
                 }
                 Write::DeleteRequest { index } => self.batch.delete_cf(data, keys::request(index)),
+                Write::PutAudited { index, audited } => {
+                    self.batch.put_cf(data, keys::audited(index), storage::encode(&audited)?);
+                }
+                Write::DeleteAudited { index } => self.batch.delete_cf(data, keys::audited(index)),
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use crate::rpc::ProposeRequest;
 use crate::service::StoreService;
 use crate::state_machine::StateMachine;
 use crate::status::{status, LeaderContact};
-use crate::types::{Command, Head, ProposeError, RaftStatus, Reply, Version};
+use crate::types::{Audited, Command, Head, ProposeError, RaftStatus, Reply, Version};
 use crate::{autopilot, bootstrap, election};
 
 /// openraft's own limit; `network` has a deadline for each chunk instead.
@@ -142,12 +142,23 @@ impl RaftStore {
     /// Commits a command, from any node. Ends within about five seconds; without a leader, within two. A repeated
     /// `request_id` gets the first one's reply; with an empty one, a retry is a new command.
     pub async fn propose(&self, request_id: String, command: Command) -> Result<Reply, ProposeError> {
+        self.propose_noted(request_id, command, None).await
+    }
+
+    /// As `propose`, and with its reply the note goes into the audit log: in the same step, so that there is no change
+    /// without its note. A repeated request leaves none.
+    pub async fn propose_noted(
+        &self,
+        request_id: String,
+        command: Command,
+        note: Option<String>,
+    ) -> Result<Reply, ProposeError> {
         // Tries within this call must be recognised as one, whatever the caller thinks of retries.
         let request_id = match request_id.is_empty() {
             true => format!("{:032x}", rand::random::<u128>()),
             false => request_id,
         };
-        self.node.propose(ProposeRequest { request_id, command }).await
+        self.node.propose(ProposeRequest { request_id, command, note }).await
     }
 
     /// All documents of a kind as of the last applied command, by id.
@@ -166,6 +177,11 @@ impl RaftStore {
     /// All versions of a document, ascending.
     pub fn versions(&self, kind: &str, id: &str) -> Result<Vec<Version>, StoreError> {
         Ok(self.node.view.versions(kind, id)?)
+    }
+
+    /// The audit log, newest first, beginning below a log index, for as long as `visit` says to go on. Blocks on IO.
+    pub fn audited(&self, below: u64, visit: impl FnMut(u64, Audited) -> bool) -> Result<(), StoreError> {
+        Ok(self.node.view.audited(below, visit)?)
     }
 
     /// Waits until this node has applied all that was committed before the call; the log index of that.

@@ -22,6 +22,8 @@ pub struct Authorship {
 pub enum Command {
     /// Stores version 1 and activates it. Refused with `KeyTaken` or, for an existing id, `IdTaken`.
     Create { kind: String, id: String, key: String, document: String, by: Authorship },
+    /// As `Create`, but nothing is active: the active version is 0 until one is activated. The key is held already.
+    Draft { kind: String, id: String, key: String, document: String, by: Authorship },
     /// Stores the next version. `key` is the unique key from the activation of this version on, so a taken one is
     /// refused at once when `activate`, else at activation. `expected` is the active version the author looked at.
     Update {
@@ -37,6 +39,16 @@ pub enum Command {
     Activate { kind: String, id: String, version: u64, expected: Option<u64>, by: Authorship },
     /// Deletes a document with all its versions.
     Delete { kind: String, id: String, expected: Option<u64>, by: Authorship },
+    /// Changes no document: for acts elsewhere that leave a note in the audit log.
+    Record {},
+}
+
+/// What was proposed with a note, and what became of it. Kept by the state machine with the command's own effect; the
+/// note is opaque here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    pub note: String,
+    pub reply: Reply,
 }
 
 /// The state machine's answer to a command that was committed. The same on every node.
@@ -76,6 +88,7 @@ pub struct Head {
     pub kind: String,
     pub id: String,
     pub key: String,
+    /// 0: none yet.
     pub active_version: u64,
     pub latest_version: u64,
     pub created_at: UnixMillis,

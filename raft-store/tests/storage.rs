@@ -54,7 +54,7 @@ async fn a_command_of_a_newer_program_is_stored_but_stops_the_node_that_would_ap
     let mut log = LogStore::new(storage.clone()).unwrap();
     let mut machine = StateMachine::open(storage).unwrap();
     let newer: [Proposal; 2] = [
-        serde_json::from_str(r#"{"v":2,"request_id":"r","command":{"op":"create","shape":"unknown"}}"#).unwrap(),
+        serde_json::from_str(r#"{"v":3,"request_id":"r","command":{"op":"create","shape":"unknown"}}"#).unwrap(),
         serde_json::from_str(r#"{"v":1,"request_id":"r","command":{"op":"paint","colour":"red"}}"#).unwrap(),
     ];
     for proposal in newer {
@@ -163,4 +163,55 @@ async fn replication_batches_are_limited_by_bytes_but_never_empty() {
     }
     assert_eq!(batches, 10);
     assert_eq!(log.try_get_log_entries(0..10).await.unwrap().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_are_found_newest_first_from_the_log_from_a_snapshot_and_after_reopening() {
+    let noted = |index: u64| {
+        let proposal = Proposal::new(String::new(), &Command::Record {}).unwrap();
+        entry(index, EntryPayload::Normal(proposal.with_note(Some(format!("note {index}")))))
+    };
+    let found = |machine: &StateMachine, below: u64, count: usize| {
+        let mut notes = Vec::new();
+        let visited = machine.view().audited(below, |index, audited| {
+            notes.push((index, audited.note));
+            notes.len() < count
+        });
+        visited.unwrap();
+        notes
+    };
+    let expected: Vec<_> = (0..20).rev().map(|index| (index, format!("note {index}"))).collect();
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut by_log = StateMachine::open(open(&one)).unwrap();
+    by_log.apply((0..20).map(noted).chain([create(20)]).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(found(&by_log, u64::MAX, 100), expected);
+    assert_eq!(found(&by_log, 15, 2), expected[5..7]);
+    assert_eq!(found(&by_log, 0, 100), []);
+    let snapshot = by_log.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut by_snapshot = StateMachine::open(open(&two)).unwrap();
+    by_snapshot.apply(vec![noted(0)]).await.unwrap();
+    by_snapshot.install_snapshot(&snapshot.meta, snapshot.snapshot).await.unwrap();
+    assert_eq!(found(&by_snapshot, u64::MAX, 100), expected);
+    assert_eq!(by_snapshot.view().state_hash().unwrap(), by_log.view().state_hash().unwrap());
+    drop(by_snapshot);
+    let mut reopened = StateMachine::open(open(&two)).unwrap();
+    assert_eq!(found(&reopened, u64::MAX, 100), expected);
+    // What it has loaded counts: both forget the same ones.
+    let many = 21 + wsgateway_raft_store::apply::AUDITED_MAX as u64;
+    reopened.apply((21..many).map(noted).collect::<Vec<_>>()).await.unwrap();
+    by_log.apply((21..many).map(noted).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(found(&reopened, 21, 100), []);
+    assert_eq!(reopened.view().state_hash().unwrap(), by_log.view().state_hash().unwrap());
+}
+
+#[test]
+fn log_entries_of_earlier_programs_are_read_and_new_ones_are_marked() {
+    let old = r#"{"v":1,"request_id":"r","command":{"op":"delete","kind":"k","id":"i","expected":null,"by":{"author":"a","message":"m","at":1}}}"#;
+    let proposal: Proposal = serde_json::from_str(old).unwrap();
+    assert_eq!(proposal.note, None);
+    let command = proposal.command().unwrap();
+    let again = Proposal::new("r".to_owned(), &command).unwrap();
+    assert_eq!(serde_json::to_string(&again).unwrap(), old, "what an earlier program knows is written as it knows it");
+    assert_eq!(again.with_note(Some("n".to_owned())).v, 2);
+    assert_eq!(Proposal::new(String::new(), &Command::Record {}).unwrap().v, 2);
 }

@@ -7,17 +7,23 @@ use super::*;
 struct Machine {
     state: State,
     versions: BTreeMap<(String, String, u64), Version>,
+    audited: BTreeMap<u64, Audited>,
     index: u64,
 }
 
 impl Machine {
     fn request(&mut self, request_id: &str, command: Command) -> Reply {
+        self.noted(request_id, command, None)
+    }
+
+    fn noted(&mut self, request_id: &str, command: Command, note: Option<&str>) -> Reply {
         self.index += 1;
+        let note = note.map(str::to_owned);
         let versions = self.versions.clone();
         let key_of = |kind: &str, id: &str, version: u64| {
             Ok::<_, ()>(versions.get(&(kind.to_owned(), id.to_owned(), version)).map(|found| found.key.clone()))
         };
-        let (reply, writes) = self.state.apply(self.index, request_id, command, &key_of).unwrap();
+        let (reply, writes) = self.state.apply(self.index, request_id, command, note, &key_of).unwrap();
         for write in writes {
             match write {
                 Write::PutVersion { kind, id, version } => {
@@ -25,6 +31,12 @@ impl Machine {
                 }
                 Write::DeleteVersions { kind, id } => {
                     self.versions.retain(|(of_kind, of_id, _), _| (of_kind, of_id) != (&kind, &id));
+                }
+                Write::PutAudited { index, audited } => {
+                    self.audited.insert(index, audited);
+                }
+                Write::DeleteAudited { index } => {
+                    self.audited.remove(&index).expect("only what is there is removed");
                 }
                 _ => {}
             }
@@ -209,4 +221,49 @@ fn the_oldest_requests_are_forgotten_in_log_order() {
     assert_eq!(machine.request("first", create("a", "/a")), rejected(Rejection::IdTaken { id: "a".to_owned() }));
     assert_eq!(machine.state.requests.len(), REQUESTS_MAX);
     assert_eq!(machine.state.request_index.len(), REQUESTS_MAX);
+}
+
+#[test]
+fn a_draft_holds_its_key_and_is_active_only_when_activated() {
+    let mut machine = Machine::default();
+    let draft = Command::Draft {
+        kind: "endpoint".to_owned(),
+        id: "a".to_owned(),
+        key: "/a".to_owned(),
+        document: "{}".to_owned(),
+        by: by(1),
+    };
+    assert_eq!(machine.apply(draft), done("a", 1, 1));
+    assert_eq!((machine.head("a").active_version, machine.head("a").latest_version), (0, 1));
+    assert_eq!(machine.apply(create("b", "/a")), key_taken("/a", "a"));
+    assert_eq!(machine.apply(update("a", "/a", false, Some(0))), done("a", 2, 3));
+    assert_eq!(machine.head("a").active_version, 0);
+    let mismatch = Rejection::VersionMismatch { expected: 1, active: 0 };
+    assert_eq!(machine.apply(activate("a", 2, Some(1))), rejected(mismatch));
+    assert_eq!(machine.apply(activate("a", 1, Some(0))), done("a", 1, 5));
+    assert_eq!(machine.head("a").active_version, 1);
+}
+
+#[test]
+fn a_note_is_kept_with_what_became_of_its_command() {
+    let mut machine = Machine::default();
+    machine.noted("r1", create("a", "/a"), Some("first"));
+    machine.noted("r2", create("b", "/a"), Some("second"));
+    machine.noted("", Command::Record {}, Some("third"));
+    machine.noted("r1", create("a", "/a"), Some("the first again"));
+    machine.apply(delete("a", None));
+    let audited: Vec<_> = machine.audited.iter().map(|(index, it)| (*index, it.note.as_str(), &it.reply)).collect();
+    let (first, second, third) = (done("a", 1, 1), key_taken("/a", "a"), done("", 0, 3));
+    assert_eq!(audited, [(1, "first", &first), (2, "second", &second), (3, "third", &third)]);
+}
+
+#[test]
+fn the_oldest_notes_go_first() {
+    let mut machine = Machine::default();
+    for number in 1..=AUDITED_MAX + 3 {
+        machine.noted("", Command::Record {}, Some(&format!("{number}")));
+    }
+    assert_eq!(machine.audited.len(), AUDITED_MAX);
+    assert_eq!(machine.audited.first_key_value().map(|(index, _)| *index), Some(4));
+    assert_eq!(machine.state.audited.len(), AUDITED_MAX);
 }
