@@ -26,10 +26,13 @@ use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
 
 use local_connections::OwnConnections;
 
+use crate::access::audit::AuditLog;
+use crate::access::Tokens;
 use crate::admin::{self, Api};
 use crate::backends::kafka::KafkaProducers;
 use crate::backends::BackendPool;
 use crate::config::registry::Registry;
+use crate::config::rollout::{self, PeerRollouts, Rollouts};
 use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigStore;
 use crate::config::validate::NodeFacts;
@@ -143,7 +146,6 @@ impl Node {
         let shares = shares::of_limits(&identity, &registry, &store, &membership, &transport);
         // Of a kind that is in two ranges, the one that was registered first answers.
         services.register(throttle::kinds::ALL, shares.clone());
-        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
         cluster.spawn(shares.clone().run());
 
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
@@ -154,13 +156,21 @@ impl Node {
             supervisors.reread(endpoint);
         });
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
+        services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
+        services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
         cluster.spawn(config.clone().follow());
         cluster.spawn(config.clone().catch_up());
+        let tokens = Tokens::new(store.clone(), settings.admin.token.as_deref());
+        cluster.spawn(tokens.clone().follow());
+        cluster.spawn(tokens.clone().catch_up());
+        let (audit, recorder) = AuditLog::new(store.clone());
+        cluster.spawn(recorder.run());
 
         let members_of = store.clone();
         let members = Box::new(move |node| members_of.members().get(&node).cloned());
         let peers: Arc<dyn PeerTransport> = transport.clone();
-        let pushes = Pushes::new(own, peers, membership.watch(), members);
+        let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
+        let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
         metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
         let gossiping = cluster.spawn(facts::gossip_facts(
@@ -175,6 +185,9 @@ impl Node {
         let kafka = KafkaProducers::new(settings.kafka.bootstrap_servers.clone(), timeout);
         let api = Arc::new(Api {
             config,
+            rollouts,
+            tokens,
+            audit,
             pushes,
             hub: hub.clone(),
             pushes_queued: metrics.pushes.get_or_create(&PushLabels { result: "queued" }).clone(),
@@ -197,7 +210,9 @@ impl Node {
             cluster = %settings.cluster.listen, workers, "node started"
         );
         if settings.admin.token.is_none() {
-            tracing::warn!("no admin.token: anyone on this machine may administer the gateway");
+            tracing::warn!(
+                "no admin.token: until there is an admin token, anyone on this machine may administer the gateway"
+            );
         }
         let cluster = cluster.handle().clone();
         Ok(Node { settings, hub, store, transport, membership, gossiping, kafka, server, served, cluster })

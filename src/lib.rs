@@ -5,6 +5,7 @@
 //! inbound::decode → inbound::dispatch → backends`. A push: `admin::connections_api → push::locate → push::forward →
 //! push::deliver → connections::outbox`.
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod backends;

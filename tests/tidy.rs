@@ -93,6 +93,7 @@ const ROOMS: &[Room] = &[
     Room { name: "connections", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "backends", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "config", may_import: SERVICE, why: "services do not import each other; app wires them" },
+    Room { name: "access", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "push", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "throttle", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "inbound", may_import: FRONT_DOOR, why: "front doors never import each other" },
@@ -109,8 +110,19 @@ const ROOMS: &[Room] = &[
 ];
 const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry"];
 const EXPLAIN: &[&str] = &["model", "close_code", "config", "backends", "inbound"];
-const ADMIN: &[&str] =
-    &["model", "settings", "close_code", "error", "telemetry", "connections", "backends", "config", "push", "explain"];
+const ADMIN: &[&str] = &[
+    "model",
+    "settings",
+    "close_code",
+    "error",
+    "telemetry",
+    "connections",
+    "backends",
+    "config",
+    "push",
+    "access",
+    "explain",
+];
 const FRONT_DOOR: &[&str] =
     &["model", "settings", "close_code", "error", "telemetry", "connections", "backends", "config", "push"];
 

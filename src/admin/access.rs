@@ -1,63 +1,140 @@
-//! Who may call: `Authorization: Bearer <token>`, or `X-Api-Key: <token>`. With no token configured every call is an admin's; the settings allow
-//! that on loopback addresses only.
+//! Lets requests in, or not: who calls is the tokens' to say ([`crate::access`]), what that allows is in [`super::rules`].
+//! A token comes as `Authorization: Bearer <token>` or as `X-Api-Key: <token>`.
 
 use std::future::{ready, Ready};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{forward_ready, Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::{HeaderMap, AUTHORIZATION};
-use actix_web::{Error, HttpMessage, HttpResponse};
+use actix_web::http::Method;
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
 use futures::future::{FutureExt, LocalBoxFuture};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
+use super::rules::{self, Found, Rule};
+use crate::access::tokens::Refusal;
+pub use crate::access::Caller;
+use crate::access::{Role, Tokens};
+use crate::telemetry::metrics::{AdminRefusalLabels, Metrics};
 
 /// Wins over Authorization, which AWS SDKs fill with a signature of their own.
 const API_KEY: &str = "x-api-key";
 
 /// The token that a request shows.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+fn shown(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get(API_KEY) {
-        return key.to_str().ok().map(str::trim);
+        // What is no text is no token either, but it was shown.
+        return Some(key.to_str().unwrap_or_default().trim());
     }
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The caller's name, the author of the changes it makes.
-#[derive(Clone, Debug)]
-pub struct Caller(pub &'static str);
-
 /// Checks the token of every request that it wraps.
 #[derive(Clone)]
 pub struct Access {
-    token_hash: Option<[u8; 32]>,
+    tokens: Arc<Tokens>,
+    metrics: Metrics,
 }
 
 impl Access {
-    pub fn new(token: Option<&str>) -> Access {
-        Access { token_hash: token.map(|token| Sha256::digest(token).into()) }
+    pub fn new(tokens: Arc<Tokens>, metrics: Metrics) -> Access {
+        Access { tokens, metrics }
     }
 
-    /// Who calls, going by the request's headers.
-    pub fn check(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Some(expected) = &self.token_hash else { return Ok(Caller("anonymous")) };
-        let Some(presented) = presented(headers) else {
-            return Err(Problem::new(
-                401,
-                "unauthenticated",
-                "an admin token is required: Authorization: Bearer <token>",
-            ));
-        };
-        let hash: [u8; 32] = Sha256::digest(presented).into();
-        if bool::from(hash.ct_eq(expected)) {
-            Ok(Caller("admin"))
-        } else {
-            Err(Problem::new(401, "unauthenticated", "the admin token is not valid"))
+    /// Who calls, if that one has the role; for pushes, whose rule is known without looking it up.
+    pub fn check(&self, request: &HttpRequest, needed: Role) -> Result<Caller, Problem> {
+        let caller = self.identify(request)?;
+        match caller.role >= needed {
+            true => Ok(caller),
+            false => Err(forbidden(&caller, needed)),
         }
     }
+
+    fn identify(&self, request: &HttpRequest) -> Result<Caller, Problem> {
+        // A TCP listener's requests have an address.
+        let from = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
+        self.tokens.identify(shown(request.headers()), from).map_err(|refusal| {
+            if matches!(refusal, Refusal::Expired | Refusal::Invalid | Refusal::TooManyGuesses { .. }) {
+                tracing::debug!(%from, ?refusal, "a token was refused");
+            }
+            refusal.into()
+        })
+    }
+
+    /// As the middleware does it; for calls whose errors have a shape of their own.
+    pub fn enter(&self, request: &HttpRequest) -> Result<Caller, Problem> {
+        match self.admit(request) {
+            Ok((caller, _)) => {
+                request.extensions_mut().insert(caller.clone());
+                Ok(caller)
+            }
+            Err(problem) => {
+                self.count_refused(problem.status());
+                Err(problem)
+            }
+        }
+    }
+
+    /// What the table says, once the caller is known: strangers do not learn what is there.
+    fn admit(&self, request: &HttpRequest) -> Result<(Caller, &'static Rule), Problem> {
+        let caller = self.identify(request)?;
+        let path = request.match_info().as_str();
+        let rule = match rules::find(request.method().as_str(), path) {
+            Found::Rule(rule) => rule,
+            Found::OtherMethod => return Err(method_not_allowed(request)),
+            Found::Nothing => return Err(not_found(request)),
+        };
+        match *rule {
+            Rule { role: Some(needed), .. } if caller.role < needed => {
+                tracing::warn!(author = %caller.name, method = rule.method, path, %needed, "refused");
+                Err(forbidden(&caller, needed))
+            }
+            _ => Ok((caller, rule)),
+        }
+    }
+
+    /// A write is done, or refused: the node's own log says so too.
+    fn report<B>(&self, caller: &Caller, rule: &Rule, answer: &ServiceResponse<B>) {
+        let status = answer.status().as_u16();
+        let (author, method, path) = (&*caller.name, rule.method, answer.request().path());
+        match answer.status().is_success() {
+            true if rule.role >= Some(Role::Editor) => tracing::info!(author, method, path, status, "done"),
+            true => {}
+            false => {
+                tracing::warn!(author, method, path, status, "refused");
+                self.count_refused(status);
+            }
+        }
+    }
+
+    fn count_refused(&self, status: u16) {
+        self.metrics.admin_refused.get_or_create(&AdminRefusalLabels { status: status.into() }).inc();
+    }
+}
+
+/// Who made this request; known behind [`Access`] only.
+pub fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Problem::new(401, "unauthenticated", "nobody has checked who calls"))
+}
+
+pub fn forbidden(caller: &Caller, needed: Role) -> Problem {
+    let detail = format!("this needs the role {needed}; {} has {}", caller.name, caller.role);
+    Problem::new(403, "forbidden", detail)
+}
+
+pub fn method_not_allowed(request: &HttpRequest) -> Problem {
+    let allow = rules::methods(request.match_info().as_str());
+    let detail = format!("{} is not for {}; allowed: {allow}", request.method(), request.path());
+    Problem::new(405, "method_not_allowed", detail).allowing(allow)
+}
+
+pub fn not_found(request: &HttpRequest) -> Problem {
+    Problem::new(404, "not_found", format!("there is nothing at {} {}", request.method(), request.path()))
 }
 
 impl<S, B> Transform<S, ServiceRequest> for Access
@@ -72,13 +149,13 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(AccessService { service: Rc::new(service), access: self.clone() }))
+        ready(Ok(AccessService { service: Rc::new(service), access: Rc::new(self.clone()) }))
     }
 }
 
 pub struct AccessService<S> {
     service: Rc<S>,
-    access: Access,
+    access: Rc<Access>,
 }
 
 impl<S, B> Service<ServiceRequest> for AccessService<S>
@@ -93,13 +170,27 @@ where
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        match self.access.check(request.headers()) {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller);
+        let admitted = self.access.admit(request.request());
+        if let Ok((caller, _)) = &admitted {
+            request.extensions_mut().insert(caller.clone());
+        }
+        match admitted {
+            Ok((_, rule)) if rule.method == Method::GET => {
                 let answered = self.service.call(request);
                 async move { Ok(answered.await?.map_into_left_body()) }.boxed_local()
             }
+            Ok((caller, rule)) => {
+                let access = self.access.clone();
+                let answered = self.service.call(request);
+                async move {
+                    let answer = answered.await?;
+                    access.report(&caller, rule, &answer);
+                    Ok(answer.map_into_left_body())
+                }
+                .boxed_local()
+            }
             Err(problem) => {
+                self.access.count_refused(problem.status());
                 let refused = request.into_response(HttpResponse::from(problem)).map_into_right_body();
                 ready(Ok(refused)).boxed_local()
             }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
 use super::access::Access;
+use super::change::note;
 use super::connections_api::{connection_id, send};
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
@@ -145,7 +146,7 @@ async fn post(
     target: web::Path<Target>,
     body: web::Payload,
 ) -> Result<HttpResponse, AwsError> {
-    access.check(request.headers())?;
+    access.enter(&request)?;
     send(&api, &target.cid, body.into_inner(), "").await?;
     Ok(HttpResponse::Ok().finish())
 }
@@ -156,7 +157,7 @@ async fn get(
     request: HttpRequest,
     target: web::Path<Target>,
 ) -> Result<HttpResponse, AwsError> {
-    access.check(request.headers())?;
+    access.enter(&request)?;
     let view = api.pushes.describe(&connection_id(&target.cid)?).await.map_err(Problem::from)?;
     Ok(HttpResponse::Ok().json(ConnectionBody {
         connected_at: rfc3339(view.connected_at_millis),
@@ -171,13 +172,15 @@ async fn delete(
     request: HttpRequest,
     target: web::Path<Target>,
 ) -> Result<HttpResponse, AwsError> {
-    access.check(request.headers())?;
+    access.enter(&request)?;
     let cause = CloseCause {
         code: REMOVED_BY_OPERATOR.code,
         reason: REMOVED_BY_OPERATOR.reason.to_owned(),
         initiator: Initiator::Service,
     };
+    let note = note(&api, &request, &cause.reason)?;
     api.pushes.close(&connection_id(&target.cid)?, cause).await.map_err(Problem::from)?;
+    api.audit.record(note);
     Ok(HttpResponse::NoContent().finish())
 }
 

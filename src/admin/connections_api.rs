@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
 use super::body::read_body;
+use super::change::note;
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
 use super::request::query;
@@ -200,6 +201,8 @@ async fn close(api: web::Data<Api>, cid: web::Path<String>, request: HttpRequest
     if reason.len() > 123 {
         return Err(Problem::new(400, "invalid_query", format!("reason may have 123 bytes, has {}", reason.len())));
     }
+    let note = note(&api, &request, &reason)?;
     api.pushes.close(&id, CloseCause { code, reason, initiator: Initiator::Service }).await?;
+    api.audit.record(note);
     Ok(HttpResponse::NoContent().finish())
 }

@@ -52,14 +52,14 @@ struct Difference {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CandidateQuery {
-    /// Default: the active version.
+    /// Default: the active version, or the latest while none is active.
     from: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct DiffQuery {
-    /// Default: the active version.
+    /// Default: the active version, or the latest while none is active.
     from: Option<u64>,
     /// Default: the active version.
     to: Option<u64>,
@@ -86,7 +86,7 @@ async fn of_versions(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let options: DiffQuery = query(&request)?;
-    let active = api.config.get(&id)?.head.active_version;
+    let active = api.config.get(&id)?.version.version;
     let (from, to) = (options.from.unwrap_or(active), options.to.unwrap_or(active));
     let (older, newer) = (api.config.version(&id, from)?.version, api.config.version(&id, to)?.version);
     let changes = compared(&older.document, &api.config.comparable(&newer.document, &older.document)?)?;
@@ -101,7 +101,7 @@ async fn of_candidate(
 ) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
     let options: CandidateQuery = query(&request)?;
-    let active = api.config.get(&id)?.head.active_version;
+    let active = api.config.get(&id)?.version.version;
     let from = options.from.unwrap_or(active);
     let stored = api.config.version(&id, from)?.version;
     let (text, warnings) = api.config.as_stored(&document_text(&request, &body)?, &stored.document).await?;

@@ -4,31 +4,31 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION};
-use actix_web::{web, HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{web, HttpRequest, HttpResponse};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::Value;
 use wsgateway_raft_store::types::{Head, Version};
 
-use super::access::Caller;
 use super::body::read_body;
+use super::change::change;
 use super::openapi::{document_schema, Either, EXAMPLE};
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::request::{checked_message, digest, expected_version, idempotency_key, number, query};
+use super::request::{number, query};
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::config::document::{json_schema, EndpointDocument};
 use crate::config::secrets::redacted_for_reading;
 use crate::config::source_text::{Format, SourceText};
-use crate::config::store::{Change, Checked, ConfigError, EndpointView};
+use crate::config::store::{Checked, ConfigError, EndpointView};
 use crate::config::validate::Finding;
 use crate::model::limits::DOCUMENT_BYTES_MAX;
 
 /// Items of a list without `?limit=`, and at most.
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT_DEFAULT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 1000;
 
 /// An endpoint document may be written in these.
 pub(super) const DOCUMENT_TYPES: &[&str] = &[JSON, "application/yaml"];
@@ -54,9 +54,9 @@ fn endpoint_operations() -> [Operation; 5] {
         Operation::post("/api/v1/endpoints", || web::to(create), "createEndpoint")
             .about(
                 "Create an endpoint",
-                "The first version is active. A dry run does not look at whether the path is taken.",
+                "Its first version is active, unless `activate` is false: then it is a draft. A dry run does not look at whether the path is taken.",
             )
-            .query::<CreateQuery>()
+            .query::<WriteQuery>()
             .writes()
             .body::<EndpointDocument>(DOCUMENT_TYPES, serde_json::from_str(EXAMPLE).unwrap_or_default())
             .answers::<Checked>(200, "With `dryRun`: it would be accepted")
@@ -118,7 +118,8 @@ fn version_operations() -> [Operation; 3] {
 struct EndpointBody {
     id: String,
     path: String,
-    active_version: u64,
+    /// None: only drafts so far.
+    active_version: Option<u64>,
     latest_version: u64,
     created_at: String,
     updated_at: String,
@@ -147,10 +148,10 @@ struct VersionBody {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "{T}Page")]
-struct Page<T> {
-    items: Vec<T>,
+pub(super) struct Page<T> {
+    pub items: Vec<T>,
     /// What `cursor` of the next page is; null: this is the last.
-    next_cursor: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -174,19 +175,6 @@ struct MessageQuery {
     message: String,
 }
 
-/// The first version is always active.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct CreateQuery {
-    /// Why; kept with the version.
-    #[serde(default)]
-    #[schemars(length(max = 1024))]
-    message: String,
-    /// Validate and write nothing.
-    #[serde(default)]
-    dry_run: bool,
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct WriteQuery {
@@ -197,7 +185,7 @@ struct WriteQuery {
     /// Validate and write nothing.
     #[serde(default)]
     dry_run: bool,
-    /// False: store the version and leave the active one.
+    /// False: store the version and leave the active one; of a new endpoint, none is active then.
     activate: Option<bool>,
 }
 
@@ -264,7 +252,7 @@ fn head_body(head: &Head) -> EndpointBody {
     EndpointBody {
         id: head.id.clone(),
         path: String::new(),
-        active_version: head.active_version,
+        active_version: Some(head.active_version).filter(|version| *version > 0),
         latest_version: head.latest_version,
         created_at: rfc3339(head.created_at),
         updated_at: rfc3339(head.updated_at),
@@ -295,19 +283,6 @@ fn etag(version: u64) -> (actix_web::http::header::HeaderName, String) {
     (ETAG, format!("\"{version}\""))
 }
 
-/// Who asks for a change, and under which conditions.
-fn change(request: &HttpRequest, message: String, body: &[u8]) -> Result<Change, Problem> {
-    checked_message(&message)?;
-    let expected = expected_version(request)?;
-    let request_id = match idempotency_key(request)? {
-        // The same key on another request is another request.
-        Some(key) => format!("key:{key}:{}", digest(request, body)?),
-        None => format!("auto:{:032x}", rand::random::<u128>()),
-    };
-    let author = request.extensions().get::<Caller>().map_or("", |caller| caller.0).to_owned();
-    Ok(Change { request_id, author, message, expected })
-}
-
 async fn schema() -> HttpResponse {
     HttpResponse::Ok().json(json_schema())
 }
@@ -325,7 +300,7 @@ async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
     for head in heads.into_iter().filter(|head| page.cursor.as_ref().is_none_or(|cursor| head.id > *cursor)) {
         let mut body = head_body(&head);
         // Deleted meanwhile: not an item any more.
-        let Ok(view) = api.config.version(&head.id, head.active_version) else { continue };
+        let Ok(view) = api.config.get(&head.id) else { continue };
         body.path = document_path(&view.version.document);
         if page.path.as_ref().is_some_and(|part| !body.path.contains(part)) {
             continue;
@@ -341,12 +316,13 @@ async fn list(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
 
 async fn create(api: web::Data<Api>, request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Problem> {
     let body = read_body(body.into_inner(), DOCUMENT_BYTES_MAX).await?;
-    let options: CreateQuery = query(&request)?;
+    let options: WriteQuery = query(&request)?;
     let document = &document_text(&request, &body)?;
     if options.dry_run {
         return Ok(HttpResponse::Ok().json(api.config.check_new(document)?));
     }
-    let view = api.config.create(document, change(&request, options.message, &body)?).await?;
+    let activate = options.activate.unwrap_or(true);
+    let view = api.config.create(document, activate, change(&api, &request, options.message, &body)?).await?;
     let location = format!("/api/v1/endpoints/{}", view.head.id);
     let mut answer = HttpResponse::Created();
     answer.insert_header((LOCATION, location)).insert_header(etag(view.head.active_version));
@@ -376,13 +352,13 @@ async fn update(
         return Ok(HttpResponse::Ok().json(api.config.restored(document, &stored)?.1));
     }
     let activate = options.activate.unwrap_or(true);
-    let view = api.config.update(&id, document, activate, change(&request, options.message, &body)?).await?;
+    let view = api.config.update(&id, document, activate, change(&api, &request, options.message, &body)?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
 }
 
 async fn delete(api: web::Data<Api>, request: HttpRequest, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let options: MessageQuery = query(&request)?;
-    api.config.delete(&id, change(&request, options.message, &[])?).await?;
+    api.config.delete(&id, change(&api, &request, options.message, &[])?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -423,6 +399,7 @@ async fn activate(
 ) -> Result<HttpResponse, Problem> {
     let (id, version) = path.into_inner();
     let options: MessageQuery = query(&request)?;
-    let view = api.config.activate(&id, version_number(&version)?, change(&request, options.message, &[])?).await?;
+    let view =
+        api.config.activate(&id, version_number(&version)?, change(&api, &request, options.message, &[])?).await?;
     Ok(HttpResponse::Ok().insert_header(etag(view.head.active_version)).json(view_body(view)?))
 }

@@ -1,16 +1,18 @@
 //! A dry run of one event: `POST /api/v1/endpoints/{id}/explain`. Nothing is sent and nothing is stored.
 
-use actix_web::{web, HttpResponse};
+use actix_web::{web, HttpRequest, HttpResponse};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::access::{caller, forbidden};
 use super::body::read_body;
 use super::openapi::{any_json, document_schema};
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
 use super::Api;
+use crate::access::Role;
 use crate::config::compile::compile;
 use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigError;
@@ -31,6 +33,7 @@ pub fn operations() -> Vec<Operation> {
         )
         .answers::<Explained>(200, "Each step")
         .problems(400, &["invalid_request", "invalid_document"])
+        .problem(403, "forbidden")
         .problems(404, &["endpoint_not_found", "version_not_found"])]
 }
 
@@ -59,6 +62,7 @@ fn invalid(path: &str, message: impl Into<String>) -> Problem {
 
 async fn explain_event(
     api: web::Data<Api>,
+    request: HttpRequest,
     id: web::Path<String>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -73,6 +77,10 @@ async fn explain_event(
         (None, None) => return Err(invalid("event", "is missing; give an \"event\" or a \"text\"")),
         (Some(_), Some(_)) => return Err(invalid("text", "cannot stand beside an \"event\"")),
     };
+    let caller = caller(&request)?;
+    if question.document.is_some() && caller.role < Role::Editor {
+        return Err(forbidden(&caller, Role::Editor));
+    }
     let view = match question.version {
         Some(version) => api.config.version(&id, version)?,
         None => api.config.get(&id)?,

@@ -4,8 +4,10 @@
 mod access;
 mod asyncapi;
 mod asyncapi_api;
+mod audit_api;
 mod aws_api;
 mod body;
+mod change;
 mod cluster_api;
 mod connections_api;
 mod diff_api;
@@ -17,26 +19,34 @@ mod operation;
 pub mod problem;
 mod push_shortcut;
 mod request;
+mod rollout_api;
+pub mod rules;
+mod tokens_api;
 
 use std::sync::Arc;
 
 use actix_web::{web, HttpResponse};
 
+use crate::access::audit::AuditLog;
+use crate::access::Tokens;
+use crate::config::rollout::Rollouts;
 use crate::config::store::ConfigStore;
 use crate::connections::Hub;
 use crate::push::Pushes;
 use crate::settings::AdminSettings;
 use crate::telemetry::Metrics;
-use access::Access;
+use access::{not_found, Access};
 pub use cluster_api::GossipView;
 use operation::{register, Operation};
-use problem::Problem;
 use prometheus_client::metrics::counter::Counter;
 pub use push_shortcut::PushShortcut;
 
 /// What the handlers work with; one per node.
 pub struct Api {
     pub config: Arc<ConfigStore>,
+    pub rollouts: Rollouts,
+    pub tokens: Arc<Tokens>,
+    pub audit: Arc<AuditLog>,
     pub pushes: Arc<Pushes>,
     pub hub: Arc<Hub>,
     pub metrics: Metrics,
@@ -47,9 +57,13 @@ pub struct Api {
     pub started: std::time::Instant,
 }
 
+fn access(api: &Api) -> Access {
+    Access::new(api.tokens.clone(), api.metrics.clone())
+}
+
 /// The middleware that takes pushes out before routing; see its module.
 pub fn shortcut(api: Arc<Api>) -> PushShortcut {
-    let access = Access::new(api.settings.token.as_deref());
+    let access = access(&api);
     PushShortcut { api: web::Data::from(api), access }
 }
 
@@ -61,7 +75,10 @@ fn operations() -> Vec<Operation> {
         diff_api::operations(),
         asyncapi_api::operations(),
         connections_api::operations(),
+        rollout_api::operations(),
         cluster_api::operations(),
+        tokens_api::operations(),
+        audit_api::operations(),
         openapi::operations(),
         health::operations(),
         aws_api::operations(),
@@ -73,12 +90,12 @@ fn operations() -> Vec<Operation> {
 
 /// All routes of the admin listener.
 pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
-    let access = Access::new(api.settings.token.as_deref());
+    let access = access(&api);
     app.app_data(web::Data::from(api)).app_data(web::Data::new(access.clone()));
     register(app, &operations(), &access);
-    app.default_service(web::to(not_found));
+    app.default_service(web::to(nothing));
 }
 
-async fn not_found(path: actix_web::HttpRequest) -> HttpResponse {
-    Problem::new(404, "not_found", format!("there is nothing at {} {}", path.method(), path.path())).into()
+async fn nothing(request: actix_web::HttpRequest) -> HttpResponse {
+    not_found(&request).into()
 }

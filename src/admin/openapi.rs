@@ -12,6 +12,8 @@ use serde_json::{json, Map, Value};
 
 use super::operation::{Answer, Errors, Operation, SchemaOf, JSON};
 use super::problem::Problem;
+use super::rules::{self, Found};
+use crate::access::Role;
 
 const SCHEMAS: &str = "/components/schemas";
 pub const PROBLEM: &str = "application/problem+json";
@@ -30,7 +32,7 @@ const fn text(name: &'static str, description: &'static str, example: &'static s
 }
 
 const PATH_PARAMETERS: &[PathParameter] = &[
-    text("id", "Id of an endpoint", "ep-88d37f9f5813ea3a"),
+    text("id", "Id of an endpoint, or of a token", "ep-88d37f9f5813ea3a"),
     PathParameter { name: "version", description: "Number of a stored version", example: "", number: true },
     text("cid", "Connection id", "AWCg6TxqnVveAAAAAAAAAAGbDChuqzzRLqXfp1p8lGk0"),
     text("stage", "Stage of AWS's API Gateway; not looked at", "production"),
@@ -87,7 +89,7 @@ pub fn openapi(operations: &[Operation]) -> Value {
         "components": {
             "schemas": schemas.definitions(),
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "An admin token. Needed once there is one."},
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token. Needed once there is an admin token."},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key",
                     "description": "The same token, where Authorization is taken: it wins over that."},
             },
@@ -152,6 +154,14 @@ fn tag(operation: &Operation) -> &'static str {
     }
 }
 
+/// What the table of rules says.
+fn role(operation: &Operation) -> Option<Role> {
+    match rules::find(operation.method.as_str(), operation.path) {
+        Found::Rule(rule) => rule.role,
+        Found::OtherMethod | Found::Nothing => None,
+    }
+}
+
 fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
     let mut described = json!({
         "operationId": operation.id,
@@ -160,8 +170,10 @@ fn described(operation: &Operation, schemas: &mut Schemas) -> Value {
         "parameters": parameters(operation, schemas),
         "responses": responses(operation, schemas),
     });
-    if !operation.description.is_empty() {
-        described["description"] = operation.description.into();
+    let needs = role(operation).map_or_else(String::new, |role| format!("Needs a token with the role {role}."));
+    let description = [operation.description, &needs].join(" ");
+    if !description.trim().is_empty() {
+        described["description"] = description.trim().into();
     }
     if operation.open {
         described["security"] = json!([]);
@@ -259,7 +271,10 @@ fn general_problems(operation: &Operation) -> Vec<(u16, &'static str)> {
     let mut problems = Vec::new();
     if operation.errors == Errors::Problems {
         if !operation.open {
-            problems.push((401, "unauthenticated"));
+            problems.extend([(401, "unauthenticated"), (429, "too_many_guesses"), (503, "not_ready")]);
+            if role(operation).is_some_and(|role| role > Role::Viewer) {
+                problems.push((403, "forbidden"));
+            }
         }
         if operation.refuses_query() {
             problems.push((400, "invalid_query"));

@@ -129,6 +129,8 @@ impl Operation {
     pub fn for_aws(mut self) -> Operation {
         self.errors = Errors::Aws;
         self.problem(403, "ForbiddenException")
+            .problem(429, "LimitExceededException")
+            .problem(503, "ServiceUnavailableException")
     }
 
     pub fn header(mut self, name: &'static str) -> Operation {

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderValue, ALLOW, RETRY_AFTER};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use wsgateway_raft_store::types::{ProposeError, Rejection};
 
+use crate::access::tokens::{Refusal, TokenError};
 use crate::config::store::ConfigError;
 use crate::config::validate::Finding;
 use crate::push::PushError;
@@ -23,6 +24,12 @@ pub struct Problem {
     detail: String,
     /// For programs.
     code: &'static str,
+    /// Seconds, where the usual one is not enough.
+    #[serde(skip)]
+    retry_after: u16,
+    /// The methods that a path has, for 405.
+    #[serde(skip)]
+    allow: Option<Box<str>>,
     /// What is wrong in a body, all of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Finding>,
@@ -31,13 +38,26 @@ pub struct Problem {
 impl Problem {
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Problem {
         let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
-        Problem { r#type: "about:blank", title, status, detail: detail.into(), code, errors: Vec::new() }
+        Problem {
+            r#type: "about:blank",
+            title,
+            status,
+            detail: detail.into(),
+            code,
+            retry_after: 1,
+            allow: None,
+            errors: Vec::new(),
+        }
     }
 
     /// A request whose body is wrong in places.
     pub fn invalid(code: &'static str, errors: Vec<Finding>) -> Problem {
         let first = errors.first().map(|first| format!("{}: {}", first.path, first.message)).unwrap_or_default();
         Problem { errors, ..Problem::new(400, code, first.trim_start_matches(": ")) }
+    }
+
+    pub fn allowing(self, methods: String) -> Problem {
+        Problem { allow: Some(methods.into()), ..self }
     }
 
     pub fn status(&self) -> u16 {
@@ -73,7 +93,10 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status_code());
         if matches!(self.status, 429 | 503) {
-            answer.insert_header((RETRY_AFTER, HeaderValue::from_static("1")));
+            answer.insert_header((RETRY_AFTER, HeaderValue::from(self.retry_after)));
+        }
+        if let Some(allow) = &self.allow {
+            answer.insert_header((ALLOW, &**allow));
         }
         if self.status == 401 {
             answer.insert_header(("WWW-Authenticate", "Bearer"));
@@ -104,11 +127,64 @@ impl From<ConfigError> for Problem {
                 Rejection::VersionNotFound { .. } => Problem::new(404, "version_not_found", detail),
                 Rejection::VersionMismatch { .. } => Problem::new(412, "version_mismatch", detail),
             },
-            ConfigError::Propose(ProposeError::NoLeader(_)) => Problem::new(503, "no_leader", detail),
-            ConfigError::Propose(ProposeError::Unknown(_)) => Problem::new(503, "outcome_unknown", detail),
-            ConfigError::Propose(ProposeError::Storage(_)) | ConfigError::Store(_) => {
-                Problem::new(503, "storage_failed", detail)
+            ConfigError::Propose(err) => err.into(),
+            ConfigError::Store(_) => Problem::new(503, "storage_failed", detail),
+        }
+    }
+}
+
+impl From<ProposeError> for Problem {
+    fn from(err: ProposeError) -> Problem {
+        let code = match &err {
+            ProposeError::NoLeader(_) => "no_leader",
+            ProposeError::Unknown(_) => "outcome_unknown",
+            ProposeError::Storage(_) => "storage_failed",
+        };
+        Problem::new(503, code, err.to_string())
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(err: TokenError) -> Problem {
+        let detail = err.to_string();
+        match err {
+            TokenError::NotFound(_) => Problem::new(404, "token_not_found", detail),
+            TokenError::NameTaken { .. } => Problem::new(409, "name_taken", detail),
+            TokenError::ShownAlready(_) => Problem::new(409, "token_shown_already", detail),
+            TokenError::TooMany => Problem::new(409, "too_many_tokens", detail),
+            TokenError::LastAdmin => Problem::new(409, "last_admin_token", detail),
+            TokenError::FirstAdminExpires => {
+                let path = "expiresInSeconds".to_owned();
+                Problem::invalid("invalid_request", vec![Finding { path, message: detail }])
             }
+            TokenError::NotVisibleYet(_) => Problem::new(503, "committed_not_visible", detail),
+            TokenError::Random(_) => Problem::new(503, "overloaded", detail),
+            TokenError::Rejected(_) => Problem::new(409, "id_taken", detail),
+            TokenError::Propose(err) => err.into(),
+            TokenError::Store(_) => Problem::new(503, "storage_failed", detail),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let unauthenticated = |detail| Problem::new(401, "unauthenticated", detail);
+        match refusal {
+            Refusal::Missing => {
+                unauthenticated("a token is required: Authorization: Bearer <token>, or X-Api-Key: <token>")
+            }
+            Refusal::Invalid => unauthenticated("the token is not valid"),
+            Refusal::Expired => unauthenticated("the token has expired"),
+            Refusal::TooManyGuesses { wait } => {
+                let detail = "too many different wrong tokens came from this address; wait a minute";
+                let retry_after = u16::try_from(wait.as_secs() + 1).unwrap_or(u16::MAX);
+                Problem { retry_after, ..Problem::new(429, "too_many_guesses", detail) }
+            }
+            Refusal::NotReady => Problem::new(
+                503,
+                "not_ready",
+                "this node does not know the cluster's tokens yet; /readyz says when it does",
+            ),
         }
     }
 }

@@ -13,6 +13,7 @@ use futures::future::{FutureExt, LocalBoxFuture};
 use super::access::Access;
 use super::connections_api::push;
 use super::Api;
+use crate::access::Role;
 
 const PUSH_PREFIX: &str = "/api/v1/connections/";
 
@@ -79,7 +80,7 @@ where
 
 async fn answer(shortcut: &PushShortcut, request: &HttpRequest, payload: Payload) -> HttpResponse {
     let cid = request.path().strip_prefix(PUSH_PREFIX).unwrap_or_default();
-    match shortcut.access.check(request.headers()) {
+    match shortcut.access.check(request, Role::Publisher) {
         Ok(_caller) => match push(&shortcut.api, cid, payload, request.query_string()).await {
             Ok(answer) => answer,
             Err(problem) => problem.into(),

@@ -144,10 +144,15 @@ impl Api {
 
     /// All endpoints, page by page, without their documents.
     pub async fn endpoints(&self) -> anyhow::Result<Vec<Value>> {
+        self.pages("/api/v1/endpoints?limit=1000").await
+    }
+
+    /// All items of a list; `path` has a query.
+    pub async fn pages(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
-            let mut page = self.get(&format!("/api/v1/endpoints?limit=1000{cursor}")).await?;
+            let mut page = self.get(&format!("{path}{cursor}")).await?;
             if let Some(items) = page["items"].as_array_mut() {
                 all.append(items);
             }

@@ -2,7 +2,6 @@
 //! what differs, and removes nothing unless told to.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use awc::http::Method;
@@ -12,10 +11,8 @@ use serde_json::{json, Value};
 use super::api::{encoded, findings, sentence, text, Answer, Api, Connect, Output};
 use super::diff::change_lines;
 use super::files::{self, EndpointFile};
+use super::rollout::{wait_for_all, wait_for_endpoint};
 use super::{block_on, Failed};
-
-/// How long `--wait` waits for the slowest node.
-const ROLLOUT_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 #[command(
@@ -75,13 +72,21 @@ impl Apply {
         if self.connect.output == Output::Text {
             plan.iter().for_each(print_planned);
         }
-        let mut results = Vec::new();
+        let (mut results, mut changes) = (Vec::new(), Vec::new());
         for planned in &plan {
-            let version = if self.dry_run { None } else { self.carry_out(&api, planned).await? };
-            results.push(result(planned, version));
+            let changed = if self.dry_run { None } else { self.carry_out(&api, planned).await? };
+            results.push(result(planned, changed.as_ref()));
+            changes.extend(changed.map(|changed| (planned, changed)));
         }
-        if self.wait && !self.dry_run && todo > 0 {
-            wait_for_all(&api).await?;
+        if self.wait {
+            let mut waited = None;
+            for (planned, changed) in &changes {
+                waited = Some(match planned.deed {
+                    Deed::Delete { .. } => wait_for_all(&api).await?,
+                    _ => wait_for_endpoint(&api, text(changed, "id"), &planned.path).await?,
+                });
+            }
+            waited.iter().for_each(|sentence| eprintln!("{sentence}"));
         }
         match self.connect.output {
             Output::Json => println!("{:#}", json!({"dryRun": self.dry_run, "endpoints": results})),
@@ -117,6 +122,10 @@ impl Apply {
             let changes = answer.body["changes"].clone();
             let deed = match (answer.status, changes.as_array().is_some_and(Vec::is_empty)) {
                 (200, _) if id.is_empty() => Deed::Create,
+                // A draft that nobody has activated: that is to be done, whatever else is.
+                (200, _) if found.is_some_and(|it| it["activeVersion"].is_null()) => {
+                    Deed::Update { id, version: 0, changes }
+                }
                 (200, true) => Deed::Nothing { id },
                 (200, false) => Deed::Update { id, version: answer.body["from"].as_u64().unwrap_or(0), changes },
                 _ => {
@@ -145,8 +154,8 @@ impl Apply {
         Ok(plan)
     }
 
-    /// The new version, if any.
-    async fn carry_out(&self, api: &Api, planned: &Planned) -> anyhow::Result<Option<u64>> {
+    /// What was answered, if anything was to be done.
+    async fn carry_out(&self, api: &Api, planned: &Planned) -> anyhow::Result<Option<Value>> {
         let message = format!("message={}", encoded(&self.message));
         let document = planned.file.as_ref().map(|file| file.source.json.clone());
         let (method, target) = match &planned.deed {
@@ -162,7 +171,7 @@ impl Apply {
         };
         let answer = api.call_expecting(method, &target, document, expected).await?;
         match (answer.status, &planned.file) {
-            (200..=299, _) => Ok(answer.body["activeVersion"].as_u64()),
+            (200..=299, _) => Ok(Some(answer.body)),
             (_, Some(file)) => bail!("{}", located(file, &answer)),
             (_, None) => bail!("{}: {}", planned.path, sentence(&answer)),
         }
@@ -197,34 +206,13 @@ fn print_planned(planned: &Planned) {
     }
 }
 
-fn result(planned: &Planned, version: Option<u64>) -> Value {
+fn result(planned: &Planned, changed: Option<&Value>) -> Value {
     let (deed, id, changes) = match &planned.deed {
         Deed::Create => ("create", None, &Value::Null),
         Deed::Update { id, changes, .. } => ("update", Some(id), changes),
         Deed::Nothing { id } => ("none", Some(id), &Value::Null),
         Deed::Delete { id } => ("delete", Some(id), &Value::Null),
     };
+    let version = changed.map_or(&Value::Null, |changed| &changed["activeVersion"]);
     json!({"path": planned.path, "action": deed, "id": id, "changes": changes, "activeVersion": version})
-}
-
-/// Until every live node has applied what the node that answers has.
-pub async fn wait_for_all(api: &Api) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let mut index = None;
-    loop {
-        let cluster = api.get("/api/v1/cluster").await?;
-        let wanted = *index.get_or_insert(cluster["raft"]["appliedIndex"].as_u64().unwrap_or(0));
-        let nodes = cluster["nodes"].as_array().cloned().unwrap_or_default();
-        let live: Vec<_> = nodes.iter().filter(|node| node["live"] == true).collect();
-        let behind: Vec<_> = live.iter().filter(|node| node["appliedIndex"].as_u64().unwrap_or(0) < wanted).collect();
-        if behind.is_empty() {
-            eprintln!("{} live nodes have it", live.len());
-            return Ok(());
-        }
-        if began.elapsed() > ROLLOUT_WITHIN {
-            let names: Vec<_> = behind.iter().map(|node| text(node, "name")).collect();
-            bail!("applied, but after {} s not on {}", ROLLOUT_WITHIN.as_secs(), names.join(", "));
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

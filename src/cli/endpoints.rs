@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::api::{encoded, sentence, text, Connect, Output};
-use super::apply::wait_for_all;
+use super::rollout::wait_for_endpoint;
+use super::table::table;
 use super::{block_on, files, Failed};
 
 #[derive(Args)]
@@ -40,14 +41,14 @@ impl Get {
                 println!("{:#}", Value::from(all));
             } else {
                 let row = |it: &Value| {
-                    [
+                    vec![
                         text(it, "path").into(),
                         text(it, "id").into(),
-                        it["activeVersion"].to_string(),
+                        it["activeVersion"].as_u64().map_or_else(|| "draft".to_owned(), |version| version.to_string()),
                         text(it, "updatedAt").into(),
                     ]
                 };
-                print!("{}", table(["PATH", "ID", "VERSION", "UPDATED"], all.iter().map(row).collect()));
+                print!("{}", table(&["PATH", "ID", "VERSION", "UPDATED"], all.iter().map(row).collect()));
             }
             return Ok(());
         };
@@ -61,15 +62,10 @@ impl Get {
                 let row = |it: &Value| {
                     let active = if it["active"] == true { "*" } else { "" };
                     let author = format!("{} {}", text(it, "author"), text(it, "message"));
-                    [
-                        format!("{}{active}", it["version"]),
-                        text(it, "createdAt").into(),
-                        String::new(),
-                        author.trim().to_owned(),
-                    ]
+                    vec![format!("{}{active}", it["version"]), text(it, "createdAt").into(), author.trim().to_owned()]
                 };
                 let rows = versions["items"].as_array().into_iter().flatten().map(row).collect();
-                print!("{}", table(["VERSION", "CREATED", "", "AUTHOR AND MESSAGE"], rows));
+                print!("{}", table(&["VERSION", "CREATED", "AUTHOR AND MESSAGE"], rows));
             }
             return Ok(());
         }
@@ -84,21 +80,6 @@ impl Get {
         }
         Ok(())
     }
-}
-
-/// Columns as wide as their widest entry.
-fn table(head: [&str; 4], rows: Vec<[String; 4]>) -> String {
-    let rows: Vec<[String; 4]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3].map(width);
-    let mut out = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
-        let line: Vec<_> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
-        out.push_str(line.join("  ").trim_end());
-        out.push('\n');
-    }
-    out
 }
 
 #[derive(Args)]
@@ -132,7 +113,8 @@ impl Rollback {
         let (id, active) = (encoded(text(&found, "id")), found["activeVersion"].as_u64().unwrap_or(0));
         let to = match self.to {
             Some(to) => to,
-            None if active <= 1 => bail!("{} is at version {active}: there is none before it", self.endpoint),
+            None if active == 0 => bail!("{} has no active version; say with --to which one", self.endpoint),
+            None if active == 1 => bail!("{} is at version 1: there is none before it", self.endpoint),
             None => active - 1,
         };
         let target = format!("/api/v1/endpoints/{id}/versions/{to}/activate?message={}", encoded(&self.message));
@@ -141,7 +123,7 @@ impl Rollback {
             bail!("{}", sentence(&answer));
         }
         if self.wait {
-            wait_for_all(&api).await?;
+            eprintln!("{}", wait_for_endpoint(&api, text(&found, "id"), text(&found, "path")).await?);
         }
         match self.connect.output {
             Output::Json => println!("{}", answer.text),

@@ -2,6 +2,7 @@
 
 mod api;
 mod apply;
+mod audit;
 mod check;
 mod demo;
 mod diff;
@@ -10,9 +11,12 @@ mod explain;
 mod file_tests;
 mod files;
 mod http;
+mod rollout;
 mod sample_chat;
 mod serve;
 mod settings;
+mod table;
+mod token;
 mod ws;
 
 use std::process::ExitCode;
@@ -47,6 +51,10 @@ enum Command {
     Push(endpoints::Push),
     /// Say what would happen to one event, step by step, and send nothing.
     Explain(explain::Explain),
+    /// Make, list and revoke tokens of the admin API.
+    Token(token::Token),
+    /// Say who did what, newest first.
+    Audit(audit::Audit),
     /// A console client: lines typed are sent, messages received are printed.
     Ws(ws::Ws),
     /// Print each setting of a node with its value and where that comes from.
@@ -80,6 +88,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut std::io::stdout());
             Ok(())
         }
+        Command::Token(token) => token.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Ws(ws) => ws.run(),
         Command::Settings(settings) => settings.run(),
         Command::Version => {

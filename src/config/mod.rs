@@ -8,6 +8,7 @@ pub mod document;
 mod document_backend;
 pub mod findings;
 pub mod registry;
+pub mod rollout;
 pub mod secrets;
 pub mod source_text;
 pub mod store;

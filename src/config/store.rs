@@ -49,8 +49,10 @@ pub struct Change {
     pub request_id: String,
     pub author: String,
     pub message: String,
-    /// The active version that the author looked at (If-Match).
+    /// The active version that the author looked at (If-Match); 0: none was active.
     pub expected: Option<u64>,
+    /// For the audit log.
+    pub note: Option<String>,
 }
 
 /// An endpoint with one of its versions' document.
@@ -198,6 +200,8 @@ impl ConfigStore {
     /// Compiles what has changed since the last time, and `exchanged`. Reads levels, not events: nothing can be missed.
     fn refresh(&self, exchanged: &BTreeSet<String>) {
         let mut heads = self.store.heads(KIND);
+        // Nothing of them is active yet.
+        heads.retain(|head| head.active_version > 0);
         heads.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         self.degraded
             .lock()
@@ -316,16 +320,17 @@ impl ConfigStore {
         self.registry.check_path(id, path).map_err(conflict)
     }
 
-    pub async fn create(&self, document: &str, change: Change) -> Result<EndpointView, ConfigError> {
+    pub async fn create(&self, document: &str, activate: bool, change: Change) -> Result<EndpointView, ConfigError> {
         let checked = self.check_new(document)?;
-        self.check_path("", &checked.path)?;
-        let id = format!("ep-{:016x}", rand::random::<u64>());
-        let command = Command::Create {
-            kind: KIND.to_owned(),
-            id,
-            key: unique_key(&checked.path),
-            document: self.kept(document, None).await?,
-            by: authorship(&change),
+        if activate {
+            self.check_path("", &checked.path)?;
+        }
+        let (kind, id) = (KIND.to_owned(), format!("ep-{:016x}", rand::random::<u64>()));
+        let key = unique_key(&checked.path);
+        let (document, by) = (self.kept(document, None).await?, authorship(&change));
+        let command = match activate {
+            true => Command::Create { kind, id, key, document, by },
+            false => Command::Draft { kind, id, key, document, by },
         };
         self.write(command, change, checked.warnings).await
     }
@@ -375,11 +380,11 @@ impl ConfigStore {
     pub async fn delete(&self, id: &str, change: Change) -> Result<(), ConfigError> {
         let by = authorship(&change);
         let command = Command::Delete { kind: KIND.to_owned(), id: id.to_owned(), expected: change.expected, by };
-        self.propose(command, change.request_id).await.map(|_| ())
+        self.propose(command, change).await.map(|_| ())
     }
 
-    async fn propose(&self, command: Command, request_id: String) -> Result<(String, u64), ConfigError> {
-        match self.store.propose(request_id, command).await? {
+    async fn propose(&self, command: Command, change: Change) -> Result<(String, u64), ConfigError> {
+        match self.store.propose_noted(change.request_id, command, change.note).await? {
             Reply::Done { id, version, index } => {
                 self.applied_here(index).await?;
                 Ok((id, version))
@@ -404,7 +409,7 @@ impl ConfigStore {
         change: Change,
         warnings: Vec<Finding>,
     ) -> Result<EndpointView, ConfigError> {
-        let (id, version) = self.propose(command, change.request_id).await?;
+        let (id, version) = self.propose(command, change).await?;
         let mut view = self.version(&id, version)?;
         view.warnings = warnings;
         Ok(view)
@@ -414,10 +419,10 @@ impl ConfigStore {
         self.store.heads(KIND)
     }
 
-    /// The endpoint with its active version.
+    /// The endpoint with its active version; with its latest while none is active.
     pub fn get(&self, id: &str) -> Result<EndpointView, ConfigError> {
         let head = self.head(id)?;
-        let version = head.active_version;
+        let version = if head.active_version > 0 { head.active_version } else { head.latest_version };
         self.version(id, version)
     }
 
@@ -434,7 +439,12 @@ impl ConfigStore {
         }
     }
 
-    fn head(&self, id: &str) -> Result<Head, ConfigError> {
+    /// The log index whose configuration this node serves.
+    pub fn applied_index(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    pub fn head(&self, id: &str) -> Result<Head, ConfigError> {
         self.store.head(KIND, id).ok_or_else(|| ConfigError::NotFound(id.to_owned()))
     }
 

@@ -57,6 +57,11 @@ pub struct PushLabels {
     pub result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AdminRefusalLabels {
+    pub status: u32,
+}
+
 /// The metrics of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -69,6 +74,7 @@ pub struct Metrics {
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
     pub pushes: Family<PushLabels, Counter>,
     pub throttled: Family<ThrottleLabels, Counter>,
+    pub admin_refused: Family<AdminRefusalLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -84,6 +90,7 @@ impl Default for Metrics {
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             pushes: Family::default(),
             throttled: Family::default(),
+            admin_refused: Family::default(),
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
         registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
@@ -102,6 +109,11 @@ impl Default for Metrics {
         registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
         let help = "Handshakes and messages refused, dropped or answered with a close, by the limit that was exceeded";
         registry.register("throttled", help, metrics.throttled.clone());
+        registry.register(
+            "admin_refused",
+            "Requests to the admin API without the right token, and refused writes",
+            metrics.admin_refused.clone(),
+        );
         *metrics.lock() = registry;
         metrics
     }

@@ -36,7 +36,14 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/api/v1/restore"),
     ("GET", "/api/v1/stats"),
     ("GET", "/api/v1/live"),
+    ("GET", "/api/v1/tokens"),
     ("POST", "/api/v1/tokens"),
+    ("GET", "/api/v1/tokens/x"),
+    ("DELETE", "/api/v1/tokens/x"),
+    ("GET", "/api/v1/audit"),
+    ("GET", "/api/v1/schemas/endpoint"),
+    ("GET", "/api/v1/there/is/no/such/route"),
+    ("PATCH", "/api/v1/endpoints"),
     ("GET", "/metrics"),
 ];
 
@@ -57,6 +64,22 @@ async fn with_a_token_set_nothing_but_health_answers_without_it() {
         for target in ["/livez", "/readyz"] {
             stranger.get(target).await.expect(200);
         }
+    }
+    // X-Api-Key does as well, and counts when both are there: AWS SDKs put a signature of their own into Authorization.
+    let keys: &[(&[(&str, &str)], u16)] = &[
+        (&[("x-api-key", "the-first-token-of-all")], 200),
+        (&[("x-api-key", "the-first-token-of-al")], 401),
+        (&[("x-api-key", "the-first-token-of-all"), ("authorization", "AWS4-HMAC-SHA256 Credential=x")], 200),
+        (&[("x-api-key", ""), ("authorization", "Bearer the-first-token-of-all")], 401),
+        (&[("authorization", "bearer the-first-token-of-all")], 200),
+        (&[("authorization", "Basic dGhlLWZpcnN0LXRva2VuLW9mLWFsbA==")], 401),
+        (&[("authorization", "the-first-token-of-all")], 401),
+    ];
+    let stranger = Admin { addr: node.admin, token: None };
+    for (headers, expected) in keys {
+        let answer = stranger.call("GET", "/api/v1/endpoints", headers, b"").await;
+        assert_eq!(answer.status, *expected, "{headers:?}: {}", answer.text());
+        assert_eq!(answer.header("www-authenticate"), (*expected == 401).then_some("Bearer"));
     }
     assert!(!node.log().contains("the-first-token-of-all"), "the token is not logged");
     println!("{} routes, 4 wrong tokens: 401 each", ROUTES.len());

@@ -51,6 +51,9 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
         ("GET", "/api/v1/cluster".to_string()),
         ("GET", format!("{endpoint}/asyncapi")),
         ("GET", "/api/openapi.json".to_string()),
+        ("GET", format!("{endpoint}/rollout")),
+        ("GET", "/api/v1/tokens".to_string()),
+        ("GET", "/api/v1/audit".to_string()),
     ]
 }
 
