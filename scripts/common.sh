@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What ./run, ./test and scripts/kafka.sh share: where things are kept, and installing what is missing.
+# What ./run, ./test, scripts/kafka.sh and scripts/oidc.sh share: where things are kept, and installing what is missing.
 # Sourced, never run; sets variables and defines functions, does nothing else.
 
 # shellcheck disable=SC2034 # used by those who source this
@@ -18,6 +18,8 @@ BUILD_PACKAGES=(
 JAVA_MIN=17
 # The pinned packages of the tests want at least this Python 3.
 PYTHON_MIN=10
+# oidc-provider 8 runs on Node.js 18 or newer.
+NODE_MIN=18
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -100,10 +102,12 @@ need_python() {
 
 # Node.js and npm, for the tests that use a program or library of that world.
 need_node() {
-  local missing=()
+  local missing=() major
   have node || missing+=(nodejs)
   have npm || missing+=(npm)
   [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+  major="$(node --version | sed -n 's/^v\([0-9][0-9]*\).*/\1/p')"
+  [ "${major:-0}" -ge "$NODE_MIN" ] || die "the tests need Node.js $NODE_MIN; node here is ${major:-unknown}"
 }
 
 # RocksDB's build folder is what takes the time; when it is there, the build is a matter of minutes.

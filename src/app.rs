@@ -29,6 +29,7 @@ use local_connections::OwnConnections;
 use crate::access::audit::AuditLog;
 use crate::access::Tokens;
 use crate::admin::{self, Api};
+use crate::authentication::{Authenticator, Outbound};
 use crate::backends::kafka::KafkaProducers;
 use crate::backends::BackendPool;
 use crate::config::registry::Registry;
@@ -39,7 +40,7 @@ use crate::config::validate::NodeFacts;
 use crate::connections::{Hub, Supervisors};
 use crate::inbound::{upgrade, InboundWorker};
 use crate::push::{PeerPushes, Pushes};
-use crate::settings::{raise_file_limit, ClientSettings, Settings};
+use crate::settings::{client_tls, raise_file_limit, ClientSettings, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
 use crate::throttle;
 
@@ -196,7 +197,12 @@ impl Node {
             gossip: membership.watch(),
             started: Instant::now(),
         });
+        let tls = client_tls(settings.outbound.ca_file.as_deref()).context("outbound.ca_file")?;
+        let outbound = Outbound::start(&Arbiter::new().handle(), tls, metrics.clone());
+        // Half of the cores may hash passwords, the others go on serving.
+        let hashing = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let inbound = InboundParts {
+            authenticator: Authenticator::new(outbound, hashing, metrics.clone()),
             hub: hub.clone(),
             registry,
             metrics,
@@ -318,6 +324,7 @@ struct InboundParts {
     registry: Arc<Registry>,
     metrics: Metrics,
     settings: Arc<ClientSettings>,
+    authenticator: Arc<Authenticator>,
     kafka: KafkaProducers,
     workers: usize,
 }
@@ -327,7 +334,8 @@ impl InboundParts {
     fn on_worker(&self) -> std::rc::Rc<InboundWorker> {
         let pool = BackendPool::new(self.kafka.clone(), self.workers);
         let worker = self.hub.this_worker();
-        InboundWorker::new(worker, self.registry.clone(), self.metrics.clone(), self.settings.clone(), pool)
+        let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
+        InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool)
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod admin;
 pub mod app;
+pub mod authentication;
 pub mod backends;
 pub mod cli;
 pub mod close_code;

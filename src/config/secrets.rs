@@ -21,7 +21,7 @@ use hashes::{check_password_hash, Hashing, KEY_REDACTED, PASSWORD_REDACTED};
 use keyring::ENCRYPTED;
 use places::{edited, objects, Member, Object, Step};
 
-pub use hashes::key_digest;
+pub use hashes::{key_digest, password_check};
 pub use node::{check_sent, NodeSecrets};
 pub use references::{has_reference, is_reference};
 

@@ -30,6 +30,10 @@ pub struct Facts {
     pub id_text: String,
     pub path: String,
     pub user: Option<String>,
+    /// Named by the authorizer.
+    pub groups: Box<[String]>,
+    /// The endpoint's version that accepted it.
+    pub version: u64,
     pub source_ip: IpAddr,
     pub user_agent: Option<String>,
     pub connected_at_millis: u64,

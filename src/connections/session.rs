@@ -20,6 +20,8 @@ pub trait ClientEvents {
     fn text(&mut self, data: Bytes);
     /// One whole binary message. Likewise; an answer closes the connection.
     fn binary(&mut self, data: Bytes) -> Option<CloseCode>;
+    /// The endpoint's rule of authentication is another one now.
+    fn authentication_changed(&mut self);
     /// The connection has ended; called exactly once.
     fn closed(&mut self, cause: CloseCause);
 }
@@ -28,6 +30,11 @@ pub trait ClientEvents {
 #[derive(Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub struct CloseSession(pub CloseCode);
+
+/// A supervisor's word to a connection: its credential is to be held against the endpoint's live version.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "()")]
+pub struct Reauthenticate;
 
 pub struct Session {
     connection: Rc<Connection>,
@@ -68,7 +75,8 @@ impl Actor for Session {
     type Context = WebsocketContext<Session>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let register = Register { key: self.connection.facts.id.random, session: context.address() };
+        let facts = &self.connection.facts;
+        let register = Register { key: facts.id.random, version: facts.version, session: context.address() };
         let connection = self.connection.clone();
         let supervisor = self.supervisor.send(register).into_actor(self);
         context.spawn(supervisor.map(move |answer, _, _| {
@@ -103,6 +111,16 @@ impl Handler<CloseSession> for Session {
 
     fn handle(&mut self, message: CloseSession, _: &mut Self::Context) {
         self.connection.close(CloseCause::gateway(message.0));
+    }
+}
+
+impl Handler<Reauthenticate> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Reauthenticate, _: &mut Self::Context) {
+        if !self.connection.is_closing() {
+            self.events.authentication_changed();
+        }
     }
 }
 

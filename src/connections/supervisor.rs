@@ -1,6 +1,6 @@
-//! One supervisor per endpoint and node: connection actors register with it, and are told by it to close when the
-//! endpoint's live version says so. It hears of configuration level-triggered ("read again"), so a lost message is
-//! harmless. Runs under `actix::Supervisor` on an arbiter of its own.
+//! One supervisor per endpoint and node: connection actors register with it, and are told by it to close, or to look at
+//! their credential again, when the endpoint's live version says so. It hears of configuration level-triggered ("read
+//! again"), so a lost message is harmless. Runs under `actix::Supervisor` on an arbiter of its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::session::{CloseSession, Session};
+use super::session::{CloseSession, Reauthenticate, Session};
 use crate::close_code::{self, CloseCode};
-use crate::model::endpoint::OnVersionChange;
+use crate::model::endpoint::{CompiledEndpoint, OnVersionChange};
 use crate::model::live_endpoint::LiveEndpoint;
 
 /// Registrations that may wait; a connection awaits its registration, so more than this only wait longer.
@@ -23,7 +23,24 @@ pub struct EndpointSupervisor {
     endpoint: Arc<LiveEndpoint>,
     sessions: HashMap<u128, Addr<Session>>,
     /// The version that the registered sessions have last been told about.
-    version: u64,
+    seen: Arc<CompiledEndpoint>,
+}
+
+/// What a changed endpoint means for its connections.
+#[derive(Clone, Copy)]
+enum Word {
+    Close(CloseCode),
+    Reauthenticate,
+}
+
+impl Word {
+    /// False: the session's mailbox is full.
+    fn tell(self, session: &Addr<Session>) -> bool {
+        match self {
+            Word::Close(code) => !matches!(session.try_send(CloseSession(code)), Err(SendError::Full(_))),
+            Word::Reauthenticate => !matches!(session.try_send(Reauthenticate), Err(SendError::Full(_))),
+        }
+    }
 }
 
 /// A connection has opened.
@@ -31,6 +48,8 @@ pub struct EndpointSupervisor {
 #[rtype(result = "()")]
 pub struct Register {
     pub key: u128,
+    /// The version that accepted it.
+    pub version: u64,
     pub session: Addr<Session>,
 }
 
@@ -47,24 +66,22 @@ pub struct Unregister {
 pub struct Reread;
 
 impl EndpointSupervisor {
-    /// What the live version demands of connections that opened under `version`.
-    fn verdict(&self, version: u64) -> Option<CloseCode> {
+    /// What the live version demands of connections that were told about another.
+    fn verdict(&self, current: &CompiledEndpoint) -> Option<Word> {
         if self.endpoint.is_deleted() {
-            return Some(close_code::ENDPOINT_DELETED);
+            return Some(Word::Close(close_code::ENDPOINT_DELETED));
         }
-        let current = self.endpoint.current();
-        let changed = current.version != version;
-        (changed && current.settings.on_version_change == OnVersionChange::Close).then_some(close_code::NEW_VERSION)
+        if current.version != self.seen.version && current.settings.on_version_change == OnVersionChange::Close {
+            return Some(Word::Close(close_code::NEW_VERSION));
+        }
+        (current.auth != self.seen.auth).then_some(Word::Reauthenticate)
     }
 
     /// Tells all sessions; those whose mailbox is full are told again a little later.
-    fn tell_all(&mut self, code: CloseCode, context: &mut Context<Self>) {
-        let full = self
-            .sessions
-            .values()
-            .filter(|session| matches!(session.try_send(CloseSession(code)), Err(SendError::Full(_))));
+    fn tell_all(&mut self, word: Word, context: &mut Context<Self>) {
+        let full = self.sessions.values().filter(|session| !word.tell(session));
         if full.count() > 0 {
-            context.run_later(RETRY_AFTER, move |this, context| this.tell_all(code, context));
+            context.run_later(RETRY_AFTER, move |this, context| this.tell_all(word, context));
         }
     }
 }
@@ -85,7 +102,10 @@ impl Handler<Register> for EndpointSupervisor {
     fn handle(&mut self, message: Register, _: &mut Self::Context) {
         if self.endpoint.is_deleted() {
             // Deleted between the upgrade and now: a new actor's mailbox is empty, so this cannot be full.
-            let _told = message.session.try_send(CloseSession(close_code::ENDPOINT_DELETED));
+            Word::Close(close_code::ENDPOINT_DELETED).tell(&message.session);
+        } else if self.endpoint.current().version != message.version {
+            // Accepted by a version that is gone; what the others were told, this one has not heard.
+            Word::Reauthenticate.tell(&message.session);
         }
         self.sessions.insert(message.key, message.session);
     }
@@ -106,11 +126,21 @@ impl Handler<Reread> for EndpointSupervisor {
     type Result = ();
 
     fn handle(&mut self, _: Reread, context: &mut Self::Context) {
-        let verdict = self.verdict(self.version);
-        self.version = self.endpoint.current().version;
-        if let Some(code) = verdict {
-            tracing::info!(endpoint = %self.endpoint.id(), connections = self.sessions.len(), code = code.code, "closing connections: {}", code.reason);
-            self.tell_all(code, context);
+        let current = self.endpoint.current_owned();
+        let verdict = self.verdict(&current);
+        self.seen = current;
+        let (endpoint, connections) = (self.endpoint.id(), self.sessions.len());
+        match verdict {
+            Some(Word::Close(code)) => {
+                tracing::info!(%endpoint, connections, code = code.code, "closing connections: {}", code.reason);
+            }
+            Some(Word::Reauthenticate) => {
+                tracing::info!(%endpoint, connections, "its authentication has changed: checking connections");
+            }
+            None => {}
+        }
+        if let Some(word) = verdict {
+            self.tell_all(word, context);
         }
     }
 }
@@ -135,7 +165,7 @@ impl Supervisors {
         }
         let supervised = endpoint.clone();
         let supervisor = Supervisor::start_in_arbiter(&self.arbiter, move |_| EndpointSupervisor {
-            version: supervised.current().version,
+            seen: supervised.current_owned(),
             endpoint: supervised,
             sessions: HashMap::new(),
         });

@@ -17,7 +17,7 @@ use crate::config::registry::params_of;
 use crate::inbound::describe::{description, Described};
 use crate::inbound::transform::ConnectionTree;
 use crate::model::description::tree;
-use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
+use crate::model::endpoint::CompiledEndpoint;
 
 /// What is said of the connection.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -93,10 +93,6 @@ impl ConnectionInput {
         }
         let id = self.id.as_deref().unwrap_or("explained");
         let source_ip = self.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let place = match &endpoint.auth {
-            Authentication::ApiKey(keys) => Some(&keys.place),
-            _ => None,
-        };
         let text = description(&Described {
             connection_id: id,
             endpoint: &endpoint.id,
@@ -104,22 +100,14 @@ impl ConnectionInput {
             params: &params,
             query: &query,
             headers: &self.header_map(findings),
-            secret_header: place.and_then(|place| match place {
-                ApiKeyPlace::Header(name) => Some(name.as_str()),
-                _ => None,
-            }),
-            secret_query: place.and_then(|place| match place {
-                ApiKeyPlace::Query(name) => Some(name.as_str()),
-                _ => None,
-            }),
+            secret_header: endpoint.auth.secret_header(),
+            secret_query: endpoint.auth.secret_query(),
             source_ip: &source_ip.to_string(),
             user: self.user.as_deref(),
+            claims: self.claims.as_ref(),
             connected_at_millis: now,
         });
-        let mut described = tree(&text);
-        if let (Some(claims), Some(members)) = (&self.claims, described.as_object_mut()) {
-            members.insert("claims".to_owned(), claims.clone());
-        }
+        let described = tree(&text);
         let source = EventSource::new(id.to_owned(), self.user.clone(), params);
         Connection { description: described, source, source_ip }
     }

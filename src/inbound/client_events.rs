@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::credential::{CredentialWatch, Held};
 use super::decode::decode;
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
@@ -41,6 +42,8 @@ type Done = Box<dyn FnOnce()>;
 /// The handler of one connection.
 pub struct ConnectionEvents {
     shared: Rc<Shared>,
+    /// None: it has shown nothing, and nothing was asked for so far.
+    credential: Option<CredentialWatch>,
 }
 
 struct Shared {
@@ -74,7 +77,14 @@ struct ClientEvent {
 }
 
 impl ConnectionEvents {
-    pub fn new(worker: Rc<InboundWorker>, connection: Rc<Connection>, source: Rc<EventSource>) -> ConnectionEvents {
+    pub fn new(
+        worker: Rc<InboundWorker>,
+        connection: Rc<Connection>,
+        source: Rc<EventSource>,
+        held: Held,
+    ) -> ConnectionEvents {
+        let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
+        let credential = (!held.is_nothing()).then_some(held).map(watch);
         worker.worker.hub.deliveries.fetch_add(1, Ordering::Relaxed);
         let runtime = RefCell::new(worker.runtime(&connection.endpoint));
         let shared = Shared {
@@ -88,7 +98,7 @@ impl ConnectionEvents {
             throttle: ConnectionThrottle::default(),
             description: OnceCell::new(),
         };
-        ConnectionEvents { shared: Rc::new(shared) }
+        ConnectionEvents { shared: Rc::new(shared), credential }
     }
 }
 
@@ -118,6 +128,12 @@ impl ClientEvents for ConnectionEvents {
             return self.shared.throttled(&runtime, &exceeded, &data);
         }
         (!self.shared.echo_raw(&runtime, Opcode::Binary, &data)).then_some(close_code::BINARY_NOT_ACCEPTED)
+    }
+
+    fn authentication_changed(&mut self) {
+        let Shared { worker, connection, .. } = &*self.shared;
+        let anonymous = || CredentialWatch::start(worker.authenticator.clone(), connection.clone(), Held::default());
+        self.credential.get_or_insert_with(anonymous).rule_changed();
     }
 
     fn closed(&mut self, cause: CloseCause) {

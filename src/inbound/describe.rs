@@ -1,6 +1,8 @@
 //! The connection description of API.md: the body of connect events, and with the end added, of disconnect events.
 //! Credentials are never among it.
 
+use std::net::IpAddr;
+
 use actix_http::header::HeaderMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -36,6 +38,7 @@ pub struct Described<'a> {
     pub secret_query: Option<&'a str>,
     pub source_ip: &'a str,
     pub user: Option<&'a str>,
+    pub claims: Option<&'a Value>,
     pub connected_at_millis: u64,
 }
 
@@ -50,7 +53,7 @@ struct Description<'a> {
     headers: Map<String, Value>,
     source_ip: &'a str,
     user: Option<&'a str>,
-    claims: Option<Value>,
+    claims: Option<&'a Value>,
     connected_at: String,
 }
 
@@ -72,11 +75,49 @@ pub fn description(facts: &Described<'_>) -> String {
         headers: object(headers),
         source_ip: facts.source_ip,
         user: facts.user,
-        claims: None,
+        claims: facts.claims,
         connected_at: rfc3339(facts.connected_at_millis),
     };
     // Maps with text keys, texts and numbers: cannot fail.
     serde_json::to_string(&described).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Headers of the handshake's own machinery: of no use to an authorizer.
+const HANDSHAKE_HEADERS: [&str; 5] =
+    ["sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "connection", "upgrade"];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Handshake<'a> {
+    endpoint: &'a str,
+    path: &'a str,
+    params: Map<String, Value>,
+    query: Map<String, Value>,
+    headers: Map<String, Value>,
+    source_ip: String,
+}
+
+/// What an authorizer is asked: the handshake with the credentials in it.
+pub fn authorizer_question(
+    endpoint: &str,
+    path: &str,
+    params: &[(String, String)],
+    query: &[(String, String)],
+    headers: &HeaderMap,
+    source_ip: IpAddr,
+) -> String {
+    let shown = headers.iter().filter(|(name, _)| !HANDSHAKE_HEADERS.contains(&name.as_str()));
+    let headers = shown.map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let handshake = Handshake {
+        endpoint,
+        path,
+        params: object(params.iter().map(|(name, value)| (name.as_str(), value.clone()))),
+        query: object(query.iter().map(|(name, value)| (name.as_str(), value.clone()))),
+        headers: object(headers),
+        source_ip: source_ip.to_string(),
+    };
+    // Maps with text keys and texts: cannot fail.
+    serde_json::to_string(&handshake).unwrap_or_else(|_| "{}".to_owned())
 }
 
 fn object<'a>(entries: impl Iterator<Item = (&'a str, String)>) -> Map<String, Value> {
@@ -157,12 +198,14 @@ mod tests {
             secret_query: Some("token"),
             source_ip: "127.0.0.1",
             user: None,
+            claims: Some(&serde_json::json!({"role": "tester"})),
             connected_at_millis: 0,
         });
         assert!(!text.contains("secret"), "{text}");
         let tree: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(tree["headers"]["x-a"], serde_json::json!(["1", "2"]));
         assert_eq!(tree["query"], serde_json::json!({"q": "v"}));
+        assert_eq!(tree["claims"]["role"], "tester");
         assert_eq!(tree["connectedAt"], "1970-01-01T00:00:00.000Z");
     }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::throttle::Throttled;
+use crate::authentication::Authenticator;
 use crate::backends::{Backend, BackendPool, RouteFacts};
 use crate::config::registry::Registry;
 use crate::connections::Worker;
@@ -27,6 +28,7 @@ pub struct InboundWorker {
     pub registry: Arc<Registry>,
     pub metrics: Metrics,
     pub settings: Arc<ClientSettings>,
+    pub authenticator: Arc<Authenticator>,
     pool: BackendPool,
     ids: RefCell<EventIdGenerator>,
     /// Memory of route selection.
@@ -40,6 +42,7 @@ impl InboundWorker {
         registry: Arc<Registry>,
         metrics: Metrics,
         settings: Arc<ClientSettings>,
+        authenticator: Arc<Authenticator>,
         pool: BackendPool,
     ) -> Rc<InboundWorker> {
         Rc::new(InboundWorker {
@@ -47,6 +50,7 @@ impl InboundWorker {
             registry,
             metrics,
             settings,
+            authenticator,
             pool,
             ids: RefCell::default(),
             scratch: RefCell::default(),

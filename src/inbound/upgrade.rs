@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_http::h1::{Codec, Message};
 use actix_http::header::{HeaderMap, HeaderValue, ORIGIN, USER_AGENT};
@@ -17,20 +17,23 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 
-use super::authenticate::{authenticate, offered_subprotocols, CREDENTIAL_SUBPROTOCOL_PREFIX};
+use super::authenticate::{offered_subprotocols, presented, CREDENTIAL_SUBPROTOCOL_PREFIX};
 use super::client_address::{caller, Caller};
 use super::client_events::ConnectionEvents;
-use super::describe::{description, refused_body, Described};
+use super::credential::Held;
+use super::describe::{authorizer_question, description, refused_body, Described};
 use super::dispatch::Lanes;
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::throttle::retry_after_seconds;
 use super::transform::{ConnectionTree, Surroundings};
+use crate::authentication::{Accepted as Known, Denied, Presented};
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
 use crate::connections::{Facts, Hub, Opening};
+use crate::model::authentication::{Authentication, Mode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::description::tree;
-use crate::model::endpoint::{ApiKeyPlace, Authentication, CompiledEndpoint};
+use crate::model::endpoint::CompiledEndpoint;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::throttle::{Admission, Exceeded};
 use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
@@ -57,6 +60,7 @@ fn refuse(status: u16, title: &'static str, reason: &'static str, detail: impl I
 struct Accepted {
     endpoint: Arc<LiveEndpoint>,
     facts: Facts,
+    held: Held,
     source: Rc<EventSource>,
     subprotocol: Option<String>,
     accept_key: [u8; 28],
@@ -156,8 +160,9 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
         .admit(client.ip, client.host.as_deref(), origin, client.scheme)
         .map_err(|err| refuse(403, "Forbidden", "filtered", err.to_string()))?;
     let query = parse_query(head.uri.query());
-    let identity = authenticate(&current.auth, &head.headers, &query)
-        .map_err(|err| refuse(401, "Unauthorized", "unauthenticated", err.to_string()))?;
+    let (params_of, headers) = (&params, &head.headers);
+    let asking = Asking { endpoint: endpoint.id(), path, params: params_of, query: &query, headers, ip: client.ip };
+    let mut known = identify(inbound, &current.auth, &asking).await?;
 
     let admission = endpoint.throttle.admit(current.throttling.as_ref(), Instant::now()).map_err(|exceeded| {
         inbound.runtime(&endpoint).throttled.count(&exceeded);
@@ -165,7 +170,8 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
     })?;
 
     let id = inbound.worker.new_connection_id();
-    let accepted = Handshake { id, path, params, query, headers: &head.headers, ip: client.ip, user: identity.user };
+    let held = Held::new(&mut known);
+    let accepted = Handshake { id, path, params, query, headers: &head.headers, ip: client.ip, known };
     let (facts, source) = accepted.describe(&endpoint, &current);
     let subprotocol = choose_subprotocol(&head.headers, &current.settings.subprotocols);
     // verify_handshake has seen the key.
@@ -174,7 +180,54 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
     // From its connect event on a connection is waited for by a node that leaves.
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
-    Ok(Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending, admission })
+    Ok(Accepted { endpoint, facts, held, source, subprotocol, accept_key, last_sequence, pending, admission })
+}
+
+/// Who is asking, before it is known.
+struct Asking<'a> {
+    endpoint: &'a str,
+    path: &'a str,
+    params: &'a [(String, String)],
+    query: &'a [(String, String)],
+    headers: &'a HeaderMap,
+    ip: IpAddr,
+}
+
+/// Finds out who the client is.
+async fn identify(inbound: &InboundWorker, rule: &Authentication, asking: &Asking<'_>) -> Result<Known, Refusal> {
+    let mut text = String::new();
+    let shown = match rule.mode {
+        Mode::None => return Ok(Known::default()),
+        Mode::Authorizer { .. } => {
+            let Asking { endpoint, path, params, query, headers, ip } = *asking;
+            Presented::Handshake(authorizer_question(endpoint, path, params, query, headers, ip).into())
+        }
+        _ => presented(rule, asking.headers, asking.query, &mut text),
+    };
+    let checked = inbound.authenticator.check(rule, asking.ip, shown).await;
+    checked.map_err(|denied| not_identified(&denied, rule))
+}
+
+fn not_identified(denied: &Denied, rule: &Authentication) -> Refusal {
+    let challenge = match rule.mode {
+        Mode::ApiKey(_) => "ApiKey",
+        // A browser asks its user, and remembers.
+        Mode::Basic(_) => "Basic realm=\"wsgateway\", charset=\"UTF-8\"",
+        _ if *denied == Denied::Missing => "Bearer",
+        _ => "Bearer error=\"invalid_token\"",
+    };
+    let again = |after: &Duration| Some(("Retry-After", after.as_secs_f64().ceil().to_string()));
+    let (status, title, reason, header) = match denied {
+        Denied::Missing | Denied::Wrong | Denied::Token(_) => {
+            (401, "Unauthorized", "unauthenticated", Some(("WWW-Authenticate", challenge.to_owned())))
+        }
+        Denied::Forbidden => (403, "Forbidden", "forbidden", None),
+        Denied::TooMany { retry_after } => (429, "Too Many Requests", "too_many_failures", again(retry_after)),
+        Denied::Unavailable { retry_after } => {
+            (503, "Service Unavailable", "authentication_unavailable", again(retry_after))
+        }
+    };
+    Refusal { header, ..refuse(status, title, reason, denied.to_string()) }
 }
 
 /// Refuses what this node has no room for.
@@ -232,16 +285,12 @@ struct Handshake<'a> {
     query: Vec<(String, String)>,
     headers: &'a HeaderMap,
     ip: IpAddr,
-    user: Option<String>,
+    known: Known,
 }
 
 impl Handshake<'_> {
     fn describe(self, endpoint: &LiveEndpoint, current: &CompiledEndpoint) -> (Facts, Rc<EventSource>) {
         let id_text = self.id.to_string();
-        let place = match &current.auth {
-            Authentication::ApiKey(keys) => Some(&keys.place),
-            Authentication::None => None,
-        };
         let connected_at_millis = unix_millis();
         let description = description(&Described {
             connection_id: &id_text,
@@ -250,25 +299,21 @@ impl Handshake<'_> {
             params: &self.params,
             query: &self.query,
             headers: self.headers,
-            secret_header: place.and_then(|place| {
-                if let ApiKeyPlace::Header(name) = place {
-                    Some(name.as_str())
-                } else {
-                    None
-                }
-            }),
-            secret_query: place
-                .and_then(|place| if let ApiKeyPlace::Query(name) = place { Some(name.as_str()) } else { None }),
+            secret_header: current.auth.secret_header(),
+            secret_query: current.auth.secret_query(),
             source_ip: &self.ip.to_string(),
-            user: self.user.as_deref(),
+            user: self.known.user.as_deref(),
+            claims: self.known.claims.as_ref(),
             connected_at_millis,
         });
-        let source = EventSource::new(id_text.clone(), self.user.clone(), self.params);
+        let source = EventSource::new(id_text.clone(), self.known.user.clone(), self.params);
         let facts = Facts {
             id: self.id,
             id_text,
             path: self.path.to_owned(),
-            user: self.user,
+            user: self.known.user,
+            groups: self.known.groups.into(),
+            version: current.version,
             source_ip: self.ip,
             user_agent: self
                 .headers
@@ -367,7 +412,8 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 }
 
 async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, source, subprotocol, accept_key, last_sequence, pending, admission } = accepted;
+    let Accepted { endpoint, facts, held, source, subprotocol, accept_key, last_sequence, pending, admission } =
+        accepted;
     let mut answer = BytesMut::with_capacity(256);
     answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     answer.extend_from_slice(b"Sec-WebSocket-Accept: ");
@@ -386,7 +432,7 @@ async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accep
     let sent = inbound.runtime(&endpoint).sent.clone();
     let worker = inbound.worker.clone();
     let opening = Opening { facts, endpoint, io, early, last_sequence, sent, admission };
-    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source)));
+    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source, held)));
     drop(pending); // the connection counts itself now
 }
 
@@ -405,9 +451,6 @@ async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, client: IpA
     if status == 426 {
         answer.push_str("Upgrade: websocket\r\n");
     }
-    if status == 401 {
-        answer.push_str("WWW-Authenticate: ApiKey\r\n");
-    }
     if let Some((name, value)) = header {
         answer.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -421,7 +464,7 @@ async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, client: IpA
         while io.read(&mut rest).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    let bounded = tokio::time::timeout(std::time::Duration::from_secs(2), goodbye).await;
+    let bounded = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
     if let Ok(Err(err)) = bounded {
         tracing::debug!(%client, "refusal not delivered: {err}");
     }

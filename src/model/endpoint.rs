@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::ack::Ack;
+use super::authentication::Authentication;
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
@@ -114,54 +113,6 @@ pub enum OnVersionChange {
     Keep,
     /// They are closed with 1012.
     Close,
-}
-
-/// How a client proves who it is.
-#[derive(Debug)]
-pub enum Authentication {
-    /// Not at all.
-    None,
-    /// With one of a list of keys.
-    ApiKey(ApiKeys),
-}
-
-/// Where the client puts its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ApiKeyPlace {
-    /// In the header of this name (lower case).
-    Header(String),
-    /// In the query parameter of this name.
-    Query(String),
-    /// As the subprotocol `bearer.<key>`.
-    Subprotocol,
-}
-
-/// The accepted API keys, as digests.
-#[derive(Debug)]
-pub struct ApiKeys {
-    /// Where to look for the key.
-    pub place: ApiKeyPlace,
-    /// Identity and SHA-256 of each key.
-    pub keys: Vec<(String, [u8; 32])>,
-}
-
-impl ApiKeys {
-    /// The identity of a presented key. Always compares with all keys, in constant time each.
-    pub fn matches(&self, presented: &str) -> Option<&str> {
-        let digest = sha256(presented.as_bytes());
-        let mut found = None;
-        for (id, key) in &self.keys {
-            if bool::from(key.ct_eq(&digest)) {
-                found = Some(id.as_str());
-            }
-        }
-        found
-    }
-}
-
-/// SHA-256.
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
 }
 
 /// The routes of an endpoint, by what triggers them. A missing one forwards nothing.
@@ -433,18 +384,5 @@ mod tests {
     fn endpoints_are_shared_by_workers() {
         fn shared<T: Send + Sync>() {}
         shared::<CompiledEndpoint>();
-    }
-
-    #[test]
-    fn api_keys_match_by_digest() {
-        let keys = ApiKeys {
-            place: ApiKeyPlace::Subprotocol,
-            keys: vec![("a".into(), sha256(b"first")), ("b".into(), sha256(b"second"))],
-        };
-        assert_eq!(keys.matches("first"), Some("a"));
-        assert_eq!(keys.matches("second"), Some("b"));
-        for wrong in ["", "firs", "first ", "FIRST"] {
-            assert_eq!(keys.matches(wrong), None);
-        }
     }
 }

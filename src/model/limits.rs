@@ -68,6 +68,22 @@ pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 pub const API_KEY_NAME_DEFAULT: &str = "X-Api-Key";
 /// Shorter literal API keys are accepted with a warning: their fast hash only suits keys that cannot be guessed.
 pub const API_KEY_BYTES_ADVISED: usize = 16;
+/// Longest identity that an authentication server may name, in bytes: it travels in a header of every event.
+pub const USER_BYTES_MAX: usize = 1_024;
+/// Claims of one connection, in bytes of JSON: each connection keeps its own.
+pub const CLAIMS_BYTES_MAX: usize = 16 * 1024;
+/// Groups that an authorizer may put a connection in.
+pub const GROUPS_MAX: usize = 64;
+/// How long a server's yes to a token is good for, unless the document says otherwise, in seconds.
+pub const TOKEN_CACHE_SECONDS_DEFAULT: u64 = 30;
+/// A credential that someone else can revoke is checked again so often, in seconds: with the time-out of a check, a
+/// revocation reaches open connections within a minute.
+pub const RECHECK_SECONDS_DEFAULT: u64 = 45;
+/// Tolerance for clocks that differ, in seconds, unless the document says otherwise.
+pub const LEEWAY_SECONDS_DEFAULT: u64 = 10;
+/// Longest URL of a document, in bytes.
+pub const URL_BYTES_MAX: usize = 2_048;
+
 /// Additional headers of one backend.
 pub const HEADERS_MAX: usize = 64;
 /// Longest header value, in bytes.

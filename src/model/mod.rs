@@ -4,6 +4,7 @@
 //! table of close codes.
 
 pub mod ack;
+pub mod authentication;
 pub mod connection_id;
 pub mod delivery;
 pub mod description;

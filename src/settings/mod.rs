@@ -2,6 +2,7 @@
 //! are errors. Raw values are checked once here; the rest of the gateway relies on them.
 
 mod file_limit;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -12,6 +13,7 @@ use figment::Figment;
 use serde::{Deserialize, Serialize};
 
 pub use file_limit::{raise_file_limit, FileLimit};
+pub use tls::client_tls;
 
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
 use crate::telemetry::logs::LogFormat;
@@ -31,6 +33,7 @@ pub struct Settings {
     pub cluster: ClusterSettings,
     pub kafka: KafkaSettings,
     pub secrets: SecretsSettings,
+    pub outbound: OutboundSettings,
     pub log: LogSettings,
 }
 
@@ -123,6 +126,14 @@ pub struct SecretsSettings {
     pub file_dirs: Vec<PathBuf>,
 }
 
+/// Calls to services and authentication servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundSettings {
+    /// PEM file of certificate authorities that are trusted for https beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
@@ -163,6 +174,7 @@ impl Default for Settings {
                 // Where Docker and Kubernetes mount them.
                 file_dirs: vec![PathBuf::from("/run/secrets")],
             },
+            outbound: OutboundSettings { ca_file: None },
             log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
         }
     }

@@ -62,6 +62,18 @@ pub struct AdminRefusalLabels {
     pub status: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AuthenticationLabels {
+    pub mode: &'static str,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AuthenticationCallLabels {
+    pub purpose: &'static str,
+    pub outcome: &'static str,
+}
+
 /// The metrics of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -69,6 +81,8 @@ pub struct Metrics {
     pub connections_opened: Family<EndpointLabels, Counter>,
     pub connections_closed: Family<CloseLabels, Counter>,
     pub handshakes_refused: Family<RefusalLabels, Counter>,
+    pub authentications: Family<AuthenticationLabels, Counter>,
+    pub authentication_calls: Family<AuthenticationCallLabels, Histogram, fn() -> Histogram>,
     pub events_in: Family<EventLabels, Counter>,
     pub events_out: Family<EndpointLabels, Counter>,
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
@@ -85,6 +99,8 @@ impl Default for Metrics {
             connections_opened: Family::default(),
             connections_closed: Family::default(),
             handshakes_refused: Family::default(),
+            authentications: Family::default(),
+            authentication_calls: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             events_in: Family::default(),
             events_out: Family::default(),
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
@@ -93,6 +109,16 @@ impl Default for Metrics {
             admin_refused: Family::default(),
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
+        registry.register(
+            "authentications",
+            "Credentials looked at, by mode and outcome",
+            metrics.authentications.clone(),
+        );
+        registry.register(
+            "authentication_call_seconds",
+            "Calls to authentication servers, by purpose and outcome",
+            metrics.authentication_calls.clone(),
+        );
         registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
         registry.register(
             "handshakes_refused",

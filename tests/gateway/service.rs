@@ -47,17 +47,23 @@ impl Request {
 pub struct Behaviour {
     status: u16,
     body: String,
+    headers: String,
     delay: Duration,
     hang_up: bool,
 }
 
 impl Behaviour {
     pub fn status(status: u16) -> Self {
-        Self { status, body: String::new(), delay: Duration::ZERO, hang_up: false }
+        Self { status, body: String::new(), headers: String::new(), delay: Duration::ZERO, hang_up: false }
     }
 
     pub fn body(mut self, body: &str) -> Self {
         self.body = body.into();
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
         self
     }
 
@@ -157,8 +163,9 @@ async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
             return;
         }
         let answer = format!(
-            "HTTP/1.1 {} Answer\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
+            "HTTP/1.1 {} Answer\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
             behaviour.status,
+            behaviour.headers,
             behaviour.body.len(),
             behaviour.body
         );

@@ -20,6 +20,20 @@ use crate::wait::{eventually, soon, PATIENCE};
 #[derive(Debug)]
 pub struct Refused {
     pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Refused {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The status with the problem document's `code`.
+    pub fn why(&self) -> (u16, String) {
+        let problem: Value = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no problem: {self:?}"));
+        (self.status, problem["code"].as_str().expect("a code").to_owned())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +103,8 @@ impl Client {
         }
         let handshake = async {
             let socket = TcpSocket::new_v4()?;
+            // A port that closed connections still hold is no obstacle.
+            socket.set_reuseaddr(true)?;
             socket.bind(format!("{from}:0").parse().expect("an IPv4 address"))?;
             let socket = socket.connect(node.client).await?;
             socket.set_nodelay(true)?;
@@ -96,7 +112,11 @@ impl Client {
         };
         match soon(&format!("the handshake with {}", node.name), handshake).await {
             Ok((stream, response)) => Ok(Self { stream, handshake: pairs(response.headers()) }),
-            Err(Error::Http(response)) => Err(Refused { status: response.status().as_u16() }),
+            Err(Error::Http(response)) => Err(Refused {
+                status: response.status().as_u16(),
+                headers: pairs(response.headers()),
+                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
+            }),
             Err(error) => panic!("no handshake with {}: {error}\n{}", node.name, node.log_tail()),
         }
     }
@@ -182,6 +202,13 @@ impl Client {
         self.stream.send(Message::Close(Some(frame))).await.expect("the socket takes a close frame");
         soon("the gateway's close frame", async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
     }
+}
+
+/// An address of the loopback network that no other test uses: failures are counted by address.
+pub fn own_address() -> String {
+    static ADDRESSES: AtomicUsize = AtomicUsize::new(0);
+    let [.., high, low] = (ADDRESSES.fetch_add(1, Ordering::Relaxed) as u32 + 1).to_be_bytes();
+    format!("127.77.{high}.{low}")
 }
 
 fn pairs(headers: &tokio_tungstenite::tungstenite::http::HeaderMap) -> Vec<(String, String)> {

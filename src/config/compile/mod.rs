@@ -3,6 +3,7 @@
 //!
 //! Imports model and config's document and findings.
 
+mod authentication;
 mod backends;
 mod expression;
 pub mod path_template;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::endpoint::{
-    ApiKeyPlace, ApiKeys, Authentication, CompiledEndpoint, CompiledRoute, CompiledRoutes, EndpointSettings,
-    OnVersionChange, OutboxSettings, RouteKind, WhenFull,
+    CompiledEndpoint, CompiledRoute, CompiledRoutes, EndpointSettings, OnVersionChange, OutboxSettings, RouteKind,
+    WhenFull,
 };
 use crate::model::expression::CustomRoutesBuilder;
 use crate::model::filters::{Filters, IpRule};
@@ -24,14 +25,13 @@ use crate::model::limits;
 
 use super::document::{self, AuthenticationMode, EndpointDocument, Route, RouteType};
 use super::findings::{Finding, Findings};
-use super::secrets;
 use path_template::PathParams;
 
 /// Compiles a document that has the right shape. All faults are reported, not only the first.
 pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> Result<CompiledEndpoint, Vec<Finding>> {
     let mut findings = Findings::default();
     let params = findings.take("path", PathParams::parse(&document.path)).unwrap_or_default();
-    let auth = authentication(document, &mut findings);
+    let auth = authentication::compile(document, &mut findings);
     let filters = filters(document, &mut findings);
     let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
@@ -86,40 +86,6 @@ fn settings(from: &document::Settings) -> EndpointSettings {
             Some(document::OnVersionChange::Close) => OnVersionChange::Close,
         },
     }
-}
-
-/// A mode that cannot be compiled is a fault: an endpoint must never open up because its rule is not understood.
-fn authentication(document: &EndpointDocument, findings: &mut Findings) -> Authentication {
-    let Some(from) = &document.authentication else { return Authentication::None };
-    match from.mode {
-        AuthenticationMode::None => Authentication::None,
-        AuthenticationMode::ApiKey => Authentication::ApiKey(api_keys(from, findings)),
-        _ => {
-            findings.add("authentication.mode", super::unsupported::MESSAGE);
-            Authentication::None
-        }
-    }
-}
-
-fn api_keys(from: &document::Authentication, findings: &mut Findings) -> ApiKeys {
-    let name = from.name.as_deref().unwrap_or(limits::API_KEY_NAME_DEFAULT);
-    let place = match from.place {
-        None | Some(document::ApiKeyPlace::Header) => ApiKeyPlace::Header(name.to_ascii_lowercase()),
-        Some(document::ApiKeyPlace::Query) => ApiKeyPlace::Query(name.to_owned()),
-        Some(document::ApiKeyPlace::Subprotocol) => ApiKeyPlace::Subprotocol,
-    };
-    let mut keys = Vec::new();
-    let listed = from.keys.as_deref().unwrap_or_default();
-    if listed.is_empty() {
-        findings.add("authentication.keys", "mode \"apiKey\" needs at least one key");
-    }
-    for (index, key) in listed.iter().enumerate() {
-        let path = format!("authentication.keys[{index}]");
-        if let Some(digest) = findings.take(path, secrets::key_digest(key)) {
-            keys.push((key.id.clone(), digest));
-        }
-    }
-    ApiKeys { place, keys }
 }
 
 fn filters(document: &EndpointDocument, findings: &mut Findings) -> Filters {

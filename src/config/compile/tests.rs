@@ -1,6 +1,7 @@
 //! Tests of compiling documents.
 
 use super::*;
+use crate::model::authentication::Authentication;
 use crate::model::endpoint::{BackendKind, HttpMethod};
 use crate::model::expression::RouteScratch;
 use crate::model::secret::Secret;
@@ -16,7 +17,7 @@ fn the_sample_compiles() {
     let document: EndpointDocument =
         serde_json::from_str(include_str!("../testdata/endpoint-config-sample.json")).unwrap();
     let endpoint = compile("e1", 1, &document).unwrap();
-    assert!(matches!(endpoint.auth, Authentication::None));
+    assert_eq!(endpoint.auth, Authentication::default());
     assert!(endpoint.needs_tree());
     let connect = endpoint.routes.connect.as_ref().unwrap();
     assert_eq!(connect.backends.len(), 2);
@@ -72,7 +73,9 @@ fn kafka_keys_from_the_event_need_the_tree() {
 
 #[test]
 fn an_endpoint_never_opens_up_by_mistake() {
-    let document = json!({"path": "/a", "authentication": {"mode": "jwt", "issuer": "x"}});
-    let document: EndpointDocument = serde_json::from_value(document).unwrap();
-    assert_eq!(compile("e1", 1, &document).unwrap_err()[0].path, "authentication.mode");
+    for mode in ["basic", "apiKey", "bearer", "jwt", "oauth2", "authorizer"] {
+        let document = json!({"path": "/a", "authentication": {"mode": mode}});
+        let document: EndpointDocument = serde_json::from_value(document).unwrap();
+        assert!(compile("e1", 1, &document).is_err(), "{mode} without what it needs");
+    }
 }

@@ -69,7 +69,23 @@ pub fn check_destination(text: &str) -> Result<(), String> {
     if text.starts_with("https://") {
         return Err(format!("https {}", crate::config::unsupported::MESSAGE));
     }
-    let rest = text.strip_prefix("http://").ok_or("must be a URL that starts with http://")?;
+    check_after_scheme(text.strip_prefix("http://").ok_or("must be a URL that starts with http://")?)
+}
+
+/// An `http` or `https` URL without placeholders.
+pub fn check_url(text: &str) -> Result<(), String> {
+    let max = limits::URL_BYTES_MAX;
+    if text.len() > max {
+        return Err(format!("must have at most {max} bytes, has {}", text.len()));
+    }
+    if text.contains(['{', '}']) {
+        return Err("must not have placeholders".to_owned());
+    }
+    let rest = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    check_after_scheme(rest.ok_or("must be a URL that starts with https:// or http://")?)
+}
+
+fn check_after_scheme(rest: &str) -> Result<(), String> {
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
     if authority.contains(['{', '}']) {

@@ -7,7 +7,7 @@ use argon2::{Argon2, Params};
 use serde::de::Error as _;
 
 use crate::config::document::ApiKey;
-use crate::model::endpoint::sha256;
+use crate::model::authentication::{sha256, PasswordCheck};
 
 use super::references::is_reference;
 
@@ -89,6 +89,21 @@ pub fn key_digest(key: &ApiKey) -> Result<[u8; 32], String> {
         (Some(text), None) if is_reference(text) => Ok(sha256(text.as_bytes()).map(|byte| !byte)),
         (Some(text), None) => Ok(sha256(text.as_bytes())),
         (None, Some(hash)) => from_hex(hash).ok_or_else(|| format!("keyHash is {PREFIX:?} and 64 hexadecimal digits")),
+    }
+}
+
+/// What a user's password is compared with. A literal one is what this node has found at its reference; in documents that
+/// are stored, others are hashes.
+pub fn password_check(literal: Option<&str>, hash: Option<&str>) -> Result<PasswordCheck, String> {
+    match (literal, hash) {
+        (Some(_), Some(_)) => Err("has either a \"password\" or its \"passwordHash\", not both".to_owned()),
+        (None, None) => Err("needs a \"password\" or its \"passwordHash\"".to_owned()),
+        // As for keys: where its value is not known, nothing is the password.
+        (Some(text), None) if is_reference(text) => {
+            Ok(PasswordCheck::Digest(sha256(text.as_bytes()).map(|byte| !byte)))
+        }
+        (Some(text), None) => Ok(PasswordCheck::Digest(sha256(text.as_bytes()))),
+        (None, Some(hash)) => check_password_hash(hash).map(|_| PasswordCheck::Argon2id(hash.into())),
     }
 }
 

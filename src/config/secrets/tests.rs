@@ -4,7 +4,7 @@ use super::hashes::{check_password_hash, to_hex};
 use super::*;
 use crate::config::document::ApiKey;
 use crate::config::findings::Finding;
-use crate::model::endpoint::sha256;
+use crate::model::authentication::sha256;
 use crate::settings::SecretsSettings;
 
 fn node(cluster_secrets: &[&str]) -> NodeSecrets {

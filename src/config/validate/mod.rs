@@ -3,6 +3,7 @@
 //! In this order: JSON, secrets (which are had from here on), shape (the generated schema), what the build does not enforce, rules between fields, and
 //! what only compiling can tell. Called by the admin surface and `wsgateway check`; imports model and config.
 
+mod authentication;
 mod rules;
 mod shape;
 

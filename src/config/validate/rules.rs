@@ -4,22 +4,20 @@
 use std::collections::HashSet;
 
 use crate::config::compile::text;
-use crate::config::document::{
-    ApiKeyPlace, Authentication, AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, Route, RouteType,
-};
+use crate::config::document::{AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, Route, RouteType};
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets;
 use crate::model::limits;
 
-use super::NodeFacts;
+use super::{authentication, NodeFacts};
 
 /// Reports every broken rule that needs no compiling.
 pub fn check(document: &EndpointDocument, findings: &mut Findings) {
     let settings = document.settings.as_ref();
     subprotocols(settings.and_then(|settings| settings.subprotocols.as_deref()).unwrap_or_default(), findings);
-    if let Some(authentication) = &document.authentication {
-        api_key(authentication, findings);
-        secrets::check(authentication, findings);
+    if let Some(from) = &document.authentication {
+        authentication::check(from, findings);
+        secrets::check(from, findings);
     }
     if let Some(filters) = &document.filters {
         hosts_and_origins(filters, findings);
@@ -53,66 +51,6 @@ fn subprotocols(offered: &[String], findings: &mut Findings) {
             findings.add(path, "is there twice");
         }
     }
-}
-
-/// Mode "none" ignores the other fields; modes that the build lacks are a finding already.
-fn api_key(from: &Authentication, findings: &mut Findings) {
-    if from.mode != AuthenticationMode::ApiKey {
-        return;
-    }
-    let foreign = [
-        ("username", from.username.is_some()),
-        ("password", from.password.is_some()),
-        ("passwordHash", from.password_hash.is_some()),
-        ("users", from.users.is_some()),
-        ("authorizationServerUrl", from.authorization_server_url.is_some()),
-        ("cacheInSeconds", from.cache_in_seconds.is_some()),
-        ("issuer", from.issuer.is_some()),
-        ("audience", from.audience.is_some()),
-        ("jwksUrl", from.jwks_url.is_some()),
-        ("algorithms", from.algorithms.is_some()),
-        ("requiredScopes", from.required_scopes.is_some()),
-        ("leewayInSeconds", from.leeway_in_seconds.is_some()),
-        ("introspectionUrl", from.introspection_url.is_some()),
-        ("clientId", from.client_id.is_some()),
-        ("clientSecret", from.client_secret.is_some()),
-        ("url", from.url.is_some()),
-        ("tokenQuery", from.token_query.is_some()),
-        ("recheckInSeconds", from.recheck_in_seconds.is_some()),
-    ];
-    report_foreign(&foreign, "authentication", "mode \"apiKey\"", findings);
-    let place = from.place.unwrap_or(ApiKeyPlace::Header);
-    let name = from.name.as_deref().unwrap_or(limits::API_KEY_NAME_DEFAULT);
-    if place == ApiKeyPlace::Header && (!text::is_token(name) || is_handshake_header(name)) {
-        findings.add("authentication.name", format!("{name:?} is no header that can carry a key"));
-    }
-    if name.chars().any(char::is_control) {
-        findings.add("authentication.name", "must not contain control characters");
-    }
-    let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
-    for (index, key) in from.keys.iter().flatten().enumerate() {
-        let path = format!("authentication.keys[{index}]");
-        if !ids.insert(key.id.as_str()) {
-            findings.add(format!("{path}.id"), format!("{:?} is the id of an earlier key", key.id));
-        }
-        if secrets::key_digest(key).is_ok_and(|digest| !digests.insert(digest)) {
-            findings.add(path.as_str(), "is the same key as an earlier one");
-        }
-        let carried = |text: &str| match place {
-            ApiKeyPlace::Header => text.bytes().all(|b| b.is_ascii_graphic()),
-            ApiKeyPlace::Query => !text.chars().any(char::is_control),
-            ApiKeyPlace::Subprotocol => text::is_token(text),
-        };
-        // A reference still stands there where no node follows it.
-        let literal = key.key.as_deref().filter(|text| !secrets::is_reference(text));
-        if literal.is_some_and(|text| !text.is_empty() && !carried(text)) {
-            findings.add(format!("{path}.key"), "has characters that its place (\"in\") cannot carry");
-        }
-    }
-}
-
-fn is_handshake_header(name: &str) -> bool {
-    text::is_reserved_header(name) || name.to_ascii_lowercase().starts_with("sec-websocket-")
 }
 
 fn hosts_and_origins(from: &Filters, findings: &mut Findings) {
@@ -203,7 +141,7 @@ fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
     report_foreign(&foreign.concat(), path, owner, findings);
 }
 
-fn report_foreign(fields: &[(&str, bool)], path: &str, owner: &str, findings: &mut Findings) {
+pub fn report_foreign(fields: &[(&str, bool)], path: &str, owner: &str, findings: &mut Findings) {
     for (field, _) in fields.iter().filter(|(_, given)| *given) {
         findings.add(format!("{path}.{field}"), format!("does not belong to {owner}"));
     }
@@ -212,13 +150,8 @@ fn report_foreign(fields: &[(&str, bool)], path: &str, owner: &str, findings: &m
 /// What is legal, but will not work here as it may be meant. For documents without faults.
 pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
     let mut warnings = Findings::default();
-    let apis = document.authentication.iter().filter(|auth| auth.mode == AuthenticationMode::ApiKey);
-    for (index, key) in apis.flat_map(|auth| auth.keys.iter().flatten()).enumerate() {
-        let advised = limits::API_KEY_BYTES_ADVISED;
-        if key.key.as_ref().is_some_and(|key| key.len() < advised) {
-            let message = format!("is shorter than {advised} characters: choose a long random one");
-            warnings.add(format!("authentication.keys[{index}].key"), message);
-        }
+    if let Some(from) = &document.authentication {
+        authentication::warnings(from, &mut warnings);
     }
     throttling_warnings(document, &mut warnings);
     let mut final_keys = HashSet::new();
