@@ -94,16 +94,16 @@ async fn each_limit_with_each_answer() {
 async fn waiting_as_long_as_told_is_enough() {
     let cluster = shared().await;
     let service = Service::start().await;
-    let limits = json!({"scope": "node", "perConnection": {"rate": 4, "burst": 1}});
+    let limits = json!({"scope": "node", "perConnection": {"rate": 1, "burst": 1}});
     let endpoint = cluster.create(&echoing(&service, limits)).await;
     let mut client = Client::connect(&cluster.nodes[0], &endpoint.path).await;
     client.send("1").await;
     assert_eq!(client.text().await, "1");
-    for round in 0..3 {
+    for round in 0..2 {
         client.send("2").await;
         let frame = client.error_frame("throttled").await;
         let wait = frame["error"]["retryAfterMillis"].as_u64().expect("milliseconds");
-        assert!((1..=250).contains(&wait), "{frame}");
+        assert!((1..=1_000).contains(&wait), "{frame}");
         tokio::time::sleep(Duration::from_millis(wait)).await;
         client.send("3").await;
         assert_eq!(client.text().await, "3", "round {round}");
@@ -158,7 +158,7 @@ async fn connections_over_a_limit_get_429_with_retry_after() {
     assert!((1..=3).contains(&wait), "{wait} s");
     eventually("the next second", PATIENCE, async || (known.outcome(&endpoint.path).await.0 == 101).then_some(()))
         .await;
-    assert!(began.elapsed() <= Duration::from_secs(wait + 1), "Retry-After {wait} was short by far");
+    assert!(began.elapsed() <= Duration::from_secs(wait + 3), "Retry-After {wait} was short by far");
     assert!(throttled_count(node, &endpoint, "connectionsPerSecond").await >= 1);
 }
 

