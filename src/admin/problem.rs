@@ -14,6 +14,8 @@ use crate::config::store::ConfigError;
 use crate::config::validate::Finding;
 use crate::push::PushError;
 
+const INTERNAL_ERROR: &str = "internal_error";
+
 /// `{"type", "title", "status", "detail", "code", "errors"}`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Problem {
@@ -58,6 +60,11 @@ impl Problem {
 
     pub fn allowing(self, methods: String) -> Problem {
         Problem { allow: Some(methods.into()), ..self }
+    }
+
+    /// A fault of the gateway itself, which no call documents.
+    pub fn internal(detail: impl Into<String>) -> Problem {
+        Problem::new(500, INTERNAL_ERROR, detail)
     }
 
     pub fn status(&self) -> u16 {

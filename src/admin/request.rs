@@ -102,7 +102,7 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Pro
 /// Tells a request from others with the same key; stored, so it must not tell the secrets of a body.
 pub(super) fn digest(request: &HttpRequest, body: &[u8]) -> Result<String, Problem> {
     let api = request.app_data::<web::Data<Api>>();
-    let api = api.ok_or_else(|| Problem::new(500, "internal_error", "the call has no node"))?;
+    let api = api.ok_or_else(|| Problem::internal("the call has no node"))?;
     let (method, target) = (request.method().as_str(), request.uri().to_string());
     Ok(api.config.request_digest(&[method.as_bytes(), target.as_bytes(), body]))
 }
