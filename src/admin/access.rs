@@ -13,6 +13,7 @@ use actix_web::http::Method;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
 use futures::future::{FutureExt, LocalBoxFuture};
 
+use super::body::read_body;
 use super::problem::Problem;
 use super::rules::{self, Found, Rule};
 use crate::access::tokens::Refusal;
@@ -22,6 +23,9 @@ use crate::telemetry::metrics::{AdminRefusalLabels, Metrics};
 
 /// Wins over Authorization, which AWS SDKs fill with a signature of their own.
 const API_KEY: &str = "x-api-key";
+
+/// Of the body of a GET this much is kept for a moment, and 64 times as much is read.
+const UNWANTED_BODY_BYTES_MAX: usize = 1024;
 
 /// The token that a request shows.
 fn shown(headers: &HeaderMap) -> Option<&str> {
@@ -169,15 +173,20 @@ where
 
     forward_ready!(service);
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let admitted = self.access.admit(request.request());
         if let Ok((caller, _)) = &admitted {
             request.extensions_mut().insert(caller.clone());
         }
         match admitted {
             Ok((_, rule)) if rule.method == Method::GET => {
-                let answered = self.service.call(request);
-                async move { Ok(answered.await?.map_into_left_body()) }.boxed_local()
+                let (payload, service) = (request.take_payload(), self.service.clone());
+                async move {
+                    // Nobody reads it, and a socket that is closed with bytes unread takes a long answer with it.
+                    let _no_body_is_expected = read_body(payload, UNWANTED_BODY_BYTES_MAX).await;
+                    Ok(service.call(request).await?.map_into_left_body())
+                }
+                .boxed_local()
             }
             Ok((caller, rule)) => {
                 let access = self.access.clone();
