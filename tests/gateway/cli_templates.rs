@@ -45,7 +45,7 @@ async fn the_worked_example_passes_its_tests_and_faults_have_their_line() {
     {
         assert!(out(&shown).contains(part), "{part} is missing in\n{}", out(&shown));
     }
-    let refused = run(&["explain", "-f", example, "-e", r#"{"sku": 1}"#], &[]).await;
+    let refused = run(&["explain", "-f", example, "-e", r#"{"sku": "A1"}"#], &[]).await;
     assert!(out(&refused).contains("rejected: schema_violation by routes[0]: /sku: "), "{}", out(&refused));
     let later = run(&["explain", "-f", example, "-e", r#"{"sku": "a-1"}"#], &[]).await;
     assert!(out(&later).contains("ack       when delivered: {\"as\""), "{}", out(&later));

@@ -64,14 +64,10 @@ impl TemplateError {
     /// Names what is missing by its text in the source.
     fn from_engine_about(err: &Error, source: &str) -> TemplateError {
         let message = match (err.kind(), err.detail()) {
-            (ErrorKind::UndefinedError, None) => {
-                let about = err.range().and_then(|range| source.get(range)).unwrap_or_default();
-                let about = about.split(")|wsgateway_").next().unwrap_or_default().trim_matches(['(', ' ']);
-                match about {
-                    "" => "a value is missing".to_owned(),
-                    about => format!("{about} is missing"),
-                }
-            }
+            (ErrorKind::UndefinedError, None) => match missing(err, source) {
+                "" => "a value is missing".to_owned(),
+                about => format!("{about} is missing"),
+            },
             (ErrorKind::OutOfFuel, _) => {
                 "takes more steps, or handles more data, than a template may in one evaluation".to_owned()
             }
@@ -80,6 +76,19 @@ impl TemplateError {
         };
         TemplateError::new(err.line(), message)
     }
+}
+
+/// The expression that has no value. A printed one is followed by the filter that prints it, which is where the engine
+/// saw it.
+fn missing<'s>(err: &Error, source: &'s str) -> &'s str {
+    let Some(range) = err.range() else { return "" };
+    let (before, at) = (source.get(..range.start).unwrap_or_default(), source.get(range).unwrap_or_default());
+    if !at.starts_with("wsgateway_") {
+        return at.split(")|wsgateway_").next().unwrap_or_default().trim();
+    }
+    let printed = before.strip_suffix(")|").unwrap_or_default();
+    let start = printed.rfind("{{").map_or(printed.len(), |open| open + 2);
+    printed[start..].trim_start_matches('-').trim_start_matches('(').trim()
 }
 
 /// A message that a template could not look at.

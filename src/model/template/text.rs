@@ -158,7 +158,7 @@ fn weigh_at(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Er
     if let Some(tree) = value.downcast_object_ref::<Tree>() {
         return state.consume_fuel(2 * nodes(tree.node()));
     }
-    state.consume_fuel(1)?;
+    state.consume_fuel(3)?;
     let is_map = value.kind() == ValueKind::Map;
     if is_map || matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
         for item in value.try_iter()?.checked() {
