@@ -50,6 +50,12 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
         ("DELETE", connection),
         ("GET", "/api/v1/cluster".to_string()),
         ("GET", format!("{endpoint}/asyncapi")),
+        ("GET", format!("{endpoint}/rollout")),
+        ("GET", "/api/v1/tokens".to_string()),
+        ("POST", "/api/v1/tokens".to_string()),
+        ("GET", format!("/api/v1/tokens/{id}")),
+        ("DELETE", format!("/api/v1/tokens/{id}")),
+        ("GET", "/api/v1/audit".to_string()),
         ("GET", "/api/openapi.json".to_string()),
         ("GET", format!("{endpoint}/rollout")),
         ("GET", "/api/v1/tokens".to_string()),
@@ -61,6 +67,7 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
 fn body(method: &str, target: &str, document: &Value) -> String {
     match (method, target) {
         ("POST", target) if target.ends_with("/explain") => json!({ "event": 1 }).to_string(),
+        ("POST", "/api/v1/tokens") => json!({ "name": "wrong-input", "role": "viewer" }).to_string(),
         ("POST" | "PUT", target) if target.contains("/endpoints") && !target.ends_with("/activate") => {
             document.to_string()
         }
@@ -112,6 +119,14 @@ async fn queries() {
         ("DELETE", "/api/v1/connections/{cid}?code=1001", "code"),
         ("DELETE", "/api/v1/connections/{cid}?code=70000", "code"),
         ("DELETE", "/api/v1/connections/{cid}?code=", "code"),
+        ("GET", "/api/v1/endpoints/{id}/rollout?wait=some", "wait"),
+        ("GET", "/api/v1/endpoints/{id}/rollout?wait=all&timeoutSeconds=0", "timeoutSeconds"),
+        ("GET", "/api/v1/endpoints/{id}/rollout?wait=all&timeoutSeconds=31", "timeoutSeconds"),
+        ("GET", "/api/v1/tokens?limit=0", "limit"),
+        ("GET", "/api/v1/tokens?limit=many", "limit"),
+        ("GET", "/api/v1/audit?limit=1001", "limit"),
+        ("GET", "/api/v1/audit?cursor=x", "cursor"),
+        ("GET", "/api/v1/audit?cursor=-1", "cursor"),
         ("POST", "/api/v1/connections/{cid}?confirm=perhaps", "confirm"),
         ("POST", "/api/v1/connections/{cid}?confirm", "confirm"),
     ] {
@@ -236,6 +251,26 @@ async fn bodies() {
     ] {
         let answer = admin.post(&format!("{uri}/explain"), &question).await;
         refused(&format!("explain {question}"), &answer, part);
+    }
+    for (token, part) in [
+        (json!({}), "name"),
+        (json!({ "name": "a" }), "role"),
+        (json!({ "name": "", "role": "viewer" }), "name"),
+        (json!({ "name": "a b", "role": "viewer" }), "name"),
+        (json!({ "name": "a\u{0}", "role": "viewer" }), "name"),
+        (json!({ "name": 1, "role": "viewer" }), "name"),
+        (json!({ "name": "a", "role": "king" }), "role"),
+        (json!({ "name": "a", "role": "viewer", "expiresInSeconds": 0 }), "expiresInSeconds"),
+        (json!({ "name": "a", "role": "viewer", "expiresInSeconds": -1 }), "expiresInSeconds"),
+        (json!({ "name": "a", "role": "viewer", "expiresInSeconds": 1e30 }), "expiresInSeconds"),
+        (json!({ "name": "a", "role": "viewer", "colour": "red" }), "colour"),
+    ] {
+        let answer = admin.post("/api/v1/tokens", &token).await;
+        refused(&format!("a token {token}"), &answer, part);
+    }
+    for (what, body, _) in &bodies {
+        let answer = admin.call("POST", "/api/v1/tokens", JSON, body).await;
+        refused(&format!("a token with {what}"), &answer, "");
     }
     for (what, body, _) in
         bodies.iter().filter(|(what, ..)| !what.starts_with("a field") && !what.starts_with("a wrong"))
