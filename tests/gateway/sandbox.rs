@@ -198,12 +198,16 @@ impl Cluster {
         endpoint
     }
 
-    /// Waits until every running node has this version of the endpoint active.
+    /// Waits until every running node serves this version of the endpoint, or says why it cannot.
     pub async fn wait_version(&self, id: &str, version: u64) {
         for node in self.nodes.iter().filter(|node| node.process.lock().unwrap().is_some()) {
-            eventually(&format!("version {version} of {id} on {}", node.name), Duration::from_secs(10), async || {
-                let answer = node.admin().try_call("GET", &format!("/api/v1/endpoints/{id}"), &[], b"").await.ok()?;
-                (answer.status == 200 && answer.json()["activeVersion"] == version).then_some(())
+            eventually(&format!("version {version} of {id} on {}", node.name), Duration::from_secs(15), async || {
+                let target = format!("/api/v1/endpoints/{id}/rollout");
+                let answer = node.admin().try_call("GET", &target, &[], b"").await.ok()?;
+                let rollout = (answer.status == 200).then(|| answer.json())?;
+                let own = rollout["nodes"].as_array()?.iter().find(|of| of["node"] == node.name.as_str())?;
+                let serves = own["activeVersion"] == version || own["degraded"].is_string();
+                (rollout["activeVersion"] == version && serves).then_some(())
             })
             .await;
         }

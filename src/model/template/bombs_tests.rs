@@ -2,7 +2,7 @@
 //! it runs, within time and memory, and none overflows the stack of an ordinary thread.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use super::*;
@@ -12,6 +12,8 @@ use super::*;
 const TIME_MAX: Duration = Duration::from_millis(5);
 const MEMORY_MAX: usize = 8 * 1024 * 1024;
 const TRIES: usize = 5;
+/// Compiling happens once per version, on a thread without connections.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long the calling thread has run.
 fn cpu() -> Duration {
@@ -67,12 +69,25 @@ fn context(event: &Arc<Json>) -> Context {
     }
 }
 
-/// Compiles and evaluates; panics when that takes too much.
+thread_local! {
+    /// What took too much on this thread.
+    static OFFENDERS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+fn nothing_took_too_much() {
+    let offenders = OFFENDERS.take();
+    assert!(offenders.is_empty(), "{} took too much:\n{}", offenders.len(), offenders.join("\n"));
+}
+
+/// Compiles and evaluates; remembers when that takes too much.
 fn survive(template: &str, event: &Arc<Json>) -> Result<usize, TemplateError> {
+    let offence = |what: String| OFFENDERS.with_borrow_mut(|known| known.push(format!("{what}: {template:.160}")));
     let started = cpu();
     let compiled = Template::compile(template);
     let took = cpu() - started;
-    assert!(took < Duration::from_secs(1), "compiling took {took:?}: {template:.200}");
+    if took > COMPILE_TIME_MAX {
+        offence(format!("{took:?} to compile"));
+    }
     let compiled = compiled?;
     let (mut best, mut outcome) = (Duration::MAX, Ok(0));
     for _ in 0..TRIES {
@@ -83,14 +98,18 @@ fn survive(template: &str, event: &Arc<Json>) -> Result<usize, TemplateError> {
         let made = compiled.render(context);
         best = best.min(cpu() - started);
         let peak = PEAK.get().saturating_sub(before);
-        assert!(peak <= MEMORY_MAX, "{peak} bytes: {template:.200}");
+        if peak > MEMORY_MAX {
+            offence(format!("{peak} bytes"));
+        }
         outcome = made.map(|made| made.len());
         if best < TIME_MAX / 2 {
             break;
         }
     }
     println!("{best:?} {outcome:?} {template:.120}");
-    assert!(best <= TIME_MAX, "{best:?}: {template:.200}");
+    if best > TIME_MAX {
+        offence(format!("{best:?}"));
+    }
     outcome
 }
 
@@ -260,6 +279,7 @@ fn bombs_are_refused_or_stopped() {
     for bomb in bombs() {
         stopped += usize::from(survive(&bomb, &event).is_err());
     }
+    nothing_took_too_much();
     assert!(stopped > 60, "only {stopped} of them were bombs");
 }
 
@@ -271,6 +291,7 @@ fn sources_do_not_overflow_the_stack() {
         for source in sources() {
             let _ = survive(&source, &event);
         }
+        nothing_took_too_much();
     });
     on_a_worker.unwrap().join().unwrap();
 }
@@ -283,4 +304,5 @@ fn large_events_pass_or_are_told() {
         let outcome = survive(template, &event);
         assert_eq!(outcome.is_ok(), fits, "{bytes}: {outcome:?}");
     }
+    nothing_took_too_much();
 }

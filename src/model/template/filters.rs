@@ -235,7 +235,9 @@ fn arithmetic(
 fn texts(env: &mut Environment<'static>) {
     env.add_filter("upper", |state: &State, text: &str| letters(state, text, 8).map(str::to_uppercase));
     env.add_filter("lower", |state: &State, text: &str| letters(state, text, 8).map(str::to_lowercase));
-    env.add_filter("trim", |text: &str| text.trim().to_owned());
+    env.add_filter("trim", |state: &State, text: &str| {
+        Ok::<_, Error>(letters(state, text, super::tree::BYTES_PER_UNIT)?.trim().to_owned())
+    });
     env.add_filter("capitalize", |state: &State, text: &str| letters(state, text, 4).map(capitalized));
     env.add_filter("title", |state: &State, text: &str| {
         let words = letters(state, text, 4)?.split_inclusive(|c: char| !c.is_alphanumeric());
@@ -316,14 +318,19 @@ fn join(state: &State, list: &Value, separator: Option<&str>) -> Result<String, 
     Ok(joined)
 }
 
+/// Longer texts are no numbers: reading one costs by its length.
+const NUMBER_BYTES_MAX: usize = 400;
+
 fn number(value: &Value, other: Option<Value>, whole: bool) -> Result<Value, Error> {
     let found = match value.kind() {
         ValueKind::Number if value.is_integer() => Some(value.clone()),
         ValueKind::Number => f64::try_from(value.clone()).ok().map(Value::from),
         ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
-        ValueKind::String => value.as_str().map(str::trim).and_then(|text| {
-            text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<f64>().map(Value::from)).ok()
-        }),
+        ValueKind::String => {
+            value.as_str().map(str::trim).filter(|text| text.len() <= NUMBER_BYTES_MAX).and_then(|text| {
+                text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<f64>().map(Value::from)).ok()
+            })
+        }
         _ => None,
     };
     let fraction = |value: &Value| f64::try_from(value.clone()).ok();
@@ -362,7 +369,9 @@ fn sequence(value: &Value) -> Result<minijinja::value::ValueIter, Error> {
 
 fn lists(env: &mut Environment<'static>) {
     for name in ["length", "count"] {
-        env.add_filter(name, |value: &Value| {
+        env.add_filter(name, |state: &State, value: &Value| {
+            // The letters of a text are counted one by one.
+            letters(state, value.as_str().unwrap_or_default(), 16)?;
             value.len().ok_or_else(|| fault(format!("{} has no length", value.kind())))
         });
     }
@@ -437,6 +446,14 @@ fn items(state: &State, object: &Value) -> Result<Vec<Value>, Error> {
     Ok(pairs)
 }
 
+fn starts(text: &str, with: &str) -> bool {
+    text.starts_with(with)
+}
+
+fn ends(text: &str, with: &str) -> bool {
+    text.ends_with(with)
+}
+
 fn add_tests(env: &mut Environment<'static>) {
     env.add_test("defined", |value: &Value| !value.is_undefined());
     env.add_test(UNDEFINED, |value: &Value| value.is_undefined());
@@ -454,8 +471,11 @@ fn add_tests(env: &mut Environment<'static>) {
     env.add_test("odd", tests::is_odd);
     env.add_test("even", tests::is_even);
     env.add_test("divisibleby", tests::is_divisibleby);
-    env.add_test("startingwith", |text: &str, start: &str| text.starts_with(start));
-    env.add_test("endingwith", |text: &str, end: &str| text.ends_with(end));
+    for (name, holds) in [("startingwith", starts as fn(&str, &str) -> bool), ("endingwith", ends)] {
+        env.add_test(name, move |state: &State, text: &str, part: &str| {
+            Ok::<_, Error>(holds(letters(state, text, super::tree::BYTES_PER_UNIT)?, part))
+        });
+    }
     env.add_test("eq", |state: &State, a: &Value, b: &Value| equal(state, a, b));
     env.add_test("ne", |state: &State, a: &Value, b: &Value| equal(state, a, b).map(|held| !held));
     env.add_test("lt", |state: &State, a: &Value, b: &Value| ordered(state, a, b, Ordering::is_lt));

@@ -58,7 +58,11 @@ fn write(state: &State<'_, '_>, value: &Value, out: &mut String, depth: usize) -
         ValueKind::Number => number(value, out),
         ValueKind::String => string(value.as_str().unwrap_or_default(), out)?,
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => match value.downcast_object_ref::<Tree>() {
-            Some(tree) => node(tree.node(), out)?,
+            Some(tree) => {
+                // Writing a number costs as much as a step, however few bytes it has. Bytes are paid for below.
+                state.consume_fuel(values(tree.node()))?;
+                node(tree.node(), out)?;
+            }
             None => return container(state, value, out, depth),
         },
         kind => return Err(fault(format!("{kind} has no JSON"))),
@@ -171,6 +175,15 @@ fn weigh_at(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// Values in a tree.
+fn values(node: &Json) -> u64 {
+    match node {
+        Json::Array(items) => 1 + items.iter().map(values).sum::<u64>(),
+        Json::Object(members) => 1 + members.values().map(values).sum::<u64>(),
+        _ => 1,
+    }
 }
 
 /// Values and bytes of a tree, in units.
