@@ -109,7 +109,7 @@ fn survive(template: &str, event: &Arc<Json>) -> Result<usize, TemplateError> {
             break;
         }
         if attempt > TRIES {
-            std::thread::sleep(PAUSE);
+            std::thread::park_timeout(PAUSE);
         }
     }
     println!("{best:?} {outcome:?} {template:.120}");
