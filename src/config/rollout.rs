@@ -45,7 +45,7 @@ pub struct NodeRollout {
     pub node_id: NodeId,
     /// Its name; unknown for a node that has not gossiped since this one started.
     pub name: Option<String>,
-    /// As gossip has it: a hint.
+    /// It has just answered, or gossip has it so: gossip alone is a hint.
     pub live: bool,
     /// What it says, or why it cannot be asked.
     pub served: Result<Served, String>,
@@ -138,7 +138,7 @@ impl Rollouts {
         let asked = members.into_iter().map(|(node_id, addr)| {
             let facts = gossip.get(&node_id);
             let name = facts.map(|peer| peer.facts.name.clone()).filter(|name| !name.is_empty());
-            let live = node_id == me || facts.is_some_and(|peer| peer.live);
+            let gossiped = facts.is_some_and(|peer| peer.live);
             let addr =
                 facts.map(|peer| peer.facts.cluster_addr.clone()).filter(|addr| !addr.is_empty()).unwrap_or(addr);
             let head = &head;
@@ -148,6 +148,7 @@ impl Rollouts {
                     false => self.ask(PeerAddress { node_id: Some(node_id), addr }, id, within).await,
                 };
                 let complete = served.as_ref().is_ok_and(|served| has(served, head));
+                let live = gossiped || served.is_ok();
                 NodeRollout { node_id, name, live, served, complete }
             }
         });

@@ -30,6 +30,9 @@ fn versioned(endpoint: &Endpoint, authentication: &Value) -> Value {
 async fn put(admin: &Admin, endpoint: &Endpoint, authentication: &Value) {
     let uri = format!("/api/v1/endpoints/{}", endpoint.id);
     admin.put(&uri, &versioned(endpoint, authentication)).await.expect(200);
+    // Whoever connects next does so on whichever node.
+    let rollout = admin.get(&format!("{uri}/rollout?wait=all")).await.expect(200).json();
+    assert_eq!(rollout["complete"], true, "{rollout}");
 }
 
 async fn create(authentication: &Value) -> Endpoint {
