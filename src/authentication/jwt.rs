@@ -4,6 +4,7 @@
 //! `x5u`). Pure, but for fetching keys.
 
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,12 +14,26 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::claims;
+use super::generations::Generations;
 use super::jwks::{Key, Keys, Use};
 use super::{unavailable, Accepted, Authenticator, Credential, Denied, Holds, Verdict};
-use crate::model::authentication::JwtRule;
+use crate::model::authentication::{sha256, JwtRule};
 
 /// A token without a key id is tried with so many keys; each try costs a signature's check.
 const KEYS_TRIED_MAX: usize = 4;
+
+/// Signatures remembered; twice so many at most.
+const VERIFIED_MAX: usize = 16_384;
+
+/// Whose signature a token was found to bear: a client that comes back shows the same one, and what it says is looked at
+/// each time. By the SHA-256 of the token as it came, header and signature included.
+pub struct Verified(Mutex<Generations<[u8; 32]>>);
+
+impl Default for Verified {
+    fn default() -> Verified {
+        Verified(Mutex::new(Generations::new(VERIFIED_MAX)))
+    }
+}
 
 /// What is wrong with a token. May be told to its bearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +132,19 @@ impl Parts<'_> {
             .take(KEYS_TRIED_MAX)
     }
 
-    /// The key that has signed it.
-    fn verify<'k>(&self, keys: &'k Keys) -> Result<&'k Key, TokenFault> {
+    /// The key that has signed it: checked, or known from before and still among the candidates.
+    fn verify<'k>(&self, token: &str, keys: &'k Keys, verified: &Verified) -> Result<&'k Key, TokenFault> {
+        let digest = sha256(token.as_bytes());
+        let known = verified.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest);
+        if let Some(key) = known.and_then(|known| self.candidates(keys).find(|key| key.digest == known)) {
+            return Ok(key);
+        }
+        let key = self.check_signature(keys)?;
+        verified.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, key.digest);
+        Ok(key)
+    }
+
+    fn check_signature<'k>(&self, keys: &'k Keys) -> Result<&'k Key, TokenFault> {
         let mut fault = TokenFault::Key;
         for key in self.candidates(keys) {
             match crypto::verify(self.signature, self.message.as_bytes(), &key.decoding, self.algorithm) {
@@ -174,15 +200,15 @@ impl Authenticator {
     pub(super) async fn jwt(&self, rule: &JwtRule, token: &str) -> Result<Accepted, Denied> {
         let parts = parts(token, rule)?;
         let keys = self.keys.get(&rule.keys, Use::Handshake).await.ok_or_else(unavailable)?;
-        let mut verified = parts.verify(&keys).map(|key| key.digest);
-        if verified == Err(TokenFault::Key) {
+        let mut signed = parts.verify(token, &keys, &self.verified).map(|key| key.digest);
+        if signed == Err(TokenFault::Key) {
             match self.keys.get_newer(&rule.keys, &keys).await {
-                Ok(Some(newer)) => verified = parts.verify(&newer).map(|key| key.digest),
+                Ok(Some(newer)) => signed = parts.verify(token, &newer, &self.verified).map(|key| key.digest),
                 Ok(None) => {}
                 Err(()) => return Err(unavailable()),
             }
         }
-        let key = verified?;
+        let key = signed?;
         let claims = parts.claims()?;
         let until = check_claims(rule, &claims, super::unix_millis())?;
         let identity = claims::identity(claims, &["sub"]).map_err(|_| TokenFault::Claims)?;

@@ -62,7 +62,7 @@ fn claims() -> Value {
 
 fn check(token: &str, keys: &Keys, rule: &JwtRule) -> Result<u64, TokenFault> {
     let parts = parts(token, rule)?;
-    parts.verify(keys)?;
+    parts.check_signature(keys)?;
     check_claims(rule, &parts.claims()?, NOW)
 }
 
@@ -185,4 +185,32 @@ fn what_a_token_must_say() {
     let open = JwtRule { issuer: None, audience: Vec::new(), required_scopes: Vec::new(), ..rule() };
     let Value::Object(bare) = json!({"exp": seconds + 1}) else { unreachable!() };
     assert_eq!(check_claims(&open, &bare, NOW), Ok(NOW + 6000));
+}
+
+#[test]
+fn a_signature_is_checked_once_and_only_for_the_very_same_token_and_key() {
+    let (signer, other) = (Signer::new("k"), Signer::new("k"));
+    let header = json!({"alg": "ES256", "kid": "k"});
+    let token = signer.sign(&header, &claims());
+    let verified = Verified::default();
+    let verify = |token: &str, keys: &Keys, rule: &JwtRule| {
+        parts(token, rule)?.verify(token, keys, &verified).map(|key| key.digest)
+    };
+    let known = |token: &str| verified.0.lock().unwrap().get(&sha256(token.as_bytes()));
+    let all = keys(&[&signer]);
+    let key = all.list[0].digest;
+    assert_eq!(verify(&token, &all, &rule()), Ok(key));
+    assert_eq!(known(&token), Some(key));
+    assert_eq!(verify(&token, &all, &rule()), Ok(key));
+    // The answer is remembered, not the signature's check: a mark on another token shows that it is asked for.
+    let forged = format!("{}.{}", token.rsplit_once('.').unwrap().0, URL_SAFE_NO_PAD.encode([1; 64]));
+    assert_eq!(verify(&forged, &all, &rule()), Err(TokenFault::Signature));
+    assert_eq!(known(&forged), None, "a no is not remembered");
+    verified.0.lock().unwrap().insert(sha256(forged.as_bytes()), key);
+    assert_eq!(verify(&forged, &all, &rule()), Ok(key), "what is remembered is not computed again");
+    // The key is gone, another one has its id, or the rule has changed: what is remembered is worth nothing.
+    assert_eq!(verify(&token, &keys(&[&other]), &rule()), Err(TokenFault::Signature));
+    assert_eq!(verify(&token, &keys(&[]), &rule()), Err(TokenFault::Key));
+    let rs_only = JwtRule { algorithms: vec![Algorithm::RS256], ..rule() };
+    assert_eq!(verify(&token, &all, &rs_only), Err(TokenFault::Algorithm));
 }

@@ -33,7 +33,7 @@ pub use outbound::Outbound;
 use guesses::Guesses;
 use introspection::Endpoints;
 use jwks::KeySets;
-use jwt::TokenFault;
+use jwt::{TokenFault, Verified};
 use passwords::Passwords;
 use tokens::TokenAnswers;
 
@@ -173,6 +173,7 @@ pub struct Authenticator {
     passwords: Passwords,
     answers: TokenAnswers,
     keys: KeySets,
+    verified: Verified,
     endpoints: Endpoints,
     metrics: Metrics,
 }
@@ -182,6 +183,7 @@ impl Authenticator {
     pub fn new(outbound: Outbound, threads: usize, metrics: Metrics) -> Arc<Authenticator> {
         Arc::new(Authenticator {
             keys: KeySets::new(outbound.clone()),
+            verified: Verified::default(),
             endpoints: Endpoints::default(),
             outbound,
             guesses: Guesses::default(),
