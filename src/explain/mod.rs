@@ -267,7 +267,7 @@ impl Explainer<'_> {
             self.explained.client.push(raw(&self.data));
             return;
         }
-        let decoded = match decode(&self.data, self.endpoint.needs_tree()) {
+        let decoded = match decode(&self.data, self.endpoint.looked_at().as_ref()) {
             Ok(decoded) => decoded,
             Err(fault) => return self.reject(ErrorCode::InvalidJson, &fault.to_string(), None),
         };

@@ -114,7 +114,7 @@ impl ClientEvents for ConnectionEvents {
         if self.shared.echo_raw(&runtime, Opcode::Text, &data) {
             return;
         }
-        match decode(&data, runtime.needs_tree) {
+        match decode(&data, runtime.looked_at.as_ref()) {
             Ok(decoded) => self.shared.route(&runtime, data, decoded.tree()),
             Err(fault) => {
                 self.shared.reject(&runtime, ErrorCode::InvalidJson, &fault.to_string(), None, &data);

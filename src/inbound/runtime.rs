@@ -19,6 +19,7 @@ use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, Com
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
 use crate::telemetry::metrics::{BackendLabels, EndpointLabels, EventLabels, Metrics};
 
@@ -87,7 +88,8 @@ pub struct EndpointRuntime {
     pub error: Option<Rc<RouteRuntime>>,
     pub default: Option<Rc<RouteRuntime>>,
     pub custom: Vec<Rc<RouteRuntime>>,
-    pub needs_tree: bool,
+    /// What of events is read.
+    pub looked_at: Option<Projection>,
     pub sent: Counter,
     pub throttled: Throttled,
     metrics: Metrics,
@@ -103,7 +105,7 @@ impl EndpointRuntime {
             error: routes.error.as_ref().map(make),
             default: routes.default.as_ref().map(make),
             custom: routes.custom_routes.iter().map(make).collect(),
-            needs_tree: endpoint.needs_tree(),
+            looked_at: endpoint.looked_at(),
             sent: worker
                 .metrics
                 .events_out

@@ -12,6 +12,7 @@ use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
 use super::json_path::JsonPath;
+use super::projection::Projection;
 use super::secret::Secret;
 use super::template::Template;
 use super::throttling::Throttling;
@@ -47,12 +48,17 @@ pub struct CompiledEndpoint {
 }
 
 impl CompiledEndpoint {
-    /// True when a client's event must be read into a tree: for routing, or for a Kafka key taken from it.
-    /// False: checking that it is JSON is enough.
-    pub fn needs_tree(&self) -> bool {
-        self.routes.custom.needs_tree()
-            || self.routes.all().any(|route| route.needs_tree())
-            || self.ack.as_ref().is_some_and(|ack| ack.sees_event())
+    /// What of a client's event must be read: for routing, for Kafka keys, schemas and templates. None: nobody looks at
+    /// events, checking that they are JSON is enough.
+    pub fn looked_at(&self) -> Option<Projection> {
+        let mut projection = Projection::default();
+        self.routes.custom.add_looked_at(&mut projection);
+        self.routes.all().for_each(|route| route.add_looked_at(&mut projection));
+        if self.ack.as_ref().is_some_and(|ack| ack.sees_event()) {
+            projection.add_whole();
+        }
+        // Custom routes may look at connections alone: they are asked all the same.
+        (!projection.is_nothing() || !self.routes.custom.is_empty()).then_some(projection)
     }
 
     /// The acknowledgement of an event that takes these routes: the first that has one of its own decides.
@@ -190,13 +196,21 @@ pub struct CompiledRoute {
 }
 
 impl CompiledRoute {
-    /// True when something of the route reads a client's event. Bodies of the gateway's own making are read when they
-    /// are made.
-    pub fn needs_tree(&self) -> bool {
-        let of_clients = matches!(self.kind, RouteKind::Default | RouteKind::Custom);
+    /// Adds what of a client's event the route reads. Bodies of the gateway's own making are read when they are made.
+    fn add_looked_at(&self, projection: &mut Projection) {
+        if !matches!(self.kind, RouteKind::Default | RouteKind::Custom) {
+            return;
+        }
+        for backend in &self.backends {
+            if let BackendKind::Kafka(KafkaSpec { key: KafkaKey::Path(path), .. }) = &backend.kind {
+                projection.add(path);
+            }
+        }
         let transforms = self.inbound.as_ref().is_some_and(|template| template.uses("event"));
         let acknowledges = self.ack.as_ref().is_some_and(|ack| ack.sees_event());
-        self.takes_keys() || (of_clients && (self.schema.is_some() || transforms || acknowledges))
+        if self.schema.is_some() || transforms || acknowledges {
+            projection.add_whole();
+        }
     }
 
     /// True when a backend takes its record key from the event.

@@ -1,6 +1,6 @@
 //! Which custom routes an event takes: expressions and keys, compiled once, evaluated per event without allocating.
 //!
-//! Called by inbound/route; built by config/compile. Imports json_path only.
+//! Called by inbound/route; built by config/compile. Imports json_path and projection.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use regex::Regex;
 use serde_json::{Number, Value};
 
 use super::json_path::JsonPath;
+use super::projection::Projection;
 
 /// The JSON that expressions of source "connection" look at: id, path, params, query, headers, user, claims, sourceIp.
 pub trait ConnectionFacts {
@@ -269,9 +270,13 @@ fn recycle<'a>(mut found: Vec<Found<'_>>) -> Vec<Found<'a>> {
 }
 
 impl CustomRoutes {
-    /// Must an event be read into a tree to be routed?
-    pub fn needs_tree(&self) -> bool {
-        !self.go_on.is_empty()
+    /// Adds what of an event decides on its routes.
+    pub fn add_looked_at(&self, projection: &mut Projection) {
+        if !self.by_key.is_empty() {
+            self.selector.iter().for_each(|selector| projection.add(selector));
+        }
+        let of_events = self.paths.iter().filter(|(source, _)| *source == Source::Event);
+        of_events.for_each(|(_, path)| projection.add(path));
     }
 
     /// Number of custom routes.

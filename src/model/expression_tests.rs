@@ -121,7 +121,9 @@ fn document_order_keys_and_continue() {
     builder.push_expression(test("$.n", Check::Exists(true)), false); // 4
     builder.push_key("stop", false); // 5
     let routes = builder.build();
-    assert!(routes.needs_tree());
+    let mut looked_at = Projection::default();
+    routes.add_looked_at(&mut looked_at);
+    assert!(!looked_at.is_nothing() && !looked_at.is_whole());
     assert_eq!(routes.paths.len(), 1, "the same path is evaluated once");
     let mut scratch = RouteScratch::default();
     for (event, expected) in [
@@ -137,7 +139,9 @@ fn document_order_keys_and_continue() {
         assert_eq!(routes.select(&event, &json!({}), &mut scratch), expected, "{event}");
     }
     let none = CustomRoutes::default();
-    assert!(!none.needs_tree());
+    let mut looked_at = Projection::default();
+    none.add_looked_at(&mut looked_at);
+    assert!(looked_at.is_nothing());
     assert!(none.select(&json!({"n": 1}), &json!({}), &mut scratch).is_empty());
 }
 

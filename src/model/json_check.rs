@@ -18,12 +18,7 @@ pub struct JsonFault {
 ///
 /// Two texts pass that serde_json's tree refuses, as the grammar allows them: a number beyond f64, and a lone surrogate escape.
 pub fn validate_json(bytes: &[u8]) -> Result<(), JsonFault> {
-    let text = match simdutf8::compat::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            return Err(JsonFault { offset: Some(error.valid_up_to()), message: "the text is not UTF-8".to_owned() })
-        }
-    };
+    let text = utf8(bytes)?;
     if text.starts_with('\u{feff}') {
         return Err(JsonFault { offset: Some(0), message: "a JSON text starts without a byte order mark".to_owned() });
     }
@@ -36,9 +31,15 @@ pub fn validate_json(bytes: &[u8]) -> Result<(), JsonFault> {
     }
 }
 
+/// The bytes as text.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, JsonFault> {
+    simdutf8::compat::from_utf8(bytes)
+        .map_err(|error| JsonFault { offset: Some(error.valid_up_to()), message: "the text is not UTF-8".to_owned() })
+}
+
 /// `IgnoredAny` walks without recursion and so without serde_json's depth limit: it is restated here, so that a text that
 /// passes can also be read into a tree.
-fn check_depth(text: &str) -> Result<(), JsonFault> {
+pub(super) fn check_depth(text: &str) -> Result<(), JsonFault> {
     let bytes = text.as_bytes();
     // Most texts hold too few brackets to be too deep, and counting them is one vectorised pass.
     if bytes.iter().filter(|b| matches!(b, b'[' | b'{')).count() <= JSON_DEPTH_MAX {

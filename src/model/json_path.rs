@@ -93,6 +93,14 @@ impl JsonPath {
         self.singular
     }
 
+    /// The names it begins with: all that it can find is below them.
+    pub fn leading_names(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map_while(|step| match step {
+            Step::Name(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The first node, in document order as far as the path has one.
     pub fn first<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         if self.singular {

@@ -20,6 +20,7 @@ pub mod json_path;
 pub mod limits;
 pub mod live_endpoint;
 pub mod outbound;
+pub mod projection;
 pub mod proxies;
 pub mod secret;
 pub mod shares;

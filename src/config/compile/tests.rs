@@ -4,6 +4,8 @@ use super::*;
 use crate::model::authentication::Authentication;
 use crate::model::endpoint::{BackendKind, HttpMethod};
 use crate::model::expression::RouteScratch;
+use crate::model::json_path::JsonPath;
+use crate::model::projection::Projection;
 use crate::model::secret::Secret;
 use serde_json::json;
 
@@ -18,7 +20,7 @@ fn the_sample_compiles() {
         serde_json::from_str(include_str!("../testdata/endpoint-config-sample.json")).unwrap();
     let endpoint = compile("e1", 1, &document).unwrap();
     assert_eq!(endpoint.auth, Authentication::default());
-    assert!(endpoint.needs_tree());
+    assert!(endpoint.looked_at().is_some_and(|part| !part.is_whole()));
     let connect = endpoint.routes.connect.as_ref().unwrap();
     assert_eq!(connect.backends.len(), 2);
     let BackendKind::Http(http) = &connect.backends[0].kind else { panic!("{connect:?}") };
@@ -53,7 +55,7 @@ fn defaults_are_those_of_the_document_language() {
     );
     let outbox = OutboxSettings { max_bytes: 262_144, max_messages: 256, when_full: WhenFull::Close };
     assert_eq!((&settings.outbox, settings.on_version_change), (&outbox, OnVersionChange::Keep));
-    assert!(!endpoint.needs_tree());
+    assert!(endpoint.looked_at().is_none());
     let backends = &endpoint.routes.default.as_ref().unwrap().backends;
     let BackendKind::Http(http) = &backends[0].kind else { panic!() };
     assert_eq!(
@@ -65,10 +67,12 @@ fn defaults_are_those_of_the_document_language() {
 }
 
 #[test]
-fn kafka_keys_from_the_event_need_the_tree() {
+fn kafka_keys_from_the_event_are_looked_at() {
     let endpoint = compiled(json!({"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [
         {"type": "kafka", "topic": "t", "key": "$.id"}]}]}));
-    assert!(endpoint.needs_tree());
+    let mut id = Projection::default();
+    id.add(&JsonPath::parse("$.id").unwrap());
+    assert_eq!(endpoint.looked_at(), Some(id));
 }
 
 #[test]
