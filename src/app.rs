@@ -31,7 +31,7 @@ use crate::access::Tokens;
 use crate::admin::{self, Api};
 use crate::authentication::{Authenticator, Outbound};
 use crate::backends::kafka::KafkaProducers;
-use crate::backends::BackendPool;
+use crate::backends::{BackendPool, Destinations};
 use crate::config::registry::Registry;
 use crate::config::rollout::{self, PeerRollouts, Rollouts};
 use crate::config::secrets::NodeSecrets;
@@ -116,6 +116,7 @@ struct Node {
     membership: Arc<Membership>,
     gossiping: tokio::task::JoinHandle<()>,
     kafka: KafkaProducers,
+    destinations: Destinations,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
     cluster: tokio::runtime::Handle,
@@ -201,14 +202,15 @@ impl Node {
         let outbound = Outbound::start(&Arbiter::new().handle(), tls, metrics.clone());
         // Half of the cores may hash passwords, the others go on serving.
         let hashing = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let destinations = Destinations::new(metrics.clone());
         let inbound = InboundParts {
             authenticator: Authenticator::new(outbound, hashing, metrics.clone()),
             hub: hub.clone(),
             registry,
+            destinations: destinations.clone(),
             metrics,
             settings: Arc::new(settings.client.clone()),
             kafka: kafka.clone(),
-            workers,
         };
         let (server, served) = start_server(client, admin, workers, inbound, api)?;
         tracing::info!(
@@ -221,7 +223,19 @@ impl Node {
             );
         }
         let cluster = cluster.handle().clone();
-        Ok(Node { settings, hub, store, transport, membership, gossiping, kafka, server, served, cluster })
+        Ok(Node {
+            settings,
+            hub,
+            store,
+            transport,
+            membership,
+            gossiping,
+            kafka,
+            destinations,
+            server,
+            served,
+            cluster,
+        })
     }
 
     async fn run(self) -> anyhow::Result<()> {
@@ -245,6 +259,7 @@ impl Node {
     /// over, stops.
     async fn leave(self, gracefully: bool) {
         let over = Duration::from_secs(if gracefully { self.settings.node.drain_seconds } else { 0 });
+        self.destinations.leave();
         self.hub.drain(over).await;
         let left = || self.hub.deliveries.load(std::sync::atomic::Ordering::Relaxed);
         let deadline = Instant::now() + over + DELIVERIES_DEADLINE;
@@ -326,13 +341,13 @@ struct InboundParts {
     settings: Arc<ClientSettings>,
     authenticator: Arc<Authenticator>,
     kafka: KafkaProducers,
-    workers: usize,
+    destinations: Destinations,
 }
 
 impl InboundParts {
     /// On a worker's thread.
     fn on_worker(&self) -> std::rc::Rc<InboundWorker> {
-        let pool = BackendPool::new(self.kafka.clone(), self.workers);
+        let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone());
         let worker = self.hub.this_worker();
         let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
         InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool)

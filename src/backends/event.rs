@@ -118,6 +118,7 @@ pub(super) mod names {
     pub static SEQUENCE: HeaderName = HeaderName::from_static("ce-sequence");
     pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     pub static CONNECTION_ID: HeaderName = HeaderName::from_static("ce-connectionid");
+    pub static ATTEMPT: HeaderName = HeaderName::from_static("ce-attempt");
     pub static USER_ID: HeaderName = HeaderName::from_static("ce-userid");
 }
 

@@ -5,18 +5,20 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use actix_http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE};
+use actix_http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use actix_http::{Method, Uri};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use tokio::sync::Semaphore;
 
+use super::destination::Destination;
 use super::event::{attribute_value, names};
-use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts};
+use super::retry::{self, Missed};
+use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts, Undelivered};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
 use crate::model::json_check::validate_json;
 use crate::model::limits::REPLY_BYTES_MAX;
@@ -47,19 +49,24 @@ pub struct HttpBackend {
     /// By rendered destination; one entry when the destination has no parameters.
     frozen: RefCell<HashMap<String, Rc<FrozenClientRequest>>>,
     fixed: Option<Rc<FrozenClientRequest>>,
-    in_flight: Rc<Semaphore>,
+    destination: Arc<Destination>,
 }
 
 impl HttpBackend {
-    /// `share` is this worker's part of the node's `maxInFlight`.
-    pub fn new(client: Client, spec: &HttpSpec, route: &RouteFacts, share: usize) -> Result<HttpBackend, Failure> {
+    /// `destination` is what all workers share about this backend.
+    pub fn new(
+        client: Client,
+        spec: &HttpSpec,
+        route: &RouteFacts,
+        destination: Arc<Destination>,
+    ) -> Result<HttpBackend, Failure> {
         let mut backend = HttpBackend {
             client,
             spec: spec.clone(),
             headers: constant_headers(spec, route)?,
             frozen: RefCell::default(),
             fixed: None,
-            in_flight: Rc::new(Semaphore::new(share.max(1))),
+            destination,
         };
         if let Some(destination) = spec.destination.as_constant() {
             backend.fixed = Some(Rc::new(backend.freeze(destination)?));
@@ -101,11 +108,18 @@ impl HttpBackend {
     }
 
     /// One request; the answer's body is read, and dropped unless it is a reply.
-    async fn exchange(&self, request: &FrozenClientRequest, event: &Event) -> Result<Answer, SendRequestError> {
-        let mut answer = request.extra_headers(event_headers(event)).send_body(event.body.clone()).await?;
+    async fn exchange(
+        &self,
+        request: &FrozenClientRequest,
+        event: &Event,
+        attempt: u32,
+    ) -> Result<Answer, SendRequestError> {
+        let headers = event_headers(event, attempt);
+        let mut answer = request.extra_headers(headers).send_body(event.body.clone()).await?;
         let status = answer.status().as_u16();
+        let retry_after = retry::retry_after(status, answer.headers().get(RETRY_AFTER), SystemTime::now());
         if self.spec.reply && (200..=299).contains(&status) {
-            return Ok(Answer { status, reply: read_reply(&mut answer).await });
+            return Ok(Answer { status, retry_after, reply: read_reply(&mut answer).await });
         }
         let mut left = IGNORED_ANSWER_BYTES_MAX;
         while let Some(chunk) = answer.next().await {
@@ -115,38 +129,36 @@ impl HttpBackend {
                 Ok(_) | Err(_) => break,
             }
         }
-        Ok(Answer { status, reply: Ok(None) })
+        Ok(Answer { status, retry_after, reply: Ok(None) })
     }
 
-    async fn deliver(&self, event: &Event) -> Result<Delivered, Failure> {
-        let request = self.request(event)?;
-        // Waiting for its turn is not the service's time. The semaphore is never closed.
-        let _permit = self.in_flight.acquire().await;
+    async fn attempt(&self, request: &FrozenClientRequest, event: &Event, number: u32) -> Result<Delivered, Missed> {
+        // Waiting for a place is not the service's time.
+        let _place = self.destination.place().await?;
         let started = Instant::now();
-        let all = async {
-            let first = self.exchange(&request, event).await;
-            match first {
-                // The service may have closed a kept-alive connection while our request was on its way: once more,
-                // with the same event id, so that a service which did see it can tell.
-                Err(err) if broke_off(&err) => self.exchange(&request, event).await,
-                done => done,
-            }
-        };
-        let answered = tokio::time::timeout(self.spec.timeout, all).await;
+        let answered = tokio::time::timeout(self.spec.timeout, self.exchange(request, event, number)).await;
         match answered {
-            Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }),
-            Ok(Err(err)) => Err(describe(err, &started)),
-            Ok(Ok(Answer { status: status @ 200..=299, reply })) => {
+            Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }.into()),
+            Ok(Err(err)) => Err(describe(err, &started).into()),
+            Ok(Ok(Answer { status: status @ 200..=299, reply, .. })) => {
                 Ok(Delivered { status: Some(status), reply: reply.map_err(Failure::Reply)? })
             }
-            Ok(Ok(Answer { status, .. })) => Err(Failure::Status { status }),
+            Ok(Ok(Answer { status, retry_after, .. })) => {
+                Err(Missed { failure: Failure::Status { status }, retry_after })
+            }
         }
+    }
+
+    async fn deliver(&self, event: &Event) -> Result<Delivered, Undelivered> {
+        let request = &*self.request(event)?;
+        retry::deliver(&self.spec.retry, &self.destination, |number| self.attempt(request, event, number)).await
     }
 }
 
 /// What a service has answered.
 struct Answer {
     status: u16,
+    retry_after: Option<Duration>,
     /// What of it goes to the sender, or why that cannot be.
     reply: Result<Option<Bytes>, String>,
 }
@@ -193,7 +205,7 @@ pub struct RequestPreview {
 /// What a backend would send for an event, made by the code that does send it.
 pub fn preview(spec: &HttpSpec, route: &RouteFacts, event: &Event) -> Result<RequestPreview, Failure> {
     let url = destination(spec, event)?.into_owned();
-    let (constant, own) = (constant_headers(spec, route)?, event_headers(event));
+    let (constant, own) = (constant_headers(spec, route)?, event_headers(event, 1));
     let text = |(name, value): (&HeaderName, &HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -206,8 +218,8 @@ fn destination<'s>(spec: &'s HttpSpec, event: &Event) -> Result<Cow<'s, str>, Fa
     spec.destination.render(param).map_err(|err| Failure::Misconfigured(format!("destination: {err}")))
 }
 
-/// The headers that an event adds to its backend's constant ones.
-fn event_headers(event: &Event) -> HeaderMap {
+/// The headers that an event adds to its backend's constant ones. Attempts after the first one say so.
+fn event_headers(event: &Event, attempt: u32) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(6);
     for (name, value) in event.header_values() {
         headers.insert(name.clone(), value);
@@ -215,6 +227,9 @@ fn event_headers(event: &Event) -> HeaderMap {
     headers.insert(names::CONNECTION_ID.clone(), event.source.connection_id_header.clone());
     if let Some(user) = &event.source.user_header {
         headers.insert(names::USER_ID.clone(), user.clone());
+    }
+    if attempt > 1 {
+        headers.insert(names::ATTEMPT.clone(), HeaderValue::from(attempt));
     }
     headers
 }
@@ -253,6 +268,7 @@ fn describe(err: SendRequestError, started: &Instant) -> Failure {
         SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
             Failure::Timeout { millis: started.elapsed().as_millis() }
         }
+        err if broke_off(&err) => Failure::BrokeOff(err.to_string()),
         SendRequestError::Connect(err) => Failure::Unreachable(err.to_string()),
         other => Failure::Unreachable(other.to_string()),
     }

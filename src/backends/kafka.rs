@@ -136,12 +136,12 @@ impl Backend for KafkaBackend {
             Ok(report) => Begin::Started(Box::pin(async move {
                 match report.await {
                     Ok(Ok(_placed)) => Ok(Delivered::default()),
-                    Ok(Err((err, _record))) => Err(Failure::Kafka(err.to_string())),
-                    Err(_cancelled) => Err(Failure::Kafka("the producer was closed".to_owned())),
+                    Ok(Err((err, _record))) => Err(Failure::Kafka(err.to_string()).into()),
+                    Err(_cancelled) => Err(Failure::Kafka("the producer was closed".to_owned()).into()),
                 }
             })),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Begin::Busy,
-            Err((err, _)) => Begin::Started(Box::pin(async move { Err(Failure::Kafka(err.to_string())) })),
+            Err((err, _)) => Begin::Started(Box::pin(async move { Err(Failure::Kafka(err.to_string()).into()) })),
         }
     }
 }

@@ -1,16 +1,21 @@
-//! Where events go: HTTP services and Kafka topics, behind one trait. Called by inbound; imports `model` only. One
-//! instance per worker and backend, made by [`pool::BackendPool`], so that an event never changes threads.
+//! Where events go: HTTP services and Kafka topics, behind one trait. Called by inbound; imports `model` and
+//! `telemetry`. One instance per worker and backend, made by [`pool::BackendPool`], so that an event never changes
+//! threads; what workers share about a backend is its [`destination::Destination`].
 
+pub mod destination;
 pub mod event;
 pub mod http;
 pub mod kafka;
 pub mod pool;
+mod retry;
+mod retry_budget;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::future::LocalBoxFuture;
 
+pub use destination::Destinations;
 pub use event::{Event, EventSource};
 pub use pool::BackendPool;
 
@@ -30,8 +35,14 @@ pub enum Failure {
     Timeout { millis: u128 },
     #[error("cannot be reached: {0}")]
     Unreachable(String),
+    /// The connection ended before an answer: the event may have been taken.
+    #[error("the connection broke off: {0}")]
+    BrokeOff(String),
     #[error("answered {status}")]
     Status { status: u16 },
+    /// Nothing was sent: `maxInFlight` requests were under way all the time.
+    #[error("no place among the requests under way within {millis} ms")]
+    NoPlace { millis: u128 },
     /// It took the event, but what it answered cannot be given to the sender.
     #[error("its reply {0}")]
     Reply(String),
@@ -48,15 +59,73 @@ impl Failure {
         match self {
             Failure::Timeout { .. } => "timeout",
             Failure::Unreachable(_) => "unreachable",
+            Failure::BrokeOff(_) => "broke_off",
             Failure::Status { .. } => "refused",
+            Failure::NoPlace { .. } => "no_place",
             Failure::Reply(_) => "bad_reply",
             Failure::Kafka(_) => "kafka_error",
             Failure::Misconfigured(_) => "misconfigured",
         }
     }
+
+    /// The HTTP status, when there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Failure::Status { status } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether it was tried to send something.
+    pub fn was_sent(&self) -> bool {
+        !matches!(self, Failure::NoPlace { .. } | Failure::Misconfigured(_))
+    }
 }
 
-pub type Delivery = LocalBoxFuture<'static, Result<Delivered, Failure>>;
+/// What ended the attempts before the policy did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stopped {
+    #[error("the retry budget of this destination is used up")]
+    Budget,
+    #[error("the node leaves")]
+    Leaving,
+    /// The next attempt could not be made; the outcome that it would have been.
+    #[error("the next attempt was not made: {0}")]
+    NotSent(&'static str),
+}
+
+/// An event that a backend has not taken, when no further attempt is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// Of the last attempt.
+    pub failure: Failure,
+    /// How often it was tried to send it.
+    pub attempts: u32,
+    pub stopped: Option<Stopped>,
+}
+
+impl std::fmt::Display for Undelivered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.failure)?;
+        if self.attempts > 1 {
+            write!(f, ", after {} attempts", self.attempts)?;
+        }
+        match &self.stopped {
+            Some(stopped) => write!(f, "; {stopped}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Failure> for Undelivered {
+    /// Of a backend that tries once, or leaves it to its own library.
+    fn from(failure: Failure) -> Undelivered {
+        let attempts = u32::from(failure.was_sent());
+        Undelivered { failure, attempts, stopped: None }
+    }
+}
+
+pub type Delivery = LocalBoxFuture<'static, Result<Delivered, Undelivered>>;
 
 /// Whether a backend has begun on an event.
 pub enum Begin {

@@ -1,5 +1,5 @@
 //! Makes a worker's backends and shares what they can share: HTTP clients (and so their kept-alive connections) by
-//! connect timeout, Kafka producers by broker set and settings. A new endpoint version therefore keeps its connections.
+//! connect timeout, Kafka producers by broker set and settings, and over all workers each destination's places and budget. A new endpoint version therefore keeps its connections.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use awc::Client;
 
+use super::destination::Destinations;
 use super::http::{client, HttpBackend};
 use super::kafka::{KafkaBackend, KafkaProducers};
 use super::{Backend, Begin, Event, Failure, RouteFacts};
@@ -17,13 +18,13 @@ use crate::model::endpoint::{BackendKind, CompiledBackend};
 pub struct BackendPool {
     clients: RefCell<HashMap<Duration, Client>>,
     producers: KafkaProducers,
-    workers: usize,
+    destinations: Destinations,
 }
 
 impl BackendPool {
-    /// `workers` share each HTTP backend's `maxInFlight` evenly.
-    pub fn new(producers: KafkaProducers, workers: usize) -> BackendPool {
-        BackendPool { clients: RefCell::default(), producers, workers }
+    /// `destinations` are the node's.
+    pub fn new(producers: KafkaProducers, destinations: Destinations) -> BackendPool {
+        BackendPool { clients: RefCell::default(), producers, destinations }
     }
 
     /// `None` for echo, which is no backend of its own: the sender is answered where its event is.
@@ -36,8 +37,8 @@ impl BackendPool {
                     .entry(spec.connect_timeout)
                     .or_insert_with_key(|after| client(*after))
                     .clone();
-                let share = spec.max_in_flight.div_ceil(self.workers);
-                HttpBackend::new(client, spec, route, share).map(|made| Rc::new(made) as _)
+                let destination = self.destinations.of(backend, spec, route);
+                HttpBackend::new(client, spec, route, destination).map(|made| Rc::new(made) as _)
             }
             BackendKind::Kafka(spec) => {
                 KafkaBackend::new(&self.producers, spec, backend.index, route).map(|made| Rc::new(made) as _)
@@ -61,6 +62,6 @@ impl Backend for Broken {
 
     fn begin(self: Rc<Self>, _: &Rc<Event>) -> Begin {
         let failure = self.0.clone();
-        Begin::Started(Box::pin(async move { Err(failure) }))
+        Begin::Started(Box::pin(async move { Err(failure.into()) }))
     }
 }

@@ -254,6 +254,13 @@ fn request_lines(request: &Value, lines: &mut Vec<String>) {
         "echo" => "  echo to the client".to_owned(),
         _ => format!("  cannot be sent: {}", text(request, "reason")),
     });
+    if let Some(retry) = request.get("retry").filter(|retry| retry["attempts"] != 1) {
+        let after = if retry["after"] == "passing" { "what passes" } else { "lost connections only" };
+        lines.push(format!(
+            "    up to {} attempts after {after}, pauses of {} to {} ms",
+            retry["attempts"], retry["backoffInMillis"], retry["maxBackoffInMillis"]
+        ));
+    }
     for header in request["headers"].as_array().into_iter().flatten() {
         lines.push(format!("    {}: {}", text_at(header, 0), text_at(header, 1)));
     }

@@ -23,7 +23,7 @@ pub struct Backend {
     /// http
     #[schemars(extend("default" = "POST"))]
     pub method: Option<HttpMethod>,
-    /// http: for the whole exchange.
+    /// http: for the whole exchange of one attempt.
     #[schemars(range(min = 1, max = 120_000), extend("default" = 1_500))]
     pub timeout_in_millis: Option<u64>,
     /// http: for making the connection.
@@ -32,7 +32,7 @@ pub struct Backend {
     /// http
     #[schemars(length(max = 64))]
     pub additional_headers: Option<HeaderMap>,
-    /// http
+    /// http: how often an event is tried.
     pub retry: Option<Retry>,
     /// http
     pub circuit_breaker: Option<CircuitBreaker>,
@@ -126,9 +126,11 @@ pub enum Compression {
 pub struct Retry {
     #[schemars(range(min = 1, max = 20), extend("default" = 3))]
     pub attempts: Option<u32>,
-    #[schemars(range(min = 1, max = 60_000))]
+    /// The longest pause before the second attempt; it doubles with each further one.
+    #[schemars(range(min = 1, max = 60_000), extend("default" = 100))]
     pub backoff_in_millis: Option<u64>,
-    #[schemars(range(min = 1, max = 600_000))]
+    /// No pause is longer, whatever a service asks for.
+    #[schemars(range(min = 1, max = 600_000), extend("default" = 2_000))]
     pub max_backoff_in_millis: Option<u64>,
 }
 

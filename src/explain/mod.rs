@@ -22,9 +22,10 @@ use crate::close_code;
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets::{has_reference, is_credential_header};
 use crate::inbound::decode::decode;
-use crate::inbound::reply::{error_event, error_frame, ErrorCode, NO_ROUTE};
+use crate::inbound::reply::{error_event, error_frame, ErrorCode, FailedAt, NO_ROUTE};
 use crate::inbound::transform::{ConnectionTree, Surroundings};
 use crate::model::ack::{Ack, AckWhen};
+use crate::model::delivery_policy::RetryAfter;
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
@@ -171,7 +172,9 @@ pub enum RequestKind {
         method: &'static str,
         url: String,
         headers: Vec<(String, String)>,
+        /// Of each attempt.
         timeout_in_millis: u128,
+        retry: RetryFacts,
     },
     Kafka {
         topic: String,
@@ -184,6 +187,18 @@ pub enum RequestKind {
     Impossible {
         reason: String,
     },
+}
+
+/// How often one request is tried.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryFacts {
+    /// The first included.
+    pub attempts: u32,
+    pub backoff_in_millis: u128,
+    pub max_backoff_in_millis: u128,
+    /// `passing`: lost connections, time-outs and answers that say "later"; `lostConnections`: those only.
+    pub after: &'static str,
 }
 
 impl RequestKind {
@@ -407,8 +422,8 @@ impl Explainer<'_> {
         self.explained.error = Some(ErrorFacts { code: code.as_str().to_owned(), message: message.to_owned(), at });
         self.explained.client.push(raw(&error_frame(code, message, &connection, id.as_str(), &self.data)));
         if let Some(route) = self.endpoint.routes.error.clone() {
-            let name = refused_by.map(|route| &*route.name);
-            let body = error_event(code, message, (name, None), &self.data, id.as_str(), &connection);
+            let at = FailedAt { route: refused_by.map(|route| &*route.name), ..FailedAt::default() };
+            let body = error_event(code, message, at, &self.data, id.as_str(), &connection);
             let id = self.ids.next_id(self.place.unix_millis);
             // Where its template fails, the error route gets nothing.
             if let Ok(body) = self.around().own_body(&route, body.into()) {
@@ -431,6 +446,15 @@ fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> Requ
                 url: request.url,
                 headers: redacted(request.headers),
                 timeout_in_millis: spec.timeout.as_millis(),
+                retry: RetryFacts {
+                    attempts: spec.retry.attempts,
+                    backoff_in_millis: spec.retry.backoff.as_millis(),
+                    max_backoff_in_millis: spec.retry.max_backoff.as_millis(),
+                    after: match spec.retry.after {
+                        RetryAfter::LostConnections => "lostConnections",
+                        RetryAfter::Passing => "passing",
+                    },
+                },
             },
             Err(failure) => RequestKind::Impossible { reason: failure.to_string() },
         },

@@ -15,7 +15,7 @@ use super::credential::{CredentialWatch, Held};
 use super::decode::decode;
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
-use super::reply::{error_event, error_frame, throttled_frame, ErrorCode, NO_ROUTE};
+use super::reply::{error_event, error_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::throttle;
 use super::transform::{ConnectionTree, Refusal, Surroundings};
@@ -253,7 +253,14 @@ impl Shared {
         self.connection.send(Opcode::Text, &frame);
         if let Some(err) = failed {
             let message = format!("the ack's template: {err}");
-            self.report(ErrorCode::TransformFailed, &message, (None, None), event.id, &event.data, Box::new(|| ()));
+            self.report(
+                ErrorCode::TransformFailed,
+                &message,
+                FailedAt::default(),
+                event.id,
+                &event.data,
+                Box::new(|| ()),
+            );
         }
     }
 
@@ -312,7 +319,7 @@ impl Shared {
                 &of.data,
             );
             self.connection.send(Opcode::Text, &frame);
-            self.report(ErrorCode::TransformFailed, &message, (None, None), of.id, &of.data, Box::new(|| ()));
+            self.report(ErrorCode::TransformFailed, &message, FailedAt::default(), of.id, &of.data, Box::new(|| ()));
         }
     }
 
@@ -324,7 +331,7 @@ impl Shared {
     }
 
     fn delivery_failed(self: &Rc<Self>, event: &ClientEvent, route: &str, failed: &FailedDelivery, done: Done) {
-        let message = format!("{}: {}", failed.backend, failed.failure);
+        let message = format!("{}: {}", failed.backend, failed.undelivered);
         tracing::debug!(connection = %self.source.connection_id, route, "delivery failed: {message}");
         // Clients learn that it failed, services also where and why: addresses of services are not for clients.
         let frame = error_frame(
@@ -335,8 +342,11 @@ impl Shared {
             &event.data,
         );
         self.connection.send(Opcode::Text, &frame);
-        let place = (Some(route), Some(failed.backend.as_str()));
-        self.report(ErrorCode::DeliveryFailed, &message, place, event.id, &event.data, done);
+        let failure = &failed.undelivered.failure;
+        let tried =
+            Tried { attempts: failed.undelivered.attempts, status: failure.status(), reason: failure.outcome() };
+        let at = FailedAt { route: Some(route), backend: Some(&failed.backend), tried: Some(tried) };
+        self.report(ErrorCode::DeliveryFailed, &message, at, event.id, &event.data, done);
     }
 
     /// Refuses an event: an error frame to the client, an error event to the error route. The event is done with when
@@ -365,7 +375,8 @@ impl Shared {
         let id = self.worker.next_event_id(unix_millis());
         self.connection.send(Opcode::Text, &frame(id.as_str()));
         let shared = self.clone();
-        self.report(code, message, (route, None), id, data, Box::new(move || shared.connection.event_done()));
+        let at = FailedAt { route, ..FailedAt::default() };
+        self.report(code, message, at, id, data, Box::new(move || shared.connection.event_done()));
     }
 
     /// Sends an error event to the error route, if there is one. What fails there is counted and goes no further.
@@ -373,13 +384,13 @@ impl Shared {
         self: &Rc<Self>,
         code: ErrorCode,
         message: &str,
-        place: (Option<&str>, Option<&str>),
+        at: FailedAt<'_>,
         of: EventId,
         data: &Bytes,
         done: Done,
     ) {
         let Some(route) = self.runtime().error.clone() else { return done() };
-        let body = error_event(code, message, place, data, of.as_str(), &self.source.connection_id);
+        let body = error_event(code, message, at, data, of.as_str(), &self.source.connection_id);
         self.emit(&route, body.into(), done);
     }
 
@@ -397,7 +408,7 @@ impl Shared {
         let shared = self.clone();
         let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
             if let Some(failed) = failed {
-                tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.failure);
+                tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.undelivered);
             }
             done();
             shared.settle_one();
@@ -420,7 +431,10 @@ impl Shared {
         tracing::warn!(connection = %self.source.connection_id, route = name, "event lost: {}", refusal.message);
         match route.route.kind {
             RouteKind::Error => done(),
-            _ => self.report(code, &refusal.message, (Some(name), None), id, body, done),
+            _ => {
+                let at = FailedAt { route: Some(name), ..FailedAt::default() };
+                self.report(code, &refusal.message, at, id, body, done);
+            }
         }
     }
 

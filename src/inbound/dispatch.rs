@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::runtime::RouteRuntime;
-use crate::backends::{Backend, Begin, Delivered, Delivery, Event, Failure};
+use crate::backends::{Backend, Begin, Delivered, Delivery, Event, Undelivered};
 
 /// How long a lane waits before it offers an event again to a backend that had no room.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -26,7 +26,7 @@ const BEST_EFFORT_WAITING_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct FailedDelivery {
     pub backend: String,
-    pub failure: Failure,
+    pub undelivered: Undelivered,
 }
 
 /// Told once, when every required backend has answered.
@@ -46,18 +46,19 @@ struct FanOut {
 }
 
 impl FanOut {
-    fn answered(&self, backend: usize, result: Result<Delivered, Failure>, began: Instant) {
+    fn answered(&self, backend: usize, result: Result<Delivered, Undelivered>, began: Instant) {
         let runtime = &self.route.backends[backend];
-        runtime.observe(result.as_ref().map_or_else(Failure::outcome, |_| "delivered"), began.elapsed());
+        runtime
+            .observe(result.as_ref().map_or_else(|failed| failed.failure.outcome(), |_| "delivered"), began.elapsed());
         if let (Ok(Delivered { reply: Some(reply), .. }), Some(on_reply)) = (&result, &self.replies) {
             on_reply(reply.clone());
         }
         if !runtime.spec.required {
             return;
         }
-        if let Err(failure) = result {
+        if let Err(undelivered) = result {
             let mut failed = self.failed.borrow_mut();
-            failed.get_or_insert(FailedDelivery { backend: runtime.spec.label.to_string(), failure });
+            failed.get_or_insert(FailedDelivery { backend: runtime.spec.label.to_string(), undelivered });
         }
         self.required_left.set(self.required_left.get() - 1);
         if self.required_left.get() == 0 {

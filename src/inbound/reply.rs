@@ -105,6 +105,24 @@ fn frame(error: ErrorDetail<'_>, connection_id: &str, event_id: &str, event: &[u
     serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"error"}"#.to_vec())
 }
 
+/// Where an event has failed, and how often it was tried there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FailedAt<'a> {
+    pub route: Option<&'a str>,
+    pub backend: Option<&'a str>,
+    pub tried: Option<Tried>,
+}
+
+/// What a backend has made of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    pub attempts: u32,
+    /// The HTTP status of the last answer; None: there was none.
+    pub status: Option<u16>,
+    /// As the metrics call it.
+    pub reason: &'static str,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorEvent<'a, E: Serialize> {
@@ -115,26 +133,52 @@ struct ErrorEvent<'a, E: Serialize> {
     event: E,
     event_id: &'a str,
     connection_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    /// null: tried, and not answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Option<u16>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
-/// The body for the error route's backends: `{code, message, route, backend, event, eventId, connectionId}`. The
-/// client's event keeps its own bytes when it is JSON, else it is a string of its text.
+/// The body for the error route's backends: `{code, message, route, backend, event, eventId, connectionId}`, and of
+/// failed deliveries `attempts`, `status`, `reason`. The client's event keeps its own bytes when it is JSON, else it is a
+/// string of its text.
 pub fn error_event(
     code: ErrorCode,
     message: &str,
-    (route, backend): (Option<&str>, Option<&str>),
+    at: FailedAt<'_>,
     event: &[u8],
     event_id: &str,
     connection_id: &str,
 ) -> Vec<u8> {
-    let body = match serde_json::from_slice::<&serde_json::value::RawValue>(event) {
-        Ok(event) => serde_json::to_vec(&ErrorEvent { code, message, route, backend, event, event_id, connection_id }),
-        Err(_) => {
-            let event = String::from_utf8_lossy(event);
-            serde_json::to_vec(&ErrorEvent { code, message, route, backend, event, event_id, connection_id })
-        }
-    };
-    body.unwrap_or_else(|_| b"{}".to_vec())
+    fn body<E: Serialize>(of: &ErrorEvent<'_, E>) -> Vec<u8> {
+        serde_json::to_vec(of).unwrap_or_else(|_| b"{}".to_vec())
+    }
+    let FailedAt { route, backend, tried } = at;
+    let (attempts, status) = (tried.map(|tried| tried.attempts), tried.map(|tried| tried.status));
+    let reason = tried.map(|tried| tried.reason);
+    macro_rules! with {
+        ($event:expr) => {
+            body(&ErrorEvent {
+                code,
+                message,
+                route,
+                backend,
+                event: $event,
+                event_id,
+                connection_id,
+                attempts,
+                status,
+                reason,
+            })
+        };
+    }
+    match serde_json::from_slice::<&serde_json::value::RawValue>(event) {
+        Ok(event) => with!(event),
+        Err(_) => with!(String::from_utf8_lossy(event)),
+    }
 }
 
 #[cfg(test)]
@@ -163,9 +207,14 @@ mod tests {
 
     #[test]
     fn an_error_event_keeps_the_events_bytes() {
-        let body = error_event(ErrorCode::DeliveryFailed, "m", (Some("Default"), None), b"{\"n\":1.00e2}", "e", "c");
-        assert!(String::from_utf8(body).unwrap().contains(r#""event":{"n":1.00e2}"#));
-        let body = error_event(ErrorCode::InvalidJson, "m", (None, None), b"{\"n\"", "e", "c");
-        assert!(String::from_utf8(body).unwrap().contains(r#""event":"{\"n\"""#));
+        let tried = Some(Tried { attempts: 3, status: None, reason: "timeout" });
+        let at = FailedAt { route: Some("Default"), backend: None, tried };
+        let body = error_event(ErrorCode::DeliveryFailed, "m", at, b"{\"n\":1.00e2}", "e", "c");
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains(r#""event":{"n":1.00e2}"#));
+        assert!(body.ends_with(r#""connectionId":"c","attempts":3,"status":null,"reason":"timeout"}"#), "{body}");
+        let body = error_event(ErrorCode::InvalidJson, "m", FailedAt::default(), b"{\"n\"", "e", "c");
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains(r#""event":"{\"n\"""#) && body.ends_with(r#""connectionId":"c"}"#), "{body}");
     }
 }

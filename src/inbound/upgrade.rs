@@ -389,7 +389,7 @@ async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, 
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let settled = Box::new(move |_: &Rc<Event>, failed: Option<super::dispatch::FailedDelivery>| {
         // Nobody listens any more when the node is going down.
-        let _gone = sender.send(failed.map(|failed| (failed.backend, failed.failure)));
+        let _gone = sender.send(failed.map(|failed| (failed.backend, failed.undelivered.failure)));
     });
     Lanes::default().dispatch(route, event, settled);
     receiver.await.unwrap_or_else(|_| Some((String::new(), Failure::Unreachable("the node is going down".to_owned()))))

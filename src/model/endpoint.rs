@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ack::Ack;
 use super::authentication::Authentication;
+use super::delivery_policy::RetryPolicy;
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
@@ -276,7 +277,7 @@ pub struct HttpSpec {
     pub method: HttpMethod,
     /// `http` URL.
     pub destination: UrlTemplate,
-    /// For the whole exchange.
+    /// For the whole exchange of one attempt.
     pub timeout: Duration,
     /// For making the connection, within `timeout`.
     pub connect_timeout: Duration,
@@ -286,6 +287,8 @@ pub struct HttpSpec {
     pub max_in_flight: usize,
     /// A 2xx answer's JSON body goes back to the sender.
     pub reply: bool,
+    /// How often an event is tried.
+    pub retry: RetryPolicy,
 }
 
 /// Methods that may carry an event.

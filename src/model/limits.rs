@@ -61,6 +61,13 @@ pub const HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT: u64 = 200;
 /// Requests of one HTTP backend under way on one node at once.
 pub const HTTP_MAX_IN_FLIGHT_DEFAULT: u32 = 1_024;
 
+/// Requests of one event, the first included: a service that restarts, or is busy for a moment, loses none.
+pub const RETRY_ATTEMPTS_DEFAULT: u32 = 3;
+/// Longest pause before the second attempt, in milliseconds.
+pub const RETRY_BACKOFF_MILLIS_DEFAULT: u64 = 100;
+/// Longest pause before any attempt, in milliseconds: the events behind it on its connection wait as long.
+pub const RETRY_MAX_BACKOFF_MILLIS_DEFAULT: u64 = 2_000;
+
 /// Longest Kafka topic name: Kafka's own rule.
 pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 

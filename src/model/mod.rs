@@ -7,6 +7,7 @@ pub mod ack;
 pub mod authentication;
 pub mod connection_id;
 pub mod delivery;
+pub mod delivery_policy;
 pub mod description;
 pub mod endpoint;
 pub mod event;

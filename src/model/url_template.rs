@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 /// A destination: literal text and placeholders, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UrlTemplate {
     parts: Vec<UrlPart>,
 }
 
 /// One piece of a destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UrlPart {
     /// Sent as it is.
     Literal(String),

@@ -86,6 +86,7 @@ pub struct Metrics {
     pub events_in: Family<EventLabels, Counter>,
     pub events_out: Family<EndpointLabels, Counter>,
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
+    pub backend_retries: Family<BackendLabels, Counter>,
     pub pushes: Family<PushLabels, Counter>,
     pub throttled: Family<ThrottleLabels, Counter>,
     pub admin_refused: Family<AdminRefusalLabels, Counter>,
@@ -104,6 +105,7 @@ impl Default for Metrics {
             events_in: Family::default(),
             events_out: Family::default(),
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            backend_retries: Family::default(),
             pushes: Family::default(),
             throttled: Family::default(),
             admin_refused: Family::default(),
@@ -132,6 +134,8 @@ impl Default for Metrics {
         );
         registry.register("events_out", "Messages taken for clients", metrics.events_out.clone());
         registry.register("backend_seconds", "Time until a backend answered an event", metrics.backend_seconds.clone());
+        let help = "Attempts after the first one, and those that the retry budget did not allow";
+        registry.register("backend_retries", help, metrics.backend_retries.clone());
         registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
         let help = "Handshakes and messages refused, dropped or answered with a close, by the limit that was exceeded";
         registry.register("throttled", help, metrics.throttled.clone());

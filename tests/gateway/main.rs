@@ -42,6 +42,7 @@ mod filters;
 mod limits;
 mod reference;
 mod replies;
+mod retries;
 mod rollout;
 mod routing;
 mod schema;

@@ -1,10 +1,10 @@
 //! A backend service: an HTTP/1.1 server inside the test process that keeps what it received and answers as told. Written
 //! on bare sockets, so that what is recorded is what arrived, byte for byte. Runs on the runtime of its test.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -22,6 +22,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Another request to the same path was being answered when this one arrived.
     pub overlapped: bool,
+    /// When it had arrived.
+    pub at: Instant,
 }
 
 impl Request {
@@ -82,6 +84,8 @@ impl Behaviour {
 struct Inner {
     requests: Vec<Request>,
     behaviours: HashMap<String, Behaviour>,
+    /// For the next requests of a path, before its behaviour counts.
+    turns: HashMap<String, VecDeque<Behaviour>>,
     in_flight: HashMap<String, usize>,
     /// How many requests of a path [`Service::next`] has handed out.
     taken: HashMap<String, usize>,
@@ -95,7 +99,15 @@ pub struct Service {
 
 impl Service {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::listen(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
+    }
+
+    /// At an address that was free a moment ago.
+    pub async fn start_at(addr: SocketAddr) -> Self {
+        Self::listen(TcpListener::bind(addr).await.expect("the address is still free"))
+    }
+
+    fn listen(listener: TcpListener) -> Self {
         let service = Self { addr: listener.local_addr().expect("bound"), inner: Arc::default() };
         let inner = Arc::clone(&service.inner);
         tokio::spawn(async move {
@@ -113,6 +125,11 @@ impl Service {
     /// From now on requests to `path` are treated like this; before, and elsewhere, 200 without a body.
     pub fn behave(&self, path: &str, behaviour: Behaviour) {
         self.inner.lock().unwrap().behaviours.insert(path.into(), behaviour);
+    }
+
+    /// The next requests to `path` are treated like this, one after the other; the ones behind them as told elsewhere.
+    pub fn behave_in_turn(&self, path: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.inner.lock().unwrap().turns.entry(path.into()).or_default().extend(behaviours);
     }
 
     /// Everything that `path` received so far.
@@ -155,7 +172,8 @@ async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
             request.overlapped = *in_flight > 0;
             *in_flight += 1;
             inner.requests.push(request);
-            inner.behaviours.get(&path).cloned().unwrap_or_else(|| Behaviour::status(200))
+            let turn = inner.turns.get_mut(&path).and_then(VecDeque::pop_front);
+            turn.or_else(|| inner.behaviours.get(&path).cloned()).unwrap_or_else(|| Behaviour::status(200))
         };
         tokio::time::sleep(behaviour.delay).await;
         *inner.lock().unwrap().in_flight.get_mut(&path).expect("counted above") -= 1;
@@ -198,7 +216,7 @@ async fn read_request(socket: &mut BufReader<TcpStream>) -> Option<Request> {
     let length: usize = header("content-length").map_or(0, |length| length.parse().expect("a length"));
     let mut body = vec![0; length];
     socket.read_exact(&mut body).await.ok()?;
-    Some(Request { method, path, headers, body, overlapped: false })
+    Some(Request { method, path, headers, body, overlapped: false, at: Instant::now() })
 }
 
 #[tokio::test]

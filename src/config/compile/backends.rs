@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::document::{self, Acks, Backend, BackendType, Compression, HeaderMap, Route};
+use crate::config::document::{self, Acks, Backend, BackendType, Compression, HeaderMap, Route, RouteType};
 use crate::config::findings::{member, Findings};
 use crate::model::endpoint::{
     BackendKind, CompiledBackend, HttpMethod, HttpSpec, KafkaAcks, KafkaCompression, KafkaKey, KafkaSpec,
@@ -15,7 +15,7 @@ use crate::model::secret::Secret;
 use crate::model::url_template::UrlTemplate;
 
 use super::path_template::PathParams;
-use super::text;
+use super::{delivery, text};
 
 /// Compiles the backends of the route at `path`; those with findings are left out.
 pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Findings) -> Vec<Arc<CompiledBackend>> {
@@ -23,7 +23,7 @@ pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Fi
     for (index, backend) in route.backends.iter().flatten().enumerate() {
         let path = format!("{path}.backends[{index}]");
         let kind = match backend.kind {
-            BackendType::Http => http(backend, &path, params, findings).map(BackendKind::Http),
+            BackendType::Http => http(backend, route.kind, &path, params, findings).map(BackendKind::Http),
             BackendType::Kafka => kafka(backend, &path, findings).map(BackendKind::Kafka),
             BackendType::Echo => Some(BackendKind::Echo { raw: backend.raw.unwrap_or(false) }),
         };
@@ -35,8 +35,15 @@ pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Fi
     compiled
 }
 
-fn http(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings) -> Option<HttpSpec> {
+fn http(
+    from: &Backend,
+    route: RouteType,
+    path: &str,
+    params: &PathParams,
+    findings: &mut Findings,
+) -> Option<HttpSpec> {
     let headers = headers(from.additional_headers.as_ref(), path, findings);
+    let retry = delivery::retry(from, route, path, findings);
     let Some(destination) = &from.destination else {
         findings.add(path, "an http backend needs a \"destination\"");
         return None;
@@ -59,6 +66,7 @@ fn http(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings
         headers,
         max_in_flight: super::size(Some(max_in_flight), 0),
         reply: from.reply.unwrap_or(false),
+        retry,
     })
 }
 

@@ -5,6 +5,7 @@
 
 mod authentication;
 mod backends;
+mod delivery;
 mod expression;
 pub mod path_template;
 pub mod text;

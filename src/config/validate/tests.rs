@@ -1,6 +1,7 @@
 //! Tests of validation: each kind of wrong input and what is said of it.
 
 mod credentials;
+mod delivery;
 
 use super::*;
 use crate::settings::SecretsSettings;
@@ -352,7 +353,6 @@ fn what_the_build_lacks_is_refused() {
         (with("/settings/ordering", json!("none")), "settings.ordering".to_owned()),
         (with("/settings/ordering", json!("key")), "settings.ordering".to_owned()),
         (with("/settings/backendParallelism", json!(4)), "settings.backendParallelism".to_owned()),
-        backend("retry", json!({"attempts": 3})),
         backend("circuitBreaker", json!({})),
         backend("signingSecret", json!("x")),
     ] {

@@ -1,0 +1,34 @@
+//! How hard backends are tried: defaults filled in, by what waits for the answer. Called by backends; imports model and
+//! document.
+
+use std::time::Duration;
+
+use crate::config::document::{Backend, RouteType};
+use crate::config::findings::Findings;
+use crate::model::delivery_policy::{RetryAfter, RetryPolicy};
+use crate::model::limits;
+
+/// The attempts of an HTTP backend of a route of this kind.
+pub fn retry(from: &Backend, route: RouteType, path: &str, findings: &mut Findings) -> RetryPolicy {
+    let given = from.retry.as_ref();
+    let backoff = given.and_then(|retry| retry.backoff_in_millis);
+    let max_backoff = given.and_then(|retry| retry.max_backoff_in_millis);
+    let default = limits::RETRY_BACKOFF_MILLIS_DEFAULT;
+    // A default gives way to what is written.
+    let millis = backoff.unwrap_or(max_backoff.map_or(default, |max| max.min(default)));
+    let max_millis = max_backoff.unwrap_or(millis.max(limits::RETRY_MAX_BACKOFF_MILLIS_DEFAULT));
+    if max_millis < millis {
+        let message = format!("must be at least backoffInMillis ({millis}), is {max_millis}");
+        findings.add(format!("{path}.retry.maxBackoffInMillis"), message);
+    }
+    RetryPolicy {
+        attempts: given.and_then(|retry| retry.attempts).unwrap_or(limits::RETRY_ATTEMPTS_DEFAULT),
+        backoff: Duration::from_millis(millis),
+        max_backoff: Duration::from_millis(max_millis),
+        // A client waits for its handshake meanwhile, and the service's answer decides about it.
+        after: match (route, given) {
+            (RouteType::Connect, None) => RetryAfter::LostConnections,
+            _ => RetryAfter::Passing,
+        },
+    }
+}

@@ -1,0 +1,42 @@
+//! Tests of how hard backends are tried, in documents.
+
+use super::*;
+
+fn http(field: &str, value: Value) -> Value {
+    let mut backend = json!({"type": "http", "destination": "http://h"});
+    backend[field] = value;
+    with_backend(backend)
+}
+
+#[test]
+fn retries_have_ranges() {
+    for retry in [
+        json!({}),
+        json!({"attempts": 1}),
+        json!({"attempts": 20, "backoffInMillis": 60_000, "maxBackoffInMillis": 600_000}),
+        json!({"backoffInMillis": 1, "maxBackoffInMillis": 1}),
+        // A default gives way to what is written.
+        json!({"backoffInMillis": 5_000}),
+        json!({"maxBackoffInMillis": 1}),
+    ] {
+        assert_eq!(faults(&http("retry", retry.clone())), Vec::<String>::new(), "{retry}");
+    }
+    let at = "routes[0].backends[0].retry";
+    for (retry, field, part) in [
+        (json!({"attempts": 0}), ".attempts", "1–20"),
+        (json!({"attempts": 21}), ".attempts", "1–20"),
+        (json!({"backoffInMillis": 0}), ".backoffInMillis", "1–60000"),
+        (json!({"maxBackoffInMillis": 600_001}), ".maxBackoffInMillis", "1–600000"),
+        (
+            json!({"backoffInMillis": 50, "maxBackoffInMillis": 20}),
+            ".maxBackoffInMillis",
+            "at least backoffInMillis (50), is 20",
+        ),
+        (json!({"times": 3}), ".times", "unknown field"),
+        (json!(3), "", "must be an object"),
+    ] {
+        refused(&http("retry", retry), &format!("{at}{field}"), part);
+    }
+    let kafka = json!({"type": "kafka", "topic": "t", "retry": {}});
+    refused(&with_backend(kafka), at, "does not belong to type \"kafka\"");
+}
