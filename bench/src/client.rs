@@ -23,7 +23,7 @@ use crate::meter::{now_nanos, Board, Run};
 
 /// Handshakes under way at once: well below any server's listen backlog.
 const CONCURRENT_HANDSHAKES: usize = 64;
-const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
 /// Grows where needed; ten thousand idle clients should not need gigabytes.
 const READ_BUFFER_BYTES: usize = 1024;
 
@@ -160,12 +160,17 @@ impl Client {
 
 /// Opens one connection; gives the socket and what came after the handshake's answer.
 pub async fn handshake(address: SocketAddr, path: &str) -> anyhow::Result<(TcpStream, BytesMut)> {
+    handshake_with(address, path, "").await
+}
+
+/// The same with further headers: whole lines.
+pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> anyhow::Result<(TcpStream, BytesMut)> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     // The key only has to be 16 bytes in Base64; that the server answers this one is the conformance tests' matter.
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);

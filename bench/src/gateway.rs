@@ -16,7 +16,7 @@ use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
 use crate::target::{KafkaTopic, PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
 
-const PATH: &str = "/bench";
+pub const PATH: &str = "/bench";
 const PUSH_PREFIX: &str = "/api/v1/connections/";
 /// From start to a cluster with a leader; generous, as the other nodes of it start at the same time on the same cores.
 const READY_LONGEST: Duration = Duration::from_secs(60);

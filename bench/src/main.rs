@@ -8,6 +8,7 @@ mod event_loop;
 mod floor;
 mod frame;
 mod gateway;
+mod handshakes;
 mod http1;
 #[cfg_attr(not(feature = "kafka"), path = "kafka_absent.rs")]
 mod kafka;

@@ -88,7 +88,13 @@ pub enum Command {
     Kafka,
     /// Events to endpoints with many routes, a schema and a template, as multiples of one without; needs the gateway
     Rules,
-    /// All of these but the rules; Kafka where --kafka says
+    /// Handshakes with and without authentication, as multiples of none; needs the gateway
+    Handshakes {
+        /// Of each kind in a round
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// All of these but the rules and the handshakes; Kafka where --kafka says
     All,
     /// The floor itself; started by the others
     #[command(hide = true)]
@@ -181,6 +187,10 @@ impl Options {
             inbound: self.measures(Command::Inbound),
             push: self.measures(Command::Push),
             rules: self.command == Command::Rules,
+            handshakes: match self.command {
+                Command::Handshakes { count } => Some(count as usize),
+                _ => None,
+            },
             windows: self.window.iter().map(|window| usize::from(*window)).collect(),
             rounds: usize::from(self.rounds),
             workers: self.workers,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::gateway::{self, endpoint, http_backend, kafka_backend};
+use crate::handshakes::Handshakes;
 use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::rules;
@@ -20,6 +21,8 @@ pub struct Suite {
     pub inbound: bool,
     pub push: bool,
     pub rules: bool,
+    /// Handshakes of each kind in a round; none: they are not measured.
+    pub handshakes: Option<usize>,
     /// `None`: no Kafka load.
     pub kafka: Option<KafkaTopic>,
     pub windows: Vec<usize>,
@@ -44,6 +47,10 @@ impl Suite {
                 eprintln!("round {round} of {}", self.rounds);
                 self.rules(binary, &mut table).await.with_context(|| format!("round {round}"))?;
             }
+            return Ok(table);
+        }
+        if let Some(count) = self.handshakes {
+            self.handshakes(count, &mut table).await?;
             return Ok(table);
         }
         for round in 1..=self.rounds {
@@ -109,6 +116,20 @@ impl Suite {
             for complaint in self.rig.board.take_complaints() {
                 table.note(format!("{name}: {complaint}"));
             }
+        }
+        Ok(())
+    }
+
+    async fn handshakes(&self, count: usize, table: &mut Table) -> anyhow::Result<()> {
+        let binary = self
+            .binary
+            .as_deref()
+            .context("handshakes are the gateway's: there is nothing to measure with --floor-only")?;
+        let handshakes = Handshakes::start(binary, &self.rig.services).await?;
+        for round in 1..=self.rounds {
+            eprintln!("round {round} of {}", self.rounds);
+            let run = handshakes.round(&self.rig.clients, (round, count), table).await;
+            run.with_context(|| format!("round {round}"))?;
         }
         Ok(())
     }
