@@ -7,6 +7,11 @@
 #   scripts/kafka.sh stop PID            ends it and waits until it is gone
 #   scripts/kafka.sh exec DIR [PORT]     like start, but stays in the foreground as the broker itself (exec): whoever
 #                                        started it owns the process; DIR/ready appears when it answers
+#   scripts/kafka.sh exec-secured DIR [PORT]
+#                                        the same with listeners SSL, MTLS (SSL with client certificates), SASL_PLAINTEXT
+#                                        and SASL_SSL beside: DIR/ready holds their ports behind the first one's, in this
+#                                        order. DIR/tls has ca.pem, client.pem and client.key of it, and other-ca.pem, which
+#                                        has signed nothing. The user of SASL is alice, her password alice-secret
 set -euo pipefail
 # shellcheck source=common.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
@@ -56,7 +61,7 @@ free_port() {
 # Writes the configuration, formats the storage (unless DIR holds a formatted one, as after a restart), and sets the
 # command to run in KAFKA_COMMAND.
 prepare() {
-  local dir="$1" port="$2" jars controller_port
+  local dir="$1" port="$2" secured="${3:-}" jars controller_port scram=()
   jars="$(fetch)"
   controller_port="$(free_port)"
   mkdir -p "$dir"
@@ -85,16 +90,72 @@ num.network.threads=1
 num.io.threads=2
 background.threads=2
 PROPERTIES
+  if [ -n "$secured" ]; then
+    secure "$dir" "$port"
+    scram=(--add-scram 'SCRAM-SHA-256=[name=alice,password=alice-secret]'
+      --add-scram 'SCRAM-SHA-512=[name=alice,password=alice-secret]')
+  fi
   # One JIT tier and the serial collector: a broker that starts fast and leaves the cores to the tests.
   KAFKA_COMMAND=(java -Xmx512m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto
     "-Dlog4j2.configurationFile=$KAFKA_DIR/log4j2.properties" "-Dkafka.logs.dir=$dir"
     -cp "$jars/*")
   if [ ! -e "$dir/data/meta.properties" ]; then
     "${KAFKA_COMMAND[@]}" kafka.tools.StorageTool format --ignore-formatted \
-      --cluster-id "AAAAAAAAAAAAAAAAAAAAAA" --config "$dir/server.properties" >"$dir/format.log" 2>&1 ||
+      --cluster-id "AAAAAAAAAAAAAAAAAAAAAA" --config "$dir/server.properties" ${scram[@]+"${scram[@]}"} >"$dir/format.log" 2>&1 ||
       { cat "$dir/format.log" >&2; die "Kafka's storage could not be formatted"; }
   fi
   KAFKA_COMMAND+=(kafka.Kafka "$dir/server.properties")
+}
+
+# Certificates of this broker alone: an authority, the broker's and a client's.
+certificates() {
+  local tls="$1" name
+  [ ! -e "$tls/complete" ] || return 0
+  mkdir -p "$tls"
+  local key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+  for name in ca other-ca; do
+    openssl req -x509 "${key[@]}" -days 2 -subj "/CN=$name of the tests" -keyout "$tls/$name.key" -out "$tls/$name.pem"
+  done
+  for name in broker client; do
+    openssl req "${key[@]}" -subj "/CN=$name" -keyout "$tls/$name.key" -out "$tls/$name.csr"
+    openssl x509 -req -in "$tls/$name.csr" -days 2 -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial \
+      -extfile <(printf 'subjectAltName=IP:127.0.0.1\n') -out "$tls/$name.pem"
+  done
+  cat "$tls/broker.key" "$tls/broker.pem" >"$tls/keystore.pem"
+  touch "$tls/complete"
+}
+
+# Adds the secured listeners to the configuration that `prepare` has written; their ports in SECURED_PORTS.
+secure() {
+  local dir="$1" port="$2" name listeners advertised
+  SECURED_PORTS=()
+  certificates "$dir/tls" >"$dir/tls.log" 2>&1 || { cat "$dir/tls.log" >&2; die "no certificates could be made"; }
+  listeners="$(sed -n 's/^listeners=//p' "$dir/server.properties")"
+  advertised="PLAINTEXT://127.0.0.1:$port"
+  for name in SSL MTLS SASL_PLAINTEXT SASL_SSL; do
+    SECURED_PORTS+=("$(free_port)")
+    listeners+=",$name://127.0.0.1:${SECURED_PORTS[-1]}"
+    advertised+=",$name://127.0.0.1:${SECURED_PORTS[-1]}"
+  done
+  sed -i '/^\(advertised\.\)\?listeners=/d; /^listener\.security\.protocol\.map=/d' "$dir/server.properties"
+  cat >>"$dir/server.properties" <<PROPERTIES
+listeners=$listeners
+advertised.listeners=$advertised
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$dir/tls/keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$dir/tls/ca.pem
+listener.name.mtls.ssl.client.auth=required
+PROPERTIES
+  for name in sasl_plaintext sasl_ssl; do
+    cat >>"$dir/server.properties" <<PROPERTIES
+listener.name.$name.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.$name.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice="alice-secret";
+listener.name.$name.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.$name.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+PROPERTIES
+  done
 }
 
 # Ready means that the broker answers an ApiVersions request, not merely that the port is open.
@@ -140,12 +201,13 @@ start() {
 }
 
 run_in_foreground() {
-  local dir="$1" port="${2:-}" pid=$$
+  local secured="$1" dir="$2" port="${3:-}" pid=$$
   [ -n "$port" ] || port="$(free_port)"
   rm -f "$dir/ready"
-  prepare "$dir" "$port"
+  SECURED_PORTS=()
+  prepare "$dir" "$port" "$secured"
   # The watcher must not outlive the broker, nor hold the caller's pipes.
-  (wait_ready "$pid" "$port" "$dir" && printf '%s\n' "$port" >"$dir/ready.tmp" && mv "$dir/ready.tmp" "$dir/ready") \
+  (wait_ready "$pid" "$port" "$dir" && printf '%s\n' "$port ${SECURED_PORTS[*]}" >"$dir/ready.tmp" && mv "$dir/ready.tmp" "$dir/ready") \
     </dev/null >"$dir/wait.log" 2>&1 &
   exec "${KAFKA_COMMAND[@]}" </dev/null >"$dir/broker.log" 2>&1
 }
@@ -163,7 +225,8 @@ stop() {
 case "${1:-}" in
   fetch) fetch ;;
   start) start "${2:?a folder for the data}" "${3:-}" ;;
-  exec) run_in_foreground "${2:?a folder for the data}" "${3:-}" ;;
+  exec) run_in_foreground "" "${2:?a folder for the data}" "${3:-}" ;;
+  exec-secured) run_in_foreground secured "${2:?a folder for the data}" "${3:-}" ;;
   stop) stop "${2:?the pid that start printed}" ;;
   *)
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"

@@ -6,6 +6,7 @@
 mod facts;
 mod local_connections;
 mod shares;
+mod sources;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use actix_service::{fn_service, map_config, IntoServiceFactory, ServiceFactoryEx
 use actix_web::dev::AppConfig;
 use anyhow::Context;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERVAL};
 use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
@@ -49,6 +52,9 @@ const GOSSIP_LABEL: &str = "wsgateway";
 
 /// Threads of the cluster runtime: one applies and serves peers while another waits for the disk.
 const CLUSTER_THREADS: usize = 2;
+
+/// Threads that hand over what sources read: one works while another waits for its turn at a partition's pause.
+const SOURCE_THREADS: usize = 2;
 
 /// Connections waiting to be accepted; reconnect storms come in thousands.
 const BACKLOG: i32 = 4096;
@@ -117,6 +123,7 @@ struct Node {
     gossiping: tokio::task::JoinHandle<()>,
     kafka: KafkaProducers,
     destinations: Destinations,
+    sources: Sources,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
     cluster: tokio::runtime::Handle,
@@ -153,9 +160,12 @@ impl Node {
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
         let node_facts = NodeFacts { secrets, kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
+        let sources_changed = Arc::new(Notify::new());
+        let changed = sources_changed.clone();
         let on_change = Box::new(move |endpoint: &_| {
             shares.reread(endpoint);
             supervisors.reread(endpoint);
+            changed.notify_one();
         });
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
@@ -185,6 +195,8 @@ impl Node {
 
         let timeout = Duration::from_millis(settings.kafka.delivery_timeout_millis);
         let kafka = KafkaProducers::new(settings.kafka.bootstrap_servers.clone(), timeout);
+        let around = sources::of_endpoints(&registry, &pushes, settings.kafka.bootstrap_servers.clone(), &metrics);
+        let sources = Sources::start(around, sources_changed)?;
         let api = Arc::new(Api {
             config,
             rollouts,
@@ -232,6 +244,7 @@ impl Node {
             gossiping,
             kafka,
             destinations,
+            sources,
             server,
             served,
             cluster,
@@ -258,6 +271,8 @@ impl Node {
     /// Stops accepting, closes connections with 1012 spread over the drain time, waits for deliveries, hands leadership
     /// over, stops.
     async fn leave(self, gracefully: bool) {
+        // First: other nodes take over what this one reads while its clients leave.
+        self.sources.stop().await;
         let over = Duration::from_secs(if gracefully { self.settings.node.drain_seconds } else { 0 });
         self.destinations.leave();
         self.hub.drain(over).await;
@@ -289,6 +304,35 @@ impl Node {
             tracing::warn!("cluster side did not stop in time");
         }
         tracing::info!("left");
+    }
+}
+
+/// What reads topics for clients, on threads of its own.
+struct Sources {
+    runtime: Runtime,
+    running: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Sources {
+    fn start(around: crate::sources::Surroundings, changed: Arc<Notify>) -> anyhow::Result<Sources> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SOURCE_THREADS)
+            .thread_name("sources")
+            .enable_all()
+            .build()
+            .context("runtime of sources")?;
+        let stop = CancellationToken::new();
+        let running = runtime.spawn(crate::sources::run(around, changed, stop.clone()));
+        Ok(Sources { runtime, running, stop })
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        if let Err(err) = self.running.await {
+            tracing::error!("sources: {err}");
+        }
+        self.runtime.shutdown_background();
     }
 }
 

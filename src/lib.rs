@@ -19,5 +19,6 @@ pub mod inbound;
 pub mod model;
 pub mod push;
 pub mod settings;
+pub mod sources;
 pub mod telemetry;
 pub mod throttle;

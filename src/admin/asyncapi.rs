@@ -5,7 +5,7 @@
 use serde_json::{json, Map, Value};
 
 use crate::config::document::{
-    Ack, ApiKeyPlace, Authentication, AuthenticationMode, BackendType, EndpointDocument, Route, RouteType,
+    Ack, ApiKeyPlace, Authentication, AuthenticationMode, Backend, BackendType, EndpointDocument, Route, RouteType,
 };
 use crate::model::limits::MAX_MESSAGE_BYTES_DEFAULT;
 
@@ -231,7 +231,11 @@ impl Made {
     /// What a client may receive.
     fn frames(&mut self, document: &EndpointDocument) {
         let routes = || document.routes.iter().flatten();
-        self.receive("push", "What a service pushes", json!({"description": "Any JSON"}));
+        let pushed = match document.sources.iter().flatten().next() {
+            Some(_) => "What a service pushes, or writes to a topic",
+            None => "What a service pushes",
+        };
+        self.receive("push", pushed, json!({"description": "Any JSON"}));
         if routes().any(answers) {
             self.receive(
                 "reply",
@@ -260,7 +264,10 @@ impl Made {
 
 /// Whether a backend of the route speaks to the sender.
 fn answers(route: &Route) -> bool {
-    route.backends.iter().flatten().any(|backend| backend.kind == BackendType::Echo || backend.reply == Some(true))
+    let answers = |backend: &Backend| {
+        backend.kind == BackendType::Echo || backend.reply == Some(true) || backend.reply_topic.is_some()
+    };
+    route.backends.iter().flatten().any(answers)
 }
 
 /// What an event with this key looks like, where the selector is a plain chain of names.
@@ -418,5 +425,15 @@ mod tests {
             assert!(!made.to_string().contains("secret-1"));
         }
         assert_eq!(of(json!({"path": "/x"}))["servers"]["n-1"]["security"], json!([]));
+    }
+
+    #[test]
+    fn what_comes_by_kafka_is_received_too() {
+        let made = of(json!({"path": "/x",
+            "sources": [{"type": "kafka", "topic": "t", "group": "g", "target": {"all": true}}],
+            "routes": [{"type": "default", "name": "d", "backends": [
+                {"type": "kafka", "topic": "t", "replyTopic": "answers"}]}]}));
+        assert_eq!(made["components"]["messages"]["push"]["summary"], "What a service pushes, or writes to a topic");
+        assert!(made["components"]["messages"]["reply"].is_object(), "{made}");
     }
 }

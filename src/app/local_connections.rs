@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::connections::Hub;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome};
+use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
 use crate::push::LocalConnections;
 
 pub(super) struct OwnConnections(pub Arc<Hub>);
@@ -21,6 +21,10 @@ impl LocalConnections for OwnConnections {
 
     fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
         self.0.push(key, payload)
+    }
+
+    fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally {
+        self.0.push_many(endpoint, to, payload)
     }
 
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use super::document_backend::*;
+pub use super::document_source::*;
 use crate::model::secret::Secret;
 
 /// A WebSocket endpoint.
@@ -45,6 +46,9 @@ pub struct EndpointDocument {
     /// Where events go.
     #[schemars(length(max = 255))]
     pub routes: Option<Vec<Route>>,
+    /// Where messages for clients come from by themselves.
+    #[schemars(length(max = 16))]
+    pub sources: Option<Vec<Source>>,
 }
 
 /// Limits and behaviour of connections.

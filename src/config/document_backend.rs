@@ -68,7 +68,13 @@ pub struct Backend {
     /// kafka
     #[schemars(extend("default" = "none"))]
     pub compression: Option<Compression>,
-    /// kafka
+    /// kafka: topic of answers that go back to the sender, by the correlation id that each record carries.
+    #[schemars(length(min = 1, max = 249))]
+    pub reply_topic: Option<String>,
+    /// kafka: the header that carries the correlation id, in records and in answers.
+    #[schemars(length(min = 1, max = 255), extend("default" = "kafka_correlationId"))]
+    pub correlation_header: Option<String>,
+    /// kafka: how the brokers are reached; default: neither encrypted nor authenticated.
     pub security: Option<KafkaSecurity>,
 
     /// echo: answers before JSON decoding.
@@ -160,9 +166,48 @@ pub struct Batch {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSecurity {
-    pub protocol: Option<String>,
-    pub sasl_mechanism: Option<String>,
+    pub protocol: KafkaProtocol,
+    /// SASL
+    pub sasl_mechanism: Option<SaslMechanism>,
+    /// SASL
+    #[schemars(length(min = 1, max = 1024))]
     pub username: Option<String>,
+    /// SASL; stored encrypted.
+    #[schemars(length(max = 4096))]
     pub password: Option<Secret>,
+    /// SSL: PEM text of the authorities that sign the brokers' certificates, or a reference to it; default: the system's.
+    #[schemars(length(max = 65_536))]
     pub ca: Option<String>,
+    /// SSL: PEM text of this client's certificate, or a reference to it.
+    #[schemars(length(max = 65_536))]
+    pub certificate: Option<String>,
+    /// SSL: PEM text of the certificate's key; stored encrypted.
+    #[schemars(length(max = 65_536))]
+    pub private_key: Option<Secret>,
+}
+
+/// Kafka's security.protocol: encrypted (SSL) or not, authenticated (SASL) or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum KafkaProtocol {
+    #[serde(rename = "PLAINTEXT")]
+    Plaintext,
+    #[serde(rename = "SSL")]
+    Ssl,
+    #[serde(rename = "SASL_PLAINTEXT")]
+    SaslPlaintext,
+    #[serde(rename = "SASL_SSL")]
+    SaslSsl,
+}
+
+/// How a password is shown to brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum SaslMechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
 }

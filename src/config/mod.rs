@@ -6,6 +6,7 @@ pub mod compile;
 pub mod diff;
 pub mod document;
 mod document_backend;
+mod document_source;
 pub mod findings;
 pub mod registry;
 pub mod rollout;

@@ -46,6 +46,8 @@ enum Kept {
     Hashed(Hashing, &'static str),
     /// Encrypted, in the member itself: a node must be able to read it.
     Encrypted,
+    /// As it is written: no secret, but it may be a reference.
+    Plain,
 }
 
 const fn object(name: &'static str, identity: &'static [&'static str]) -> Step {
@@ -60,6 +62,16 @@ const fn each(name: &'static str, identity: &'static [&'static str]) -> Step {
 /// follow it to no other service. Whoever cannot read them could otherwise have them sent to himself.
 const BACKENDS: Step = each("backends", &["type", "destination", "bootstrapServers", "topic"]);
 const ROUTES: Step = each("routes", &["type", "name"]);
+/// A password follows no change of the protocol either: it may have been SASL_SSL, and be PLAIN.
+const SECURITY: Step = object("security", &["protocol", "saslMechanism"]);
+
+/// Members of `security`.
+const fn of_security(within: &'static [Step], name: &'static str, kept: Kept) -> SecretField {
+    SecretField { within, members: Members::Named(name), kept }
+}
+
+const OF_BACKENDS: &[Step] = &[ROUTES, BACKENDS, SECURITY];
+const OF_SOURCES: &[Step] = &[each("sources", &["type", "bootstrapServers", "topic"]), SECURITY];
 
 /// One line a field; a new one needs nothing else but its type in `document` to be a `Secret`.
 const FIELDS: &[SecretField] = &[
@@ -93,8 +105,18 @@ const FIELDS: &[SecretField] = &[
         members: Members::Headers,
         kept: Kept::Encrypted,
     },
+    of_security(OF_BACKENDS, "password", Kept::Encrypted),
+    of_security(OF_BACKENDS, "privateKey", Kept::Encrypted),
+    of_security(OF_BACKENDS, "ca", Kept::Plain),
+    of_security(OF_BACKENDS, "certificate", Kept::Plain),
+    of_security(OF_SOURCES, "password", Kept::Encrypted),
+    of_security(OF_SOURCES, "privateKey", Kept::Encrypted),
+    of_security(OF_SOURCES, "ca", Kept::Plain),
+    of_security(OF_SOURCES, "certificate", Kept::Plain),
 ];
 
+/// The secrets among the members of `security`.
+const SECURITY_SECRETS: [&str; 2] = ["password", "privateKey"];
 /// An encrypted text that a reader may not see.
 const ENCRYPTED_REDACTED: &str = "enc:redacted";
 /// Stands for a secret in a diff.
@@ -139,7 +161,7 @@ impl SecretField {
     /// Whether a literal in this member is a secret.
     fn holds_secret(&self, member: &Member<'_>) -> bool {
         match self.members {
-            Members::Named(_) => true,
+            Members::Named(_) => !matches!(self.kept, Kept::Plain),
             Members::Headers => is_credential_header(&member.name),
         }
     }
@@ -179,10 +201,16 @@ pub fn check(from: &Authentication, findings: &mut Findings) {
     }
 }
 
+/// A field of a backend or of a source, by its path without indexes.
+fn of_service(plain: &str) -> &str {
+    let below = plain.strip_prefix("routes.backends.").or_else(|| plain.strip_prefix("sources."));
+    below.unwrap_or_default()
+}
+
 /// Whether a field of the document at this path (`authentication.keys[3].key`) must not be quoted.
 pub fn is_secret(path: &str) -> bool {
     let plain: String = path.split(['[', ']']).step_by(2).collect();
-    let of_backend = plain.strip_prefix("routes.backends.").unwrap_or_default();
+    let of_backend = of_service(&plain);
     matches!(
         plain.as_str(),
         "authentication"
@@ -193,7 +221,9 @@ pub fn is_secret(path: &str) -> bool {
             | "authentication.keys"
     ) || plain.starts_with("authentication.users.")
         || plain.starts_with("authentication.keys.")
-        || ["signingSecret", "security", "additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name))
+        || of_backend == "security"
+        || SECURITY_SECRETS.iter().any(|name| of_backend.strip_prefix("security.") == Some(name))
+        || ["signingSecret", "additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name))
 }
 
 /// The document as it may be shown: with neither secrets nor what is kept of them; references are none. What else it
@@ -217,6 +247,7 @@ pub fn redacted_for_reading(document: &str) -> Result<String, serde_json::Error>
                     };
                     edits.extend(literals.filter(is_secret).map(|(member, _)| member.set_text(ENCRYPTED_REDACTED)));
                 }
+                Kept::Plain => {}
             }
         }
     }
@@ -253,6 +284,7 @@ pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_
                         edits.extend(kept.map(|text| member.set_text(&text)));
                     }
                 }
+                Kept::Plain => {}
             }
         }
     }
@@ -263,12 +295,15 @@ pub fn restore_redacted(document: &str, previous: &str) -> Result<String, serde_
 pub fn hide(path: &str, value: &mut Value) {
     let of_authentication = path.strip_prefix("authentication");
     let plain: String = path.split(['[', ']']).step_by(2).collect();
-    let of_backend = plain.strip_prefix("routes.backends.").unwrap_or_default();
+    let of_backend = of_service(&plain);
     let of_header = ["additionalHeaders", "headers"].iter().any(|name| of_backend.starts_with(name));
     let (within, name) = match (of_authentication, of_header) {
         (Some(_), _) => (Within::Authentication, path.rsplit('.').next().unwrap_or_default()),
         // No other part of the path is like a credential's name.
         (None, true) => (Within::Headers, path),
+        (None, false) if of_backend.starts_with("security") => {
+            (Within::Security, plain.rsplit('.').next().unwrap_or_default())
+        }
         (None, false) => (Within::Other, ""),
     };
     hide_below(within, name, value);
@@ -278,6 +313,7 @@ pub fn hide(path: &str, value: &mut Value) {
 enum Within {
     Authentication,
     Headers,
+    Security,
     Other,
 }
 
@@ -290,6 +326,7 @@ fn hide_below(within: Within, name: &str, value: &mut Value) {
                     matches!(name, "key" | "keyHash" | "passwordHash" | "password" | "clientSecret")
                 }
                 Within::Headers => is_credential_header(name) || text.starts_with(ENCRYPTED),
+                Within::Security => SECURITY_SECRETS.contains(&name),
                 Within::Other => false,
             };
             if named && !has_reference(text) {
@@ -299,8 +336,12 @@ fn hide_below(within: Within, name: &str, value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(|item| hide_below(within, name, item)),
         Value::Object(members) => {
             for (name, value) in members {
-                let headers = within == Within::Other && matches!(name.as_str(), "additionalHeaders" | "headers");
-                hide_below(if headers { Within::Headers } else { within }, name, value);
+                let within = match name.as_str() {
+                    "additionalHeaders" | "headers" if within == Within::Other => Within::Headers,
+                    "security" if within == Within::Other => Within::Security,
+                    _ => within,
+                };
+                hide_below(within, name, value);
             }
         }
         _ => {}

@@ -20,7 +20,7 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
         ("routes[].backends[].batch.maxEvents", vec![json!(1)]),
         ("routes[].backends[].batch.maxDelayMillis", vec![json!(0)]),
         ("routes[].backends[].batch.maxBytes", vec![]),
-        ("routes[].backends[].security", vec![]),
+        ("sources[].target.group", vec![]),
     ]
 }
 

@@ -20,9 +20,10 @@ use super::outlet::Outlet;
 use super::session::{ClientEvents, Session};
 use super::socket::Driver;
 use super::supervisor::Supervisors;
+use super::users::Users;
 use crate::close_code;
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome};
+use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
 
 /// Requests that may wait for one worker; beyond it a push is answered 503 by its sender.
 const WORKER_QUEUE_REQUESTS: usize = 4096;
@@ -54,7 +55,7 @@ impl Hasher for RandomKeyHasher {
     }
 }
 
-type OutletMap = HashMap<u128, Arc<Outlet>, BuildHasherDefault<RandomKeyHasher>>;
+pub(super) type OutletMap = HashMap<u128, Arc<Outlet>, BuildHasherDefault<RandomKeyHasher>>;
 type ConnectionMap = HashMap<u128, Rc<Connection>, BuildHasherDefault<RandomKeyHasher>>;
 
 /// What is asked of the worker that owns a connection.
@@ -130,6 +131,9 @@ impl Worker {
         let mut shard = self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner);
         shard.insert(key, connection.outlet.clone());
         drop(shard);
+        if let Some(user) = &connection.facts.user {
+            self.hub.users.insert(user, key, &connection.outlet);
+        }
         self.hub.open_connections.fetch_add(1, Ordering::Relaxed);
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         // An idle or duration limit may be shorter than the heartbeat's interval.
@@ -147,6 +151,9 @@ impl Worker {
         let key = connection.facts.id.random;
         if self.connections.borrow_mut().remove(&key).is_some() {
             self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            if let Some(user) = &connection.facts.user {
+                self.hub.users.remove(user, key);
+            }
             self.hub.open_connections.fetch_sub(1, Ordering::Relaxed);
             connection.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
             connection.leave_place();
@@ -251,6 +258,8 @@ pub struct Hub {
     attached: AtomicUsize,
     /// The sending sides of all connections: a push takes its shard's lock for one look-up.
     outlets: Vec<RwLock<OutletMap>>,
+    /// Those of connections that have a user.
+    users: Users,
     pub open_connections: AtomicU64,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
@@ -274,6 +283,7 @@ impl Hub {
             workers: (0..workers).map(|_| OnceLock::new()).collect(),
             attached: AtomicUsize::new(0),
             outlets: (0..OUTLET_SHARDS).map(|_| RwLock::default()).collect(),
+            users: Users::default(),
             open_connections: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
@@ -303,6 +313,25 @@ impl Hub {
     pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
         let outlet = self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         outlet.map_or(PushOutcome::Gone, |outlet| outlet.deliver(payload))
+    }
+
+    /// The same to several connections of an endpoint. No lock is held while a socket is written.
+    pub fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally {
+        let mut tally = Tally::default();
+        let mut deliver = |outlets: Vec<Arc<Outlet>>| {
+            for outlet in outlets.iter().filter(|outlet| outlet.endpoint_id() == endpoint) {
+                tally.count(&outlet.deliver(payload));
+            }
+        };
+        match to {
+            Recipients::User(user) => deliver(self.users.outlets(user)),
+            Recipients::All => {
+                for shard in &self.outlets {
+                    deliver(shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect());
+                }
+            }
+        }
+        tally
     }
 
     /// Whether an open connection was closed by this.

@@ -11,6 +11,7 @@ pub mod session;
 pub mod session_state;
 mod socket;
 pub mod supervisor;
+mod users;
 
 pub use connection::{Connection, Facts, Opening};
 pub use hub::{Hub, Overloaded, Worker};

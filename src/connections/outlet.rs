@@ -71,6 +71,10 @@ impl Outlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn endpoint_id(&self) -> &str {
+        self.endpoint.id()
+    }
+
     pub fn events_out(&self) -> u64 {
         self.events_out.load(Ordering::Relaxed)
     }

@@ -46,6 +46,47 @@ pub enum PushOutcome {
     TransformFailed(String),
 }
 
+/// Connections of one endpoint, by what they have in common.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Recipients {
+    /// Those of this user.
+    User(String),
+    /// All.
+    All,
+}
+
+/// How many connections a message for several of them has reached, and how many not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
+    pub queued: u64,
+    pub full: u64,
+    pub too_big: u64,
+    /// Went while the message was on its way.
+    pub gone: u64,
+    pub transform_failed: u64,
+}
+
+impl Tally {
+    pub fn count(&mut self, outcome: &PushOutcome) {
+        let count = match outcome {
+            PushOutcome::Queued => &mut self.queued,
+            PushOutcome::Full => &mut self.full,
+            PushOutcome::TooBig => &mut self.too_big,
+            PushOutcome::Gone => &mut self.gone,
+            PushOutcome::TransformFailed(_) => &mut self.transform_failed,
+        };
+        *count += 1;
+    }
+
+    pub fn add(&mut self, other: &Tally) {
+        self.queued += other.queued;
+        self.full += other.full;
+        self.too_big += other.too_big;
+        self.gone += other.gone;
+        self.transform_failed += other.transform_failed;
+    }
+}
+
 /// A connection as an operator sees it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

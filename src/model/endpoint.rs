@@ -12,9 +12,10 @@ use super::delivery_policy::RetryPolicy;
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
-use super::json_path::JsonPath;
+pub use super::kafka::{KafkaAcks, KafkaCompression, KafkaKey, KafkaReply, KafkaSpec};
 use super::projection::Projection;
 use super::secret::Secret;
+use super::source::SourceSpec;
 use super::template::Template;
 use super::throttling::Throttling;
 use super::url_template::UrlTemplate;
@@ -40,6 +41,8 @@ pub struct CompiledEndpoint {
     pub throttling: Option<Throttling>,
     /// Where events go.
     pub routes: CompiledRoutes,
+    /// Where messages for clients come from.
+    pub sources: Vec<Arc<SourceSpec>>,
     /// Over every message that a service sends to a client.
     pub outbound: Option<Template>,
     /// For events whose routes have none of their own.
@@ -309,86 +312,6 @@ impl HttpMethod {
             HttpMethod::Post => "POST",
             HttpMethod::Put => "PUT",
             HttpMethod::Patch => "PATCH",
-        }
-    }
-}
-
-/// A Kafka backend.
-#[derive(Debug)]
-pub struct KafkaSpec {
-    /// Topic name.
-    pub topic: String,
-    /// Own brokers; None: the node's.
-    pub bootstrap_servers: Option<String>,
-    /// Acknowledgements to wait for.
-    pub acks: KafkaAcks,
-    /// Own number of retries; None: the client library's.
-    pub retries: Option<u32>,
-    /// Record key, which decides the partition.
-    pub key: KafkaKey,
-    /// Sent with every record. Any of them may be a credential.
-    pub headers: Vec<(String, Secret)>,
-    /// Compression of record batches.
-    pub compression: KafkaCompression,
-}
-
-/// Kafka's `acks`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KafkaAcks {
-    /// All in-sync replicas; the only one that an idempotent producer can have.
-    All,
-    /// The partition's leader.
-    Leader,
-    /// None.
-    None,
-}
-
-impl KafkaAcks {
-    /// As librdkafka's property `acks` takes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            KafkaAcks::All => "all",
-            KafkaAcks::Leader => "1",
-            KafkaAcks::None => "0",
-        }
-    }
-}
-
-/// Where a record's key comes from.
-#[derive(Debug)]
-pub enum KafkaKey {
-    /// The connection: its events share a partition.
-    ConnectionId,
-    /// The identity; none: the connection.
-    UserId,
-    /// The event's value there; none: the connection.
-    Path(JsonPath),
-}
-
-/// Compression of record batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KafkaCompression {
-    /// None.
-    None,
-    /// gzip.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-    /// LZ4.
-    Lz4,
-    /// Snappy.
-    Snappy,
-}
-
-impl KafkaCompression {
-    /// As librdkafka's property `compression.type` takes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            KafkaCompression::None => "none",
-            KafkaCompression::Gzip => "gzip",
-            KafkaCompression::Zstd => "zstd",
-            KafkaCompression::Lz4 => "lz4",
-            KafkaCompression::Snappy => "snappy",
         }
     }
 }

@@ -66,6 +66,13 @@ enum Step {
     Descendant(Box<Step>),
 }
 
+/// The same text is the same path.
+impl PartialEq for JsonPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 impl JsonPath {
     /// Compiles `text`, within the static limits that keep evaluation cheap on any event.
     pub fn parse(text: &str) -> Result<Self, JsonPathError> {

@@ -68,6 +68,8 @@ pub const RETRY_BACKOFF_MILLIS_DEFAULT: u64 = 100;
 /// Longest pause before any attempt, in milliseconds: the events behind it on its connection wait as long.
 pub const RETRY_MAX_BACKOFF_MILLIS_DEFAULT: u64 = 2_000;
 
+/// Largest message that a source takes: Kafka's own limit of a record unless it was raised. Links between nodes take 4 MiB.
+pub const SOURCE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest Kafka topic name: Kafka's own rule.
 pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::{ready, BoxFuture, FutureExt};
 use wsgateway_cluster::{NodeId, PeerService};
 
-use super::forward::{cause, kinds, CloseRequest, Target};
+use super::forward::{cause, kinds, CloseRequest, ManyTarget, Target};
 use super::LocalConnections;
 use crate::model::delivery::{ConnectionView, PushOutcome};
 
@@ -32,6 +32,13 @@ impl PeerPushes {
             return answer(&PushOutcome::Gone);
         }
         answer(&self.local.push(target.key, payload))
+    }
+
+    fn push_many(&self, request: &[u8]) -> Answer {
+        match postcard::take_from_bytes::<ManyTarget>(request) {
+            Ok((ManyTarget { endpoint, to }, payload)) => answer(&self.local.push_many(&endpoint, &to, payload)),
+            Err(err) => refuse(err),
+        }
     }
 
     fn describe(&self, request: &[u8]) -> Answer {
@@ -64,6 +71,7 @@ impl PeerService for PeerPushes {
         match kind {
             kinds::PUSH => self.push(&payload),
             kinds::DESCRIBE => self.describe(&payload),
+            kinds::PUSH_MANY => self.push_many(&payload),
             kinds::CLOSE => self.close(&payload),
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),
         }

@@ -8,7 +8,7 @@ use wsgateway_cluster::{Channel, PeerAddress, PeerError};
 
 use super::{PushError, Pushes};
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, Initiator, PushOutcome};
+use crate::model::delivery::{CloseCause, ConnectionView, Initiator, PushOutcome, Recipients, Tally};
 
 /// An owner that has not answered by then is reported as unreachable.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -18,6 +18,7 @@ pub(super) mod kinds {
     pub const PUSH: u16 = 100;
     pub const DESCRIBE: u16 = 101;
     pub const CLOSE: u16 = 102;
+    pub const PUSH_MANY: u16 = 103;
 }
 
 /// Names a connection of the receiver; in front of each request. The payload of a push follows raw.
@@ -32,6 +33,13 @@ pub(super) struct CloseRequest {
     pub target: Target,
     pub code: u16,
     pub reason: String,
+}
+
+/// In front of a push to several connections; the payload follows raw.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ManyTarget {
+    pub endpoint: String,
+    pub to: Recipients,
 }
 
 fn target(id: &ConnectionId) -> Target {
@@ -53,6 +61,22 @@ pub(super) async fn push(
     match answer {
         Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
         Err(err) if owner_is_dead(pushes, id, &err) => Ok(PushOutcome::Gone),
+        Err(err) => Err(unreachable(&err)),
+    }
+}
+
+pub(super) async fn push_many(
+    pushes: &Pushes,
+    peer: &PeerAddress,
+    endpoint: &str,
+    to: &Recipients,
+    payload: &[u8],
+) -> Result<Tally, PushError> {
+    let head = ManyTarget { endpoint: endpoint.to_owned(), to: to.clone() };
+    let mut request = postcard::to_stdvec(&head).map_err(malformed)?;
+    request.extend_from_slice(payload);
+    match pushes.transport.call(peer, Channel::Push, kinds::PUSH_MANY, request.into(), DEADLINE).await {
+        Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
         Err(err) => Err(unreachable(&err)),
     }
 }

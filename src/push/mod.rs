@@ -6,15 +6,16 @@ mod forward;
 mod locate;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{join_all, BoxFuture};
 use tokio::sync::watch;
 use wsgateway_cluster::membership::Members;
-use wsgateway_cluster::PeerTransport;
+use wsgateway_cluster::{PeerAddress, PeerTransport};
 
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome};
+use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
 
@@ -65,6 +66,9 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
     }
 }
 
+/// Before a node that could not be reached is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Cluster addresses of Raft's members: a second opinion on who is there, for nodes that gossip has not heard of.
 pub type MemberAddresses = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
 
@@ -75,6 +79,8 @@ pub trait LocalConnections: Send + Sync + 'static {
     fn generation(&self) -> u64;
     /// In the connection's socket or outbox when this returns.
     fn push(&self, key: u128, payload: &[u8]) -> PushOutcome;
+    /// The same for several connections of an endpoint.
+    fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally;
     /// Whether an open connection was closed by this.
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>>;
     fn describe(&self, key: u128) -> BoxFuture<'static, Result<Option<ConnectionView>, String>>;
@@ -110,6 +116,45 @@ impl Pushes {
             Location::Gone => Err(PushError::Gone),
             Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
         }
+    }
+
+    /// Sends one message to several connections of an endpoint, on every node that gossip says is live. Nodes that cannot
+    /// be reached are tried again for as long as `patience` says; how many were not is the second part of the answer.
+    pub async fn push_many(&self, endpoint: &str, to: &Recipients, payload: Bytes, patience: Duration) -> (Tally, u64) {
+        let began = Instant::now();
+        let mut tally = self.local.push_many(endpoint, to, &payload);
+        let mut left = self.live_peers();
+        while !left.is_empty() {
+            let calls = left.iter().map(|peer| forward::push_many(self, peer, endpoint, to, &payload));
+            let answers = join_all(calls).await;
+            let mut unreached = Vec::new();
+            for (peer, answer) in left.into_iter().zip(answers) {
+                match answer {
+                    Ok(reached) => tally.add(&reached),
+                    Err(err) => {
+                        tracing::debug!("a message for several connections: {err}");
+                        unreached.push(peer);
+                    }
+                }
+            }
+            if unreached.is_empty() || began.elapsed() > patience {
+                return (tally, unreached.len() as u64);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+            // A node that has died meanwhile has taken its connections with it.
+            let live = self.live_peers();
+            left = unreached.into_iter().filter(|peer| live.contains(peer)).collect();
+        }
+        (tally, 0)
+    }
+
+    /// Every other node that may have connections.
+    fn live_peers(&self) -> Vec<PeerAddress> {
+        let gossip = self.gossip.borrow();
+        let others = gossip.values().filter(|peer| peer.live && peer.node_id != self.local.node_id());
+        let others = others.filter(|peer| !peer.facts.cluster_addr.is_empty());
+        let address = |addr: &String, node| PeerAddress { node_id: Some(node), addr: addr.clone() };
+        others.map(|peer| address(&peer.facts.cluster_addr, peer.node_id)).collect()
     }
 
     /// Closes one connection.

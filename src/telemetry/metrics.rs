@@ -8,6 +8,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -74,6 +75,21 @@ pub struct AuthenticationCallLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    pub endpoint: String,
+    /// topic/group
+    pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceOutcomeLabels {
+    pub endpoint: String,
+    /// topic/group
+    pub source: String,
+    pub outcome: &'static str,
+}
+
 /// The metrics of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -90,6 +106,10 @@ pub struct Metrics {
     pub pushes: Family<PushLabels, Counter>,
     pub throttled: Family<ThrottleLabels, Counter>,
     pub admin_refused: Family<AdminRefusalLabels, Counter>,
+    pub source_records: Family<SourceOutcomeLabels, Counter>,
+    pub source_messages: Family<SourceOutcomeLabels, Counter>,
+    pub source_errors: Family<SourceLabels, Counter>,
+    pub source_partitions: Family<SourceLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -109,6 +129,10 @@ impl Default for Metrics {
             pushes: Family::default(),
             throttled: Family::default(),
             admin_refused: Family::default(),
+            source_records: Family::default(),
+            source_messages: Family::default(),
+            source_errors: Family::default(),
+            source_partitions: Family::default(),
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
         registry.register(
@@ -144,12 +168,25 @@ impl Default for Metrics {
             "Requests to the admin API without the right token, and refused writes",
             metrics.admin_refused.clone(),
         );
+        metrics.register_sources(&mut registry);
         *metrics.lock() = registry;
         metrics
     }
 }
 
 impl Metrics {
+    fn register_sources(&self, registry: &mut Registry) {
+        registry.register("source_records", "Records that sources have read, by outcome", self.source_records.clone());
+        let help = "Messages of sources for connections, by what became of them";
+        registry.register("source_messages", help, self.source_messages.clone());
+        registry.register("source_errors", "What brokers have told sources is wrong", self.source_errors.clone());
+        registry.register(
+            "source_partitions",
+            "Partitions that a source's group has given to this node",
+            self.source_partitions.clone(),
+        );
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -97,6 +97,14 @@ impl Node {
         process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name)).signal(signal);
     }
 
+    /// Resident memory of the process, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let id = self.process.lock().unwrap().as_ref().expect("the node runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// The status of a process that ended by itself.
     pub fn exited(&self) -> Option<ExitStatus> {
         self.process.lock().unwrap().as_mut()?.exited()

@@ -19,7 +19,8 @@ const CANARY: &str = "canary-f3c9a1e07d5b";
 fn with_secrets(path: &str, canary: &str) -> Value {
     let http = |extra: Value| json!({"type": "http", "destination": "http://127.0.0.1:9/", "additionalHeaders": extra});
     let kafka = json!({"type": "kafka", "topic": "t", "bootstrapServers": "127.0.0.1:9",
-        "headers": {"x-api-key": canary, "app": "shop"}});
+        "headers": {"x-api-key": canary, "app": "shop"}, "security": {"protocol": "SASL_SSL", "saslMechanism": "PLAIN",
+            "username": "u", "password": canary}});
     let secret_headers = http(json!({"Authorization": canary, "X-Debug-Id": "id", "X-Access-Token": canary}));
     let never = json!({"equal": {"path": "$.never", "value": true}});
     with(

@@ -4,18 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::document::{self, Acks, Backend, BackendType, Compression, HeaderMap, Route, RouteType};
+use crate::config::document::{self, Backend, BackendType, HeaderMap, Route, RouteType};
 use crate::config::findings::{member, Findings};
-use crate::model::endpoint::{
-    BackendKind, CompiledBackend, HttpMethod, HttpSpec, KafkaAcks, KafkaCompression, KafkaKey, KafkaSpec,
-};
-use crate::model::json_path::JsonPath;
+use crate::model::endpoint::{BackendKind, CompiledBackend, HttpMethod, HttpSpec};
 use crate::model::limits;
 use crate::model::secret::Secret;
 use crate::model::url_template::UrlTemplate;
 
 use super::path_template::PathParams;
-use super::{delivery, text};
+use super::{delivery, kafka, text};
 
 /// Compiles the backends of the route at `path`; those with findings are left out.
 pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Findings) -> Vec<Arc<CompiledBackend>> {
@@ -24,7 +21,7 @@ pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Fi
         let path = format!("{path}.backends[{index}]");
         let kind = match backend.kind {
             BackendType::Http => http(backend, route.kind, &path, params, findings).map(BackendKind::Http),
-            BackendType::Kafka => kafka(backend, &path, findings).map(BackendKind::Kafka),
+            BackendType::Kafka => kafka::compile(backend, &path, findings).map(BackendKind::Kafka),
             BackendType::Echo => Some(BackendKind::Echo { raw: backend.raw.unwrap_or(false) }),
         };
         let Some(kind) = kind else { continue };
@@ -91,93 +88,8 @@ fn headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec
     headers
 }
 
-fn too_many(count: usize, path: String, findings: &mut Findings) {
+pub(super) fn too_many(count: usize, path: String, findings: &mut Findings) {
     if count > limits::HEADERS_MAX {
         findings.add(path, format!("must have at most {} entries, has {count}", limits::HEADERS_MAX));
     }
-}
-
-fn kafka(from: &Backend, path: &str, findings: &mut Findings) -> Option<KafkaSpec> {
-    let headers = kafka_headers(from.headers.as_ref(), path, findings);
-    let key = kafka_key(from.key.as_deref(), path, findings);
-    for server in from.bootstrap_servers.iter().flat_map(|servers| servers.split(',')) {
-        findings.take(format!("{path}.bootstrapServers"), text::check_host_port(server.trim()));
-    }
-    if from.retries_nr == Some(0) && matches!(from.acks, None | Some(Acks::All)) {
-        findings.add(
-            format!("{path}.retriesNr"),
-            "must be at least 1 with acks \"all\" (an idempotent producer retries), is 0",
-        );
-    }
-    let Some(topic) = &from.topic else {
-        findings.add(path, "a kafka backend needs a \"topic\"");
-        return None;
-    };
-    findings.take(format!("{path}.topic"), check_topic(topic))?;
-    Some(KafkaSpec {
-        topic: topic.clone(),
-        bootstrap_servers: from.bootstrap_servers.clone(),
-        acks: match from.acks {
-            None | Some(Acks::All) => KafkaAcks::All,
-            Some(Acks::Leader) => KafkaAcks::Leader,
-            Some(Acks::None) => KafkaAcks::None,
-        },
-        retries: from.retries_nr,
-        key: key?,
-        headers,
-        compression: match from.compression {
-            None | Some(Compression::None) => KafkaCompression::None,
-            Some(Compression::Gzip) => KafkaCompression::Gzip,
-            Some(Compression::Zstd) => KafkaCompression::Zstd,
-            Some(Compression::Lz4) => KafkaCompression::Lz4,
-            Some(Compression::Snappy) => KafkaCompression::Snappy,
-        },
-    })
-}
-
-/// Kafka's own rule (org.apache.kafka.common.internals.Topic).
-fn check_topic(topic: &str) -> Result<(), String> {
-    let max = limits::KAFKA_TOPIC_BYTES_MAX;
-    if topic.is_empty() || topic.len() > max {
-        return Err(format!("must have 1–{max} characters, has {}", topic.len()));
-    }
-    let legal = topic.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    match legal && topic != "." && topic != ".." {
-        true => Ok(()),
-        false => Err("must have only letters, digits, '.', '_' and '-', and not be \".\" or \"..\"".to_owned()),
-    }
-}
-
-fn kafka_key(from: Option<&str>, path: &str, findings: &mut Findings) -> Option<KafkaKey> {
-    match from {
-        None | Some("connectionId") => Some(KafkaKey::ConnectionId),
-        Some("userId") => Some(KafkaKey::UserId),
-        Some(text) if text.starts_with('$') => {
-            findings.take(format!("{path}.key"), JsonPath::parse(text)).map(KafkaKey::Path)
-        }
-        Some(_) => {
-            findings.add(format!("{path}.key"), "must be \"connectionId\", \"userId\" or a JSONPath");
-            None
-        }
-    }
-}
-
-fn kafka_headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec<(String, Secret)> {
-    let path = format!("{path}.headers");
-    let mut headers = Vec::new();
-    for (name, value) in from.into_iter().flatten() {
-        let at = member(&path, name);
-        let lower = name.to_ascii_lowercase();
-        if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-            findings.add(at.as_str(), "is no header name");
-        } else if lower.starts_with("ce_") || matches!(lower.as_str(), "content-type" | "traceparent") {
-            findings.add(at.as_str(), "is set by the gateway");
-        }
-        if value.expose().len() > limits::HEADER_VALUE_BYTES_MAX {
-            findings.add(at, format!("must have at most {} bytes", limits::HEADER_VALUE_BYTES_MAX));
-        }
-        headers.push((name.clone(), value.clone()));
-    }
-    too_many(headers.len(), path, findings);
-    headers
 }

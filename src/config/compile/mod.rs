@@ -7,7 +7,9 @@ mod authentication;
 mod backends;
 mod delivery;
 mod expression;
+mod kafka;
 pub mod path_template;
+mod sources;
 pub mod text;
 mod throttling;
 mod transform;
@@ -36,6 +38,8 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
     let filters = filters(document, &mut findings);
     let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
+    let mut sources = sources::compile(document, &mut findings);
+    sources.extend(sources::of_replies(endpoint_id, &routes));
     let outbound = transform::outbound(document, &mut findings);
     let ack = transform::ack(document.ack.as_ref(), "ack", &mut findings);
     match findings.0.is_empty() {
@@ -50,6 +54,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
             filters,
             throttling,
             routes,
+            sources,
             outbound,
             ack,
             described: transform::described(endpoint_id, version, document).into(),

@@ -83,3 +83,15 @@ fn an_endpoint_never_opens_up_by_mistake() {
         assert!(compile("e1", 1, &document).is_err(), "{mode} without what it needs");
     }
 }
+
+#[test]
+fn topics_of_answers_are_sources_each_once() {
+    let backend = |topic: &str| json!({"type": "kafka", "topic": topic, "replyTopic": "answers"});
+    let other = json!({"type": "kafka", "topic": "c", "replyTopic": "answers", "bootstrapServers": "h:1"});
+    let endpoint = compiled(json!({"path": "/a",
+        "sources": [{"type": "kafka", "topic": "t", "group": "g", "target": {"all": true}}],
+        "routes": [{"type": "default", "name": "d", "backends": [backend("a"), backend("b"), other]}]}));
+    let labels: Vec<_> = endpoint.sources.iter().map(|source| source.label()).collect();
+    assert_eq!(labels, ["t/g", "answers/wsgateway-replies-e1", "answers/wsgateway-replies-e1"]);
+    assert_eq!(endpoint.sources[2].bootstrap_servers.as_deref(), Some("h:1"));
+}

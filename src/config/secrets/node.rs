@@ -157,6 +157,7 @@ impl NodeSecrets {
                             let kept = before.and_then(|other| other.text(&member.name));
                             edits.extend(self.encrypted(field, member, &text, kept, renew)?);
                         }
+                        Kept::Plain => {}
                     }
                 }
             }

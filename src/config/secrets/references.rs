@@ -10,8 +10,9 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::settings::SecretsSettings;
 
-/// Largest value of a variable or file: a header takes 4096 bytes, and nothing that is larger is a password.
-const VALUE_BYTES_MAX: usize = 8192;
+/// Largest value of a variable or file: the certificates of many authorities. What is shorter by its nature has a limit
+/// of its own (a header 4096 bytes).
+const VALUE_BYTES_MAX: usize = 65_536;
 
 const ENV: &str = "${env:";
 const FILE: &str = "${file:";
@@ -257,7 +258,7 @@ mod tests {
         for (name, part) in [
             ("empty", "is empty"),
             ("binary", "no UTF-8"),
-            ("large", "more than 8192"),
+            ("large", "more than 65536"),
             ("missing", "cannot be read"),
             ("escape", "link out of"),
             ("folder", "no regular file"),

@@ -297,3 +297,31 @@ fn digests() {
     let unknown = key_digest(&key(Some("${env:X}"), None)).unwrap();
     assert_ne!(unknown, sha256(b"${env:X}"), "a reference is no key");
 }
+
+#[test]
+fn what_brokers_are_shown_is_a_secret_and_what_is_checked_of_them_is_none() {
+    let document = r#"{"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [{"type": "kafka", "topic": "t",
+        "security": {"protocol": "SASL_SSL", "saslMechanism": "PLAIN", "username": "u", "password": "canary-one",
+                     "ca": "-----BEGIN CERTIFICATE-----", "certificate": "${env:CARGO_PKG_NAME}", "privateKey": "canary-two"}}]}]}"#;
+    let stored = hash_secrets(document, None).unwrap();
+    assert!(!stored.contains("canary") && stored.matches("enc:v1:").count() == 2, "{stored}");
+    let shown = redacted_for_reading(&stored).unwrap();
+    assert_eq!(shown.matches("enc:redacted").count(), 2, "{shown}");
+    assert!(shown.contains("BEGIN CERTIFICATE") && shown.contains("${env:CARGO_PKG_NAME}"), "{shown}");
+    assert_eq!(restore_redacted(&shown, &stored).unwrap(), stored);
+    let downgraded = shown.replace("SASL_SSL", "SASL_PLAINTEXT");
+    assert!(restore_redacted(&downgraded, &stored).unwrap().contains("enc:redacted"), "it follows no other protocol");
+    let mut findings = Findings::default();
+    let plain = node(&["the secret of the cluster"]).revealed(&stored, &mut findings).unwrap();
+    assert_eq!(plain, document.replace("${env:CARGO_PKG_NAME}", env!("CARGO_PKG_NAME")), "{findings:?}");
+
+    let mut security = serde_json::json!({"protocol": "SSL", "password": "p", "privateKey": "${env:A}", "ca": "c"});
+    hide("routes[0].backends[0].security", &mut security);
+    let expected = serde_json::json!({"protocol": "SSL", "password": "(hidden)", "privateKey": "${env:A}", "ca": "c"});
+    assert_eq!(security, expected);
+    let mut password = serde_json::json!("p");
+    hide("routes[0].backends[0].security.password", &mut password);
+    assert_eq!(password, "(hidden)");
+    assert!(is_secret("routes[0].backends[0].security.privateKey"));
+    assert!(!is_secret("routes[0].backends[0].security.protocol"));
+}

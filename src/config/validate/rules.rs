@@ -4,7 +4,10 @@
 use std::collections::HashSet;
 
 use crate::config::compile::text;
-use crate::config::document::{AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, Route, RouteType};
+use crate::config::document::{
+    AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, KafkaProtocol, KafkaSecurity, Route,
+    RouteType, SaslMechanism,
+};
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets;
 use crate::model::limits;
@@ -102,6 +105,10 @@ fn of_clients_only(route: &Route, path: &str, findings: &mut Findings) {
             let path = format!("{path}.backends[{index}].reply");
             findings.add(path, "only belongs to default and custom routes: there is no event to reply to");
         }
+        if backend.reply_topic.is_some() {
+            let path = format!("{path}.backends[{index}].replyTopic");
+            findings.add(path, "only belongs to default and custom routes: there is no event to reply to");
+        }
     }
 }
 
@@ -130,6 +137,8 @@ fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
         ("key", from.key.is_some()),
         ("headers", from.headers.is_some()),
         ("compression", from.compression.is_some()),
+        ("replyTopic", from.reply_topic.is_some()),
+        ("correlationHeader", from.correlation_header.is_some()),
         ("security", from.security.is_some()),
     ];
     let echo: Given = vec![("raw", from.raw == Some(true))];
@@ -144,6 +153,13 @@ fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
 pub fn report_foreign(fields: &[(&str, bool)], path: &str, owner: &str, findings: &mut Findings) {
     for (field, _) in fields.iter().filter(|(_, given)| *given) {
         findings.add(format!("{path}.{field}"), format!("does not belong to {owner}"));
+    }
+}
+
+fn security_warnings(security: &KafkaSecurity, path: &str, warnings: &mut Findings) {
+    if (security.protocol, security.sasl_mechanism) == (KafkaProtocol::SaslPlaintext, Some(SaslMechanism::Plain)) {
+        let message = "PLAIN over SASL_PLAINTEXT shows the password to everybody between here and the brokers";
+        warnings.add(format!("{path}.security.saslMechanism"), message);
     }
 }
 
@@ -171,7 +187,30 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
             backend_warnings(backend, route.kind, custom_routes, &path, node, &mut warnings);
         }
     }
+    source_warnings(document, node, &mut warnings);
     warnings.0
+}
+
+fn source_warnings(document: &EndpointDocument, node: &NodeFacts, warnings: &mut Findings) {
+    let anonymous = document.authentication.as_ref().is_none_or(|auth| auth.mode == AuthenticationMode::None);
+    for (index, source) in document.sources.iter().flatten().enumerate() {
+        let path = format!("sources[{index}]");
+        if source.bootstrap_servers.is_none() && has_no_brokers(node) {
+            let message = "has no brokers: neither \"bootstrapServers\" here nor kafka.bootstrap_servers on this node \
+                           is set, so nothing is read";
+            warnings.add(path.as_str(), message);
+        }
+        if anonymous && source.target.user.is_some() {
+            warnings.add(format!("{path}.target.user"), "nobody has a user without authentication");
+        }
+        if let Some(security) = &source.security {
+            security_warnings(security, &path, warnings);
+        }
+    }
+}
+
+fn has_no_brokers(node: &NodeFacts) -> bool {
+    node.kafka_bootstrap_servers.as_deref().is_none_or(|servers| servers.trim().is_empty())
 }
 
 fn throttling_warnings(document: &EndpointDocument, warnings: &mut Findings) {
@@ -195,12 +234,14 @@ fn backend_warnings(
     node: &NodeFacts,
     warnings: &mut Findings,
 ) {
-    let no_brokers = node.kafka_bootstrap_servers.as_deref().is_none_or(|servers| servers.trim().is_empty());
-    if backend.kind == BackendType::Kafka && backend.bootstrap_servers.is_none() && no_brokers {
+    if backend.kind == BackendType::Kafka && backend.bootstrap_servers.is_none() && has_no_brokers(node) {
         let message =
             "has no brokers: neither \"bootstrapServers\" here nor kafka.bootstrap_servers on this node is set, \
                        so its deliveries will fail";
         warnings.add(path, message);
+    }
+    if let Some(security) = &backend.security {
+        security_warnings(security, path, warnings);
     }
     let connect = backend.connect_timeout_in_millis.unwrap_or(limits::HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT);
     let whole = backend.timeout_in_millis.unwrap_or(limits::HTTP_TIMEOUT_MILLIS_DEFAULT);

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod delivery;
+mod sources;
 
 use super::*;
 use crate::settings::SecretsSettings;
@@ -301,6 +302,51 @@ fn backend_faults() {
         (kafka("key", json!("$[")), at(".key"), "is not a JSONPath"),
         (kafka("headers", json!({"ce_id": "x"})), at(".headers.ce_id"), "set by the gateway"),
         (kafka("acks", json!(1)), at(".acks"), "must be"),
+        (kafka("replyTopic", json!("a b")), at(".replyTopic"), "only letters"),
+        (kafka("correlationHeader", json!("x")), at(".correlationHeader"), "needs a \"replyTopic\""),
+        (kafka("security", json!("x")), at(".security"), "must be an object, is a string"),
+        (
+            kafka("security", json!({"protocol": "TLS"})),
+            at(".security.protocol"),
+            "must be one of \"PLAINTEXT\", \"SSL\"",
+        ),
+        (kafka("security", json!({"username": "u"})), at(".security"), "needs the field \"protocol\""),
+        (
+            kafka("security", json!({"protocol": "SASL_SSL", "username": "u", "password": "${env:A}"})),
+            at(".security"),
+            "needs the field \"saslMechanism\"",
+        ),
+        (
+            kafka("security", json!({"protocol": "SSL", "username": "u"})),
+            at(".security.username"),
+            "does not belong to SSL",
+        ),
+        (
+            kafka("security", json!({"protocol": "PLAINTEXT", "ca": "${env:A}"})),
+            at(".security.ca"),
+            "does not belong to PLAINTEXT",
+        ),
+        (
+            kafka("security", json!({"protocol": "SSL", "ca": "/etc/ca.pem"})),
+            at(".security.ca"),
+            "is no certificate in PEM",
+        ),
+        (
+            kafka("security", json!({"protocol": "SSL", "ca": "x ${file:/run/secrets/ca}"})),
+            at(".security.ca"),
+            "must be one reference",
+        ),
+        (kafka("security", json!({"protocol": "SSL", "privateKey": "${env:A}"})), at(".security"), "either both"),
+        (
+            kafka("security", json!({"protocol": "SASL_SSL", "saslMechanism": "GSSAPI"})),
+            at(".security.saslMechanism"),
+            "must be one of \"PLAIN\"",
+        ),
+        (
+            kafka("security", json!({"protocol": "SASL_SSL", "password": 12})),
+            at(".security.password"),
+            "must be a string, is a number",
+        ),
         (with_backend(json!({"type": "echo", "destination": "http://h"})), at(".destination"), "does not belong"),
     ] {
         refused(&document, &path, part);

@@ -53,6 +53,10 @@ impl Process {
         assert_eq!(result, 0, "signal {signal}: {}", io::Error::last_os_error());
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("the child is ours");
         if status.is_some() {
