@@ -41,6 +41,7 @@ use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigStore;
 use crate::config::validate::NodeFacts;
 use crate::connections::{Hub, Supervisors};
+use crate::egress::Egress;
 use crate::inbound::{upgrade, InboundWorker};
 use crate::push::{PeerPushes, Pushes};
 use crate::settings::{client_tls, raise_file_limit, ClientSettings, Settings};
@@ -159,7 +160,13 @@ impl Node {
 
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
-        let node_facts = NodeFacts { secrets, kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone() };
+        let tls = client_tls(settings.outbound.ca_file.as_deref()).context("outbound.ca_file")?;
+        let egress = Egress::new(Arc::new(settings.outbound.rules()?), tls);
+        let node_facts = NodeFacts {
+            secrets,
+            kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+            egress: egress.rules().clone(),
+        };
         let sources_changed = Arc::new(Notify::new());
         let changed = sources_changed.clone();
         let on_change = Box::new(move |endpoint: &_| {
@@ -194,8 +201,14 @@ impl Node {
         ));
 
         let timeout = Duration::from_millis(settings.kafka.delivery_timeout_millis);
-        let kafka = KafkaProducers::new(settings.kafka.bootstrap_servers.clone(), timeout);
-        let around = sources::of_endpoints(&registry, &pushes, settings.kafka.bootstrap_servers.clone(), &metrics);
+        let kafka = KafkaProducers::new(
+            settings.kafka.bootstrap_servers.clone(),
+            timeout,
+            egress.rules().clone(),
+            metrics.clone(),
+        );
+        let default_brokers = settings.kafka.bootstrap_servers.clone();
+        let around = sources::of_endpoints(&registry, &pushes, default_brokers, egress.rules(), &metrics);
         let sources = Sources::start(around, sources_changed)?;
         let api = Arc::new(Api {
             config,
@@ -210,8 +223,7 @@ impl Node {
             gossip: membership.watch(),
             started: Instant::now(),
         });
-        let tls = client_tls(settings.outbound.ca_file.as_deref()).context("outbound.ca_file")?;
-        let outbound = Outbound::start(&Arbiter::new().handle(), tls, metrics.clone());
+        let outbound = Outbound::start(&Arbiter::new().handle(), egress.clone(), metrics.clone());
         // Half of the cores may hash passwords, the others go on serving.
         let hashing = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let destinations = Destinations::new(metrics.clone());
@@ -223,6 +235,7 @@ impl Node {
             metrics,
             settings: Arc::new(settings.client.clone()),
             kafka: kafka.clone(),
+            egress,
         };
         let (server, served) = start_server(client, admin, workers, inbound, api)?;
         tracing::info!(
@@ -386,12 +399,13 @@ struct InboundParts {
     authenticator: Arc<Authenticator>,
     kafka: KafkaProducers,
     destinations: Destinations,
+    egress: Egress,
 }
 
 impl InboundParts {
     /// On a worker's thread.
     fn on_worker(&self) -> std::rc::Rc<InboundWorker> {
-        let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone());
+        let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone(), self.egress.clone());
         let worker = self.hub.this_worker();
         let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
         InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool)

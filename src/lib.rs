@@ -14,6 +14,7 @@ pub mod cli;
 pub mod close_code;
 pub mod config;
 pub mod connections;
+pub mod egress;
 pub mod explain;
 pub mod inbound;
 pub mod model;

@@ -90,6 +90,11 @@ const ROOMS: &[Room] = &[
         may_import: &["model", "close_code", "error", "telemetry"],
         why: "read once, before any service exists",
     },
+    Room {
+        name: "egress",
+        may_import: &["model", "close_code", "error", "telemetry"],
+        why: "the one way out: services that call others share its rules and its trust",
+    },
     Room { name: "connections", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "authentication", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "backends", may_import: SERVICE, why: "services do not import each other; app wires them" },
@@ -110,7 +115,7 @@ const ROOMS: &[Room] = &[
     Room { name: "main", may_import: &[ANY], why: "starts the program" },
     Room { name: "lib", may_import: &[ANY], why: "lists the rooms" },
 ];
-const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry"];
+const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry", "egress"];
 const EXPLAIN: &[&str] = &["model", "close_code", "config", "backends", "inbound"];
 const ADMIN: &[&str] = &[
     "model",

@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use crate::config::registry::Registry;
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{Recipients, Tally};
+use crate::model::egress::EgressRules;
 use crate::push::{PushError, Pushes};
 use crate::sources::{Clients, Handed, Surroundings, Wanted};
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,7 @@ pub(super) fn of_endpoints(
     registry: &Arc<Registry>,
     pushes: &Arc<Pushes>,
     default_brokers: Option<String>,
+    egress: &Arc<EgressRules>,
     metrics: &Metrics,
 ) -> Surroundings {
     let registry = registry.clone();
@@ -60,6 +62,7 @@ pub(super) fn of_endpoints(
         clients: Arc::new(AllClients(pushes.clone())),
         wanted: Box::new(wanted),
         default_brokers,
+        egress: egress.clone(),
         metrics: metrics.clone(),
     }
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use actix_http::header::{HeaderName, HeaderValue};
 use actix_http::Method;
 use actix_rt::ArbiterHandle;
-use awc::{Client, Connector};
+use awc::Client;
 use bytes::Bytes;
-use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, Semaphore};
 
+use crate::egress::{Connections, Egress, NoWay};
 use crate::telemetry::metrics::{AuthenticationCallLabels, Metrics};
 
 /// Calls under way at once; a server that takes 10 ms an answer so serves thousands of handshakes a second.
@@ -24,6 +24,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// Shorter than the idle time-outs of common servers.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// A server that moved is found again.
+const LIFETIME: Duration = Duration::from_secs(75);
 
 /// A request.
 pub struct Call {
@@ -53,6 +55,11 @@ pub enum CallError {
     Timeout,
     #[error("{0}")]
     Unreachable(String),
+    /// The node's egress rules.
+    #[error("{0}")]
+    EgressDenied(String),
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
 }
@@ -63,6 +70,8 @@ impl CallError {
             CallError::Busy => "busy",
             CallError::Timeout => "timeout",
             CallError::Unreachable(_) => "unreachable",
+            CallError::EgressDenied(_) => "egress_denied",
+            CallError::Tls(_) => "tls_failed",
             CallError::TooLong(_) => "too_long",
         }
     }
@@ -82,9 +91,9 @@ pub struct Outbound {
 
 impl Outbound {
     /// Serves calls on this arbiter.
-    pub fn start(arbiter: &ArbiterHandle, tls: Arc<ClientConfig>, metrics: Metrics) -> Outbound {
+    pub fn start(arbiter: &ArbiterHandle, egress: Egress, metrics: Metrics) -> Outbound {
         let (jobs, incoming) = mpsc::channel(WAITING_MAX);
-        arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(incoming, tls))));
+        arbiter.spawn_fn(move || drop(actix_rt::spawn(serve(incoming, egress))));
         Outbound { jobs, metrics }
     }
 
@@ -111,15 +120,13 @@ impl Outbound {
     }
 }
 
-async fn serve(mut incoming: mpsc::Receiver<Job>, tls: Arc<ClientConfig>) {
-    let connector = Connector::new()
-        .rustls_0_23(tls)
-        .timeout(CONNECT_WITHIN)
-        .handshake_timeout(CONNECT_WITHIN)
-        .conn_keep_alive(KEEP_ALIVE)
-        .limit(CALLS_MAX);
-    let client =
-        Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish();
+async fn serve(mut incoming: mpsc::Receiver<Job>, egress: Egress) {
+    let client = egress.client(Connections {
+        connect_within: CONNECT_WITHIN,
+        keep_alive: KEEP_ALIVE,
+        lifetime: LIFETIME,
+        max: CALLS_MAX,
+    });
     let places = Arc::new(Semaphore::new(CALLS_MAX));
     while let Some(Job { call, mut answer }) = incoming.recv().await {
         // The semaphore is never closed.
@@ -136,13 +143,21 @@ async fn serve(mut incoming: mpsc::Receiver<Job>, tls: Arc<ClientConfig>) {
     }
 }
 
+fn no_answer(err: awc::error::SendRequestError) -> CallError {
+    match NoWay::of(&err) {
+        Some(NoWay::Denied(denied)) => CallError::EgressDenied(denied.to_string()),
+        Some(NoWay::Tls(reason)) => CallError::Tls(reason),
+        None => CallError::Unreachable(err.to_string()),
+    }
+}
+
 async fn exchange(client: &Client, call: Call) -> Result<Answer, CallError> {
     let unreachable = |err: &dyn std::fmt::Display| CallError::Unreachable(err.to_string());
     let mut request = client.request(call.method, &*call.url);
     for header in call.headers {
         request = request.insert_header(header);
     }
-    let mut answer = request.send_body(call.body).await.map_err(|err| unreachable(&err))?;
+    let mut answer = request.send_body(call.body).await.map_err(no_answer)?;
     let status = answer.status().as_u16();
     let body = answer.body().limit(call.answer_bytes_max).await.map_err(|err| match err {
         awc::error::PayloadError::Overflow => CallError::TooLong(call.answer_bytes_max),

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{watch, Semaphore, SemaphorePermit};
+use tokio::sync::watch;
 
+use super::in_flight::{InFlight, Place};
 use super::retry_budget::RetryBudget;
 use super::{Failure, RouteFacts};
 use crate::model::endpoint::{CompiledBackend, HttpSpec};
@@ -25,7 +26,6 @@ struct Key {
     endpoint: String,
     backend: String,
     url: UrlTemplate,
-    max_in_flight: usize,
 }
 
 type Known = Mutex<HashMap<Key, Weak<Destination>>>;
@@ -53,10 +53,11 @@ impl Destinations {
             endpoint: route.endpoint_id.clone(),
             backend: backend.label.to_string(),
             url: spec.destination.clone(),
-            max_in_flight: spec.max_in_flight,
         };
         let mut known = lock(&self.known);
         if let Some(destination) = known.get(&key).and_then(Weak::upgrade) {
+            // What earlier versions have under way counts against the new bound.
+            destination.places.resize(spec.max_in_flight);
             return destination;
         }
         let counter = |outcome| {
@@ -64,7 +65,7 @@ impl Destinations {
             self.metrics.backend_retries.get_or_create(&BackendLabels { endpoint, backend, outcome }).clone()
         };
         let made = Arc::new(Destination {
-            places: Semaphore::new(spec.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)),
+            places: InFlight::new(spec.max_in_flight),
             budget: RetryBudget::new(0),
             started: Instant::now(),
             retried: counter("retried"),
@@ -84,7 +85,7 @@ fn lock(known: &Known) -> MutexGuard<'_, HashMap<Key, Weak<Destination>>> {
 
 /// One backend of one endpoint, for all workers.
 pub struct Destination {
-    places: Semaphore,
+    places: InFlight,
     budget: RetryBudget,
     started: Instant,
     retried: Counter,
@@ -100,15 +101,12 @@ impl Destination {
     }
 
     /// A place among the `maxInFlight`.
-    pub async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        // The semaphore is never closed, so a failure means that it is full.
-        if let Ok(place) = self.places.try_acquire() {
+    pub async fn place(&self) -> Result<Place<'_>, Failure> {
+        if let Some(place) = self.places.try_enter() {
             return Ok(place);
         }
-        match tokio::time::timeout(PLACE_WAIT_MAX, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(Failure::NoPlace { millis: PLACE_WAIT_MAX.as_millis() }),
-        }
+        let waited = tokio::time::timeout(PLACE_WAIT_MAX, self.places.enter()).await;
+        waited.map_err(|_elapsed| Failure::NoPlace { millis: PLACE_WAIT_MAX.as_millis() })
     }
 
     /// A first attempt is made.
@@ -193,9 +191,9 @@ pub(super) mod tests {
         let other = destination(&all, "http://b/", 2);
         assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &other));
         let places = (first.place().await.unwrap(), second.place().await.unwrap());
-        assert!(first.places.try_acquire().is_err(), "two places for all workers together");
+        assert!(first.places.try_enter().is_none(), "two places for all workers together");
         drop(places);
-        assert!(first.places.try_acquire().is_ok());
+        assert!(first.places.try_enter().is_some());
         drop((first, second));
         assert_eq!(lock(&all.known).len(), 1);
         drop(other);

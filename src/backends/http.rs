@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue, CONTENT_TYPE, RETRY_AFTER};
 use actix_http::{Method, Uri};
 use awc::error::{ConnectError, SendRequestError};
-use awc::{Client, Connector, FrozenClientRequest};
+use awc::{Client, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
@@ -19,6 +19,7 @@ use super::destination::Destination;
 use super::event::{attribute_value, names};
 use super::retry::{self, Missed};
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts, Undelivered};
+use crate::egress::{Connections, Egress, NoWay};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
 use crate::model::json_check::validate_json;
 use crate::model::limits::REPLY_BYTES_MAX;
@@ -32,18 +33,20 @@ const FROZEN_MAX: usize = 1024;
 /// Bytes of an ignored answer that are read so that its connection can be used again.
 const IGNORED_ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// One client per connect timeout and worker: awc pools per authority inside it.
-pub fn client(connect_timeout: Duration) -> Client {
-    let connector = Connector::new()
-        .timeout(connect_timeout)
-        .conn_keep_alive(KEEP_ALIVE)
-        .conn_lifetime(Duration::from_secs(600))
-        .limit(0); // awc's limit is for all authorities together: each backend's own semaphore is the bound
-    Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+/// One client per service, connect timeout and worker.
+pub fn client(egress: &Egress, connect_within: Duration) -> Client {
+    egress.client(Connections {
+        connect_within,
+        keep_alive: KEEP_ALIVE,
+        lifetime: Duration::from_secs(600),
+        // awc's limit is for all authorities together: each backend's own semaphore is the bound.
+        max: 0,
+    })
 }
 
 pub struct HttpBackend {
-    client: Client,
+    /// Held for as long as this is used: its connections end with it.
+    client: Rc<Client>,
     spec: HttpSpec,
     headers: HeaderMap,
     /// By rendered destination; one entry when the destination has no parameters.
@@ -55,7 +58,7 @@ pub struct HttpBackend {
 impl HttpBackend {
     /// `destination` is what all workers share about this backend.
     pub fn new(
-        client: Client,
+        client: Rc<Client>,
         spec: &HttpSpec,
         route: &RouteFacts,
         destination: Arc<Destination>,
@@ -264,6 +267,11 @@ fn broke_off(err: &SendRequestError) -> bool {
 }
 
 fn describe(err: SendRequestError, started: &Instant) -> Failure {
+    match NoWay::of(&err) {
+        Some(NoWay::Denied(denied)) => return Failure::EgressDenied(denied.to_string()),
+        Some(NoWay::Tls(reason)) => return Failure::Tls(reason),
+        None => {}
+    }
     match err {
         SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => {
             Failure::Timeout { millis: started.elapsed().as_millis() }

@@ -1,10 +1,11 @@
 //! Where events go: HTTP services and Kafka topics, behind one trait. Called by inbound; imports `model` and
-//! `telemetry`. One instance per worker and backend, made by [`pool::BackendPool`], so that an event never changes
-//! threads; what workers share about a backend is its [`destination::Destination`].
+//! `telemetry` and `egress`. One instance per worker and backend, made by [`pool::BackendPool`], so that an event never
+//! changes threads; what workers share about a backend is its [`destination::Destination`].
 
 pub mod destination;
 pub mod event;
 pub mod http;
+mod in_flight;
 pub mod kafka;
 pub mod pool;
 mod retry;
@@ -38,6 +39,12 @@ pub enum Failure {
     /// The connection ended before an answer: the event may have been taken.
     #[error("the connection broke off: {0}")]
     BrokeOff(String),
+    /// The node's egress rules.
+    #[error("{0}")]
+    EgressDenied(String),
+    /// It is not who it should be, or speaks no TLS.
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("answered {status}")]
     Status { status: u16 },
     /// Nothing was sent: `maxInFlight` requests were under way all the time.
@@ -60,6 +67,8 @@ impl Failure {
             Failure::Timeout { .. } => "timeout",
             Failure::Unreachable(_) => "unreachable",
             Failure::BrokeOff(_) => "broke_off",
+            Failure::EgressDenied(_) => "egress_denied",
+            Failure::Tls(_) => "tls_failed",
             Failure::Status { .. } => "refused",
             Failure::NoPlace { .. } => "no_place",
             Failure::Reply(_) => "bad_reply",
@@ -78,7 +87,7 @@ impl Failure {
 
     /// Whether it was tried to send something.
     pub fn was_sent(&self) -> bool {
-        !matches!(self, Failure::NoPlace { .. } | Failure::Misconfigured(_))
+        !matches!(self, Failure::NoPlace { .. } | Failure::EgressDenied(_) | Failure::Misconfigured(_))
     }
 }
 

@@ -1,9 +1,11 @@
-//! Makes a worker's backends and shares what they can share: HTTP clients (and so their kept-alive connections) by
-//! connect timeout, Kafka producers by broker set and settings, and over all workers each destination's places and budget. A new endpoint version therefore keeps its connections.
+//! Makes a worker's backends and shares what they can share over endpoints and versions: HTTP clients (and so their
+//! kept-alive connections) by service and connect timeout, Kafka producers by broker set and settings, and over all
+//! workers each destination's places and budget. A new version keeps what did not change; what nobody uses any more ends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::hash::Hash;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use awc::Client;
@@ -12,34 +14,47 @@ use super::destination::Destinations;
 use super::http::{client, HttpBackend};
 use super::kafka::{KafkaBackend, KafkaProducers};
 use super::{Backend, Begin, Event, Failure, RouteFacts};
-use crate::model::endpoint::{BackendKind, CompiledBackend};
+use crate::egress::Egress;
+use crate::model::endpoint::{BackendKind, CompiledBackend, HttpSpec};
 
 /// The backends of one worker.
 pub struct BackendPool {
-    clients: RefCell<HashMap<Duration, Client>>,
+    /// By `scheme://host:port` and connect timeout: the connections of a service end with the last backend that calls it.
+    clients: Shared<(String, Duration), Client>,
     producers: KafkaProducers,
     destinations: Destinations,
+    egress: Egress,
+}
+
+/// What backends have together, for as long as one of them has it.
+struct Shared<K, V>(RefCell<HashMap<K, Weak<V>>>);
+
+impl<K: Eq + Hash, V> Shared<K, V> {
+    fn get(&self, key: K, make: impl FnOnce() -> Rc<V>) -> Rc<V> {
+        let mut known = self.0.borrow_mut();
+        if let Some(shared) = known.get(&key).and_then(Weak::upgrade) {
+            return shared;
+        }
+        let made = make();
+        known.insert(key, Rc::downgrade(&made));
+        made
+    }
+
+    fn sweep(&self) {
+        self.0.borrow_mut().retain(|_, shared| shared.strong_count() > 0);
+    }
 }
 
 impl BackendPool {
     /// `destinations` are the node's.
-    pub fn new(producers: KafkaProducers, destinations: Destinations) -> BackendPool {
-        BackendPool { clients: RefCell::default(), producers, destinations }
+    pub fn new(producers: KafkaProducers, destinations: Destinations, egress: Egress) -> BackendPool {
+        BackendPool { clients: Shared(RefCell::default()), producers, destinations, egress }
     }
 
     /// `None` for echo, which is no backend of its own: the sender is answered where its event is.
     pub fn backend(&self, backend: &CompiledBackend, route: &RouteFacts) -> Option<Rc<dyn Backend>> {
         let made: Result<Rc<dyn Backend>, Failure> = match &backend.kind {
-            BackendKind::Http(spec) => {
-                let client = self
-                    .clients
-                    .borrow_mut()
-                    .entry(spec.connect_timeout)
-                    .or_insert_with_key(|after| client(*after))
-                    .clone();
-                let destination = self.destinations.of(backend, spec, route);
-                HttpBackend::new(client, spec, route, destination).map(|made| Rc::new(made) as _)
-            }
+            BackendKind::Http(spec) => self.http(backend, spec, route).map(|made| Rc::new(made) as _),
             BackendKind::Kafka(spec) => {
                 KafkaBackend::new(&self.producers, spec, backend.index, route).map(|made| Rc::new(made) as _)
             }
@@ -49,6 +64,18 @@ impl BackendPool {
             tracing::warn!(endpoint = %route.endpoint_id, route = %route.route, "backend cannot work: {failure}");
             Rc::new(Broken(failure))
         }))
+    }
+
+    fn http(&self, backend: &CompiledBackend, spec: &HttpSpec, route: &RouteFacts) -> Result<HttpBackend, Failure> {
+        let key = (spec.destination.origin().to_owned(), spec.connect_timeout);
+        let client = self.clients.get(key, || Rc::new(client(&self.egress, spec.connect_timeout)));
+        HttpBackend::new(client, spec, route, self.destinations.of(backend, spec, route))
+    }
+
+    /// Forgets what is used no more; Kafka producers end here.
+    pub fn sweep(&self) {
+        self.clients.sweep();
+        self.producers.sweep();
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the document language has and this build does not enforce yet: refused, never silently stored. Work that adds
-//! a feature deletes its line here. (https destinations, for which a table cannot say so, are refused in
-//! `compile/text.rs`.) Called by validate; imports findings.
+//! a feature deletes its line here. Called by validate; imports findings.
 
 use serde_json::{json, Value};
 

@@ -2,7 +2,7 @@
 //! disconnect event goes out when everything before it has been answered.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,8 @@ struct Shared {
     connection: Rc<Connection>,
     source: Rc<EventSource>,
     lanes: Lanes,
-    runtime: RefCell<Rc<EndpointRuntime>>,
+    /// Not held: a connection that is silent must not keep the backends of an old version.
+    runtime: RefCell<Weak<EndpointRuntime>>,
     /// Events dispatched and not yet settled.
     pending: Cell<u32>,
     settled: Notify,
@@ -86,7 +87,7 @@ impl ConnectionEvents {
         let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
         let credential = (!held.is_nothing()).then_some(held).map(watch);
         worker.worker.hub.deliveries.fetch_add(1, Ordering::Relaxed);
-        let runtime = RefCell::new(worker.runtime(&connection.endpoint));
+        let runtime = RefCell::new(Rc::downgrade(&worker.runtime(&connection.endpoint)));
         let shared = Shared {
             worker,
             connection,
@@ -151,12 +152,16 @@ impl ClientEvents for ConnectionEvents {
 impl Shared {
     /// The runtime of the version that is active now.
     fn runtime(&self) -> Rc<EndpointRuntime> {
-        let mut runtime = self.runtime.borrow_mut();
-        if !Arc::ptr_eq(&runtime.endpoint, &self.connection.endpoint.current()) {
-            *runtime = self.worker.runtime(&self.connection.endpoint);
-            self.throttle.forget_identity();
+        let mut known = self.runtime.borrow_mut();
+        if let Some(runtime) = known.upgrade() {
+            if Arc::ptr_eq(&runtime.endpoint, &self.connection.endpoint.current()) {
+                return runtime;
+            }
         }
-        runtime.clone()
+        let runtime = self.worker.runtime(&self.connection.endpoint);
+        *known = Rc::downgrade(&runtime);
+        self.throttle.forget_identity();
+        runtime
     }
 
     /// The limit that is in the way of one more message. Asked before anything else, so that a flood costs little.

@@ -1,11 +1,11 @@
 //! What a worker needs to serve an endpoint's version: its backends and counters, looked up once per version and then
 //! at hand for every event. One [`InboundWorker`] per worker thread; nothing here is shared between threads.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,6 +22,13 @@ use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
 use crate::telemetry::metrics::{BackendLabels, EndpointLabels, EventLabels, Metrics};
+
+/// How often a worker looks for what nobody uses any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// An endpoint without connections keeps its backends for so long, and so their own connections: about as long as those
+/// are kept idle.
+const UNUSED_MAX: Duration = Duration::from_secs(60);
 
 /// The inbound side of one worker thread.
 pub struct InboundWorker {
@@ -46,7 +53,7 @@ impl InboundWorker {
         authenticator: Arc<Authenticator>,
         pool: BackendPool,
     ) -> Rc<InboundWorker> {
-        Rc::new(InboundWorker {
+        let made = Rc::new(InboundWorker {
             worker,
             registry,
             metrics,
@@ -56,7 +63,20 @@ impl InboundWorker {
             ids: RefCell::default(),
             scratch: RefCell::default(),
             runtimes: RefCell::default(),
-        })
+        });
+        actix_rt::spawn(sweep(Rc::downgrade(&made)));
+        made
+    }
+
+    /// Lets go of versions that are not served any more, of endpoints that no connection of this worker uses, and of
+    /// what their backends alone have used. What is under way keeps its own.
+    fn sweep(&self) {
+        let current = |runtime: &EndpointRuntime| {
+            let live = self.registry.by_id(&runtime.endpoint.id);
+            live.is_some_and(|live| Arc::ptr_eq(&live.current(), &runtime.endpoint))
+        };
+        self.runtimes.borrow_mut().retain(|_, runtime| current(runtime) && !runtime.is_unused_for(UNUSED_MAX));
+        self.pool.sweep();
     }
 
     pub fn next_event_id(&self, unix_millis: u64) -> EventId {
@@ -74,9 +94,16 @@ impl InboundWorker {
         }
         let made = Rc::new(EndpointRuntime::new(Arc::clone(&current), self));
         runtimes.insert(made.endpoint.id.clone(), made.clone());
-        // Endpoints that no connection of this worker uses any more are let go; so are their backends.
-        runtimes.retain(|_, runtime| Rc::strong_count(runtime) > 1 || Rc::ptr_eq(runtime, &made));
         made
+    }
+}
+
+async fn sweep(worker: Weak<InboundWorker>) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let Some(worker) = worker.upgrade() else { return };
+        worker.sweep();
     }
 }
 
@@ -93,9 +120,22 @@ pub struct EndpointRuntime {
     pub sent: Counter,
     pub throttled: Throttled,
     metrics: Metrics,
+    /// When the last sweep first found it without users.
+    unused_since: Cell<Option<Instant>>,
 }
 
 impl EndpointRuntime {
+    /// For the sweep, which holds one reference itself: connections hold a runtime weakly, what is under way strongly.
+    fn is_unused_for(self: &Rc<Self>, time: Duration) -> bool {
+        if Rc::strong_count(self) > 1 || Rc::weak_count(self) > 0 {
+            self.unused_since.set(None);
+            return false;
+        }
+        let since = self.unused_since.get().unwrap_or_else(Instant::now);
+        self.unused_since.set(Some(since));
+        since.elapsed() >= time
+    }
+
     fn new(endpoint: Arc<CompiledEndpoint>, worker: &InboundWorker) -> EndpointRuntime {
         let make = |route: &Arc<CompiledRoute>| Rc::new(RouteRuntime::new(&endpoint, route, worker));
         let routes = &endpoint.routes;
@@ -113,6 +153,7 @@ impl EndpointRuntime {
                 .clone(),
             throttled: Throttled::new(&endpoint, &worker.metrics),
             metrics: worker.metrics.clone(),
+            unused_since: Cell::new(None),
             endpoint,
         }
     }

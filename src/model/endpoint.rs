@@ -278,7 +278,7 @@ pub enum BackendKind {
 pub struct HttpSpec {
     /// Request method.
     pub method: HttpMethod,
-    /// `http` URL.
+    /// `http` or `https` URL.
     pub destination: UrlTemplate,
     /// For the whole exchange of one attempt.
     pub timeout: Duration,

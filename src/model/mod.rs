@@ -9,6 +9,7 @@ pub mod connection_id;
 pub mod delivery;
 pub mod delivery_policy;
 pub mod description;
+pub mod egress;
 pub mod endpoint;
 pub mod event;
 pub mod event_schema;

@@ -67,6 +67,14 @@ impl UrlTemplate {
         &self.parts
     }
 
+    /// `scheme://host:port`, which placeholders are not part of.
+    pub fn origin(&self) -> &str {
+        let Some(UrlPart::Literal(text)) = self.parts.first() else { return "" };
+        let host = text.find("://").map_or(0, |at| at + 3);
+        let end = text[host..].find(['/', '?']).map_or(text.len(), |at| host + at);
+        &text[..end]
+    }
+
     /// The whole URL when it has no placeholders: such a backend's request can be made once.
     pub fn as_constant(&self) -> Option<&str> {
         match self.parts.as_slice() {
@@ -131,7 +139,8 @@ mod tests {
         let template = UrlTemplate::parse("http://h/a/{room}/b/{rest}?q={room}", declared).unwrap();
         let url = template.render(|name| Some(if name == "room" { "x/ y?é" } else { "1/2" })).unwrap();
         assert_eq!(url, "http://h/a/x%2F%20y%3F%C3%A9/b/1/2?q=x%2F%20y%3F%C3%A9");
-        assert_eq!(template.as_constant(), None);
+        assert_eq!((template.as_constant(), template.origin()), (None, "http://h"));
+        assert_eq!(UrlTemplate::parse("https://h:1?q={room}", declared).unwrap().origin(), "https://h:1");
         assert_eq!(UrlTemplate::parse("http://h/a", declared).unwrap().as_constant(), Some("http://h/a"));
     }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use file_limit::{raise_file_limit, FileLimit};
 pub use tls::client_tls;
 
+use crate::model::egress::EgressRules;
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
 use crate::telemetry::logs::LogFormat;
 
@@ -132,6 +133,19 @@ pub struct SecretsSettings {
 pub struct OutboundSettings {
     /// PEM file of certificate authorities that are trusted for https beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// Addresses, CIDR blocks, host names and `*.names` that may be called; none: all but those that may not.
+    pub allow: Vec<String>,
+    /// The same that may not be called, whatever is allowed.
+    pub deny: Vec<String>,
+    /// Whether link-local addresses, and those at which clouds answer machines' questions, may be called.
+    pub allow_metadata: bool,
+}
+
+impl OutboundSettings {
+    pub fn rules(&self) -> Result<EgressRules, SettingsError> {
+        EgressRules::parse(&self.allow, &self.deny, self.allow_metadata)
+            .map_err(|(key, err)| SettingsError::Value { key, reason: err.to_string() })
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -174,7 +188,7 @@ impl Default for Settings {
                 // Where Docker and Kubernetes mount them.
                 file_dirs: vec![PathBuf::from("/run/secrets")],
             },
-            outbound: OutboundSettings { ca_file: None },
+            outbound: OutboundSettings { ca_file: None, allow: Vec::new(), deny: Vec::new(), allow_metadata: false },
             log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
         }
     }
@@ -279,6 +293,7 @@ impl Settings {
             return wrong("cluster.listen", reason);
         }
         self.secrets.check(&self.node.data_dir)?;
+        self.outbound.rules()?;
         let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
         // With fewer promises a seed that lost its disk could start a second cluster (see cluster's bootstrap).
         if expect != 0 && (expect > seeds || (seeds > 1 && 2 * (expect - 1) < seeds)) {

@@ -134,7 +134,7 @@ pub(super) async fn run(around: Arc<Surroundings>, wanted: Wanted, stop: Cancell
             assigned,
             name: format!("{} {}", wanted.path, wanted.spec.label()),
         };
-        match open(&wanted.spec, around.default_brokers.as_deref(), group) {
+        match open(&wanted.spec, &around, group) {
             Ok(consumer) => read(Arc::new(consumer), &wanted.spec, &shared, newly_assigned, &stop).await,
             Err(reason) => {
                 metrics.errors().inc();
@@ -149,8 +149,11 @@ pub(super) async fn run(around: Arc<Surroundings>, wanted: Wanted, stop: Cancell
     }
 }
 
-fn open(spec: &SourceSpec, default_brokers: Option<&str>, group: Group) -> Result<StreamConsumer<Group>, String> {
-    let brokers = spec.bootstrap_servers.as_deref().or(default_brokers);
+fn open(spec: &SourceSpec, around: &Surroundings, group: Group) -> Result<StreamConsumer<Group>, String> {
+    if let Some(own) = &spec.bootstrap_servers {
+        around.egress.check_brokers(own)?;
+    }
+    let brokers = spec.bootstrap_servers.as_deref().or(around.default_brokers.as_deref());
     let brokers = brokers.ok_or("it names no bootstrapServers and this node has no kafka.bootstrap_servers")?;
     let mut config = ClientConfig::new();
     config

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{Recipients, Tally};
+use crate::model::egress::EgressRules;
 use crate::model::source::SourceSpec;
 use crate::telemetry::metrics::{Metrics, SourceLabels, SourceOutcomeLabels};
 
@@ -74,6 +75,8 @@ pub struct Surroundings {
     pub wanted: Box<dyn Fn() -> Vec<Wanted> + Send + Sync>,
     /// `kafka.bootstrap_servers` of the node's settings.
     pub default_brokers: Option<String>,
+    /// Where this node may call.
+    pub egress: Arc<EgressRules>,
     pub metrics: Metrics,
 }
 

@@ -110,6 +110,8 @@ pub struct Metrics {
     pub source_messages: Family<SourceOutcomeLabels, Counter>,
     pub source_errors: Family<SourceLabels, Counter>,
     pub source_partitions: Family<SourceLabels, Gauge>,
+    pub kafka_producers: Gauge,
+    pub kafka_producers_opened: Counter,
 }
 
 impl Default for Metrics {
@@ -133,6 +135,8 @@ impl Default for Metrics {
             source_messages: Family::default(),
             source_errors: Family::default(),
             source_partitions: Family::default(),
+            kafka_producers: Gauge::default(),
+            kafka_producers_opened: Counter::default(),
         };
         registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
         registry.register(
@@ -169,6 +173,9 @@ impl Default for Metrics {
             metrics.admin_refused.clone(),
         );
         metrics.register_sources(&mut registry);
+        registry.register("kafka_producers", "Kafka producers of this node", metrics.kafka_producers.clone());
+        let help = "Kafka producers made by this node";
+        registry.register("kafka_producers_opened", help, metrics.kafka_producers_opened.clone());
         *metrics.lock() = registry;
         metrics
     }

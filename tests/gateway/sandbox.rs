@@ -313,11 +313,13 @@ fn node(folder: &Path, name: String, cluster: SocketAddr, seeds: &str, count: us
 }
 
 /// Three nodes for all tests that neither kill nor fill them; started by the first that asks. They trust proxies at two
-/// addresses of loopback that no other client has.
+/// addresses of loopback that no other client has, and the tests' own certificate authority.
 pub async fn shared() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
     let arguments = vec!["--trusted-proxies".into(), "127.0.0.8,127.0.0.9".into()];
-    SHARED.get_or_init(|| Cluster::start_with(3, Plan { arguments, ..Plan::default() })).await
+    let ca_file = crate::tls::ca_file().display().to_string();
+    let environment = vec![("WSGATEWAY__OUTBOUND__CA_FILE".into(), ca_file)];
+    SHARED.get_or_init(|| Cluster::start_with(3, Plan { arguments, environment, ..Plan::default() })).await
 }
 
 /// Tests with a cluster of their own take turns, so that two cores are not asked to run a dozen nodes.

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::cloud_event::Attributes;
 use crate::wait::{eventually, PATIENCE};
@@ -87,39 +88,100 @@ struct Inner {
     /// For the next requests of a path, before its behaviour counts.
     turns: HashMap<String, VecDeque<Behaviour>>,
     in_flight: HashMap<String, usize>,
+    most_in_flight: HashMap<String, usize>,
     /// How many requests of a path [`Service::next`] has handed out.
     taken: HashMap<String, usize>,
+    accepted: usize,
+    open: usize,
+}
+
+/// Counts a connection while it lives.
+struct Open(Arc<Mutex<Inner>>);
+
+impl Open {
+    fn new(inner: &Arc<Mutex<Inner>>) -> Open {
+        let mut counters = inner.lock().unwrap();
+        counters.accepted += 1;
+        counters.open += 1;
+        Open(Arc::clone(inner))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A test that failed while it held the lock has said so.
+        if let Ok(mut inner) = self.0.lock() {
+            inner.open -= 1;
+        }
+    }
 }
 
 #[derive(Clone)]
 pub struct Service {
     addr: SocketAddr,
+    scheme: &'static str,
     inner: Arc<Mutex<Inner>>,
 }
 
 impl Service {
     pub async fn start() -> Self {
-        Self::listen(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
+        Self::start_on("127.0.0.1", None).await
+    }
+
+    /// Behind https.
+    pub async fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self::start_on("127.0.0.1", Some(tls.into())).await
+    }
+
+    /// At another address of loopback.
+    pub async fn start_on(address: &str, tls: Option<TlsAcceptor>) -> Self {
+        Self::listen(TcpListener::bind((address, 0)).await.expect("a free port"), tls)
     }
 
     /// At an address that was free a moment ago.
     pub async fn start_at(addr: SocketAddr) -> Self {
-        Self::listen(TcpListener::bind(addr).await.expect("the address is still free"))
+        Self::listen(TcpListener::bind(addr).await.expect("the address is still free"), None)
     }
 
-    fn listen(listener: TcpListener) -> Self {
-        let service = Self { addr: listener.local_addr().expect("bound"), inner: Arc::default() };
+    fn listen(listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let service = Self { addr: listener.local_addr().expect("bound"), scheme, inner: Arc::default() };
         let inner = Arc::clone(&service.inner);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&inner)));
+                let open = Open::new(&inner);
+                let (inner, tls) = (Arc::clone(&inner), tls.clone());
+                tokio::spawn(async move {
+                    let _open = open;
+                    let _ = socket.set_nodelay(true);
+                    let Some(tls) = tls else { return serve(socket, inner).await };
+                    // Whoever does not trust us hangs up.
+                    if let Ok(socket) = tls.accept(socket).await {
+                        serve(socket, inner).await;
+                    }
+                });
             }
         });
         service
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        format!("{}://{}{path}", self.scheme, self.addr)
+    }
+
+    /// The most requests to `path` that were under way at once.
+    pub fn most_in_flight(&self, path: &str) -> usize {
+        self.inner.lock().unwrap().most_in_flight.get(path).copied().unwrap_or_default()
+    }
+
+    /// TCP connections so far.
+    pub fn accepted(&self) -> usize {
+        self.inner.lock().unwrap().accepted
+    }
+
+    /// TCP connections that have not ended.
+    pub fn open(&self) -> usize {
+        self.inner.lock().unwrap().open
     }
 
     /// From now on requests to `path` are treated like this; before, and elsewhere, 200 without a body.
@@ -161,8 +223,7 @@ impl Service {
     }
 }
 
-async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
-    let _ = socket.set_nodelay(true);
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, inner: Arc<Mutex<Inner>>) {
     let mut socket = BufReader::new(socket);
     while let Some(mut request) = read_request(&mut socket).await {
         let path = request.path.clone();
@@ -171,6 +232,9 @@ async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
             let in_flight = inner.in_flight.entry(path.clone()).or_default();
             request.overlapped = *in_flight > 0;
             *in_flight += 1;
+            let now = *in_flight;
+            let most = inner.most_in_flight.entry(path.clone()).or_default();
+            *most = now.max(*most);
             inner.requests.push(request);
             let turn = inner.turns.get_mut(&path).and_then(VecDeque::pop_front);
             turn.or_else(|| inner.behaviours.get(&path).cloned()).unwrap_or_else(|| Behaviour::status(200))
@@ -187,14 +251,15 @@ async fn serve(socket: TcpStream, inner: Arc<Mutex<Inner>>) {
             behaviour.body.len(),
             behaviour.body
         );
-        if socket.get_mut().write_all(answer.as_bytes()).await.is_err() {
+        // TLS holds back what is not flushed.
+        if socket.get_mut().write_all(answer.as_bytes()).await.is_err() || socket.get_mut().flush().await.is_err() {
             return;
         }
     }
 }
 
 /// `None` at the end of the connection.
-async fn read_request(socket: &mut BufReader<TcpStream>) -> Option<Request> {
+async fn read_request<S: AsyncRead + Unpin>(socket: &mut BufReader<S>) -> Option<Request> {
     let mut line = String::new();
     socket.read_line(&mut line).await.ok()?;
     let mut words = line.split_whitespace();

@@ -15,7 +15,9 @@ use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::oneshot;
 
 use crate::backends::Failure;
+use crate::model::egress::EgressRules;
 use crate::model::kafka::{KafkaAcks, KafkaCompression, KafkaSecurity, KafkaSpec};
+use crate::telemetry::metrics::Metrics;
 
 /// Records that one producer may hold; then its backends are busy and connections stop being read.
 const QUEUE_RECORDS_MAX: &str = "100000";
@@ -25,6 +27,9 @@ const QUEUE_KIB_MAX: &str = "65536";
 const LINGER_MILLIS: &str = "1";
 /// A producer that has failed for good is made anew at most this often.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
+
+/// A producer without backends is kept for so long: a version that is taken back finds it.
+const UNUSED_MAX: Duration = Duration::from_secs(5);
 
 /// What a producer is shared by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -182,19 +187,35 @@ pub struct KafkaProducers {
     /// `kafka.bootstrap_servers` of the node's settings.
     default_brokers: Option<String>,
     delivery_timeout: Duration,
-    producers: Arc<Mutex<HashMap<ProducerKey, Arc<SharedProducer>>>>,
+    egress: Arc<EgressRules>,
+    producers: Arc<Mutex<HashMap<ProducerKey, Kept>>>,
+    metrics: Metrics,
+}
+
+/// A producer, and since when no backend has it.
+struct Kept {
+    producer: Arc<SharedProducer>,
+    unused_since: Option<Instant>,
 }
 
 impl KafkaProducers {
-    pub fn new(default_brokers: Option<String>, delivery_timeout: Duration) -> KafkaProducers {
-        KafkaProducers { default_brokers, delivery_timeout, producers: Arc::default() }
+    pub fn new(
+        default_brokers: Option<String>,
+        delivery_timeout: Duration,
+        egress: Arc<EgressRules>,
+        metrics: Metrics,
+    ) -> KafkaProducers {
+        KafkaProducers { default_brokers, delivery_timeout, egress, producers: Arc::default(), metrics }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<ProducerKey, Arc<SharedProducer>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<ProducerKey, Kept>> {
         self.producers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn producer(&self, spec: &KafkaSpec) -> Result<Arc<SharedProducer>, Failure> {
+        if let Some(own) = &spec.bootstrap_servers {
+            self.egress.check_brokers(own).map_err(Failure::EgressDenied)?;
+        }
         let Some(brokers) = spec.bootstrap_servers.clone().or_else(|| self.default_brokers.clone()) else {
             let reason = "the backend names no bootstrapServers and this node has no kafka.bootstrap_servers";
             return Err(Failure::Misconfigured(reason.to_owned()));
@@ -207,19 +228,40 @@ impl KafkaProducers {
             security: spec.security.clone(),
         };
         let mut producers = self.all();
-        if let Some(producer) = producers.get(&key) {
-            return Ok(producer.clone());
+        if let Some(kept) = producers.get(&key) {
+            return Ok(kept.producer.clone());
         }
         let made = SharedProducer::new(key.clone(), self.delivery_timeout);
         let producer = made.map_err(|err| Failure::Misconfigured(format!("Kafka producer: {err}")))?;
         let producer = Arc::new(producer);
-        producers.insert(key, producer.clone());
+        producers.insert(key, Kept { producer: producer.clone(), unused_since: None });
+        self.metrics.kafka_producers_opened.inc();
+        self.metrics.kafka_producers.inc();
         Ok(producer)
+    }
+
+    /// Ends producers that no backend has had for a while and that have nothing under way: dropping one drops its queue.
+    pub fn sweep(&self) {
+        // Another worker is at it, or makes one.
+        let Ok(mut producers) = self.producers.try_lock() else { return };
+        let used_up = |kept: &mut Kept| {
+            if Arc::strong_count(&kept.producer) > 1 || kept.producer.client.load().in_flight_count() > 0 {
+                kept.unused_since = None;
+                return false;
+            }
+            kept.unused_since.get_or_insert_with(Instant::now).elapsed() >= UNUSED_MAX
+        };
+        let keys: Vec<_> = producers.iter_mut().filter_map(|(key, kept)| used_up(kept).then(|| key.clone())).collect();
+        for kept in keys.iter().filter_map(|key| producers.remove(key)) {
+            self.metrics.kafka_producers.dec();
+            // Joins its thread.
+            actix_rt::task::spawn_blocking(move || drop(kept));
+        }
     }
 
     /// Waits until nothing is queued any more, for a node that leaves.
     pub fn flush(&self, within: Duration) {
-        let producers: Vec<_> = self.all().values().cloned().collect();
+        let producers: Vec<_> = self.all().values().map(|kept| kept.producer.clone()).collect();
         for producer in producers {
             let client = producer.client.load();
             if let Err(err) = client.flush(within) {
@@ -261,6 +303,10 @@ fn create(key: &ProducerKey, delivery_timeout: Duration, trouble: Trouble) -> Re
 mod tests {
     use super::*;
 
+    fn producers() -> KafkaProducers {
+        KafkaProducers::new(None, Duration::from_secs(1), Arc::default(), Metrics::default())
+    }
+
     fn spec(topic: &str) -> KafkaSpec {
         KafkaSpec {
             topic: topic.to_owned(),
@@ -277,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_producer_is_shared() {
-        let producers = KafkaProducers::new(None, Duration::from_secs(1));
+        let producers = self::producers();
         let (one, two) = (producers.producer(&spec("a")).unwrap(), producers.producer(&spec("b")).unwrap());
         assert!(Arc::ptr_eq(&one, &two), "topics do not tell producers apart");
         let other = KafkaSpec { compression: KafkaCompression::Zstd, ..spec("a") };
@@ -288,7 +334,7 @@ mod tests {
     fn every_compression_and_mechanism_is_built_in() {
         use crate::model::kafka::{KafkaProtocol, Sasl};
         use crate::model::secret::Secret;
-        let producers = KafkaProducers::new(None, Duration::from_secs(1));
+        let producers = self::producers();
         for compression in
             [KafkaCompression::Gzip, KafkaCompression::Zstd, KafkaCompression::Lz4, KafkaCompression::Snappy]
         {

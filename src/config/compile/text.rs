@@ -64,12 +64,23 @@ pub fn check_host_port(text: &str) -> Result<(), String> {
     }
 }
 
-/// An `http` URL whose placeholders, if any, come after its host: clients must not choose the host.
+/// An `http` or `https` URL whose placeholders, if any, come after its host: clients must not choose the host.
 pub fn check_destination(text: &str) -> Result<(), String> {
-    if text.starts_with("https://") {
-        return Err(format!("https {}", crate::config::unsupported::MESSAGE));
+    if text.starts_with("https://[") {
+        return Err("must name its host for https: certificates of IPv6 addresses are not checked".to_owned());
     }
-    check_after_scheme(text.strip_prefix("http://").ok_or("must be a URL that starts with http://")?)
+    let rest = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    check_after_scheme(rest.ok_or("must be a URL that starts with https:// or http://")?)
+}
+
+/// The host of a URL that passed, without its port.
+pub fn host_of_url(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    match authority.split_once(']') {
+        Some((v6, _)) => v6.trim_start_matches('['),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
 }
 
 /// An `http` or `https` URL without placeholders.
@@ -123,6 +134,7 @@ mod tests {
             "http://h/{room}?q={x}",
             "http://my_service:65535/",
             "http://127.0.0.1/a/..b",
+            "https://h:8443/{room}",
         ] {
             assert_eq!(check_destination(good), Ok(()), "{good}");
         }
@@ -131,6 +143,8 @@ mod tests {
             "h",
             "ftp://h",
             "HTTP://h",
+            "https://[::1]/",
+            "https://{h}/",
             "http://",
             "http:///a",
             "http://h:0",
@@ -154,7 +168,9 @@ mod tests {
         ] {
             assert!(check_destination(bad).is_err(), "{bad}");
         }
-        assert!(check_destination("https://h/").unwrap_err().contains("not supported by this build yet"));
+        for (url, host) in [("https://h:1/a", "h"), ("http://[::1]:8/", "::1"), ("http://a.b?c", "a.b")] {
+            assert_eq!(host_of_url(url), host);
+        }
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! what only compiling can tell. Called by the admin surface and `wsgateway check`; imports model and config.
 
 mod authentication;
+mod egress;
 mod rules;
 mod shape;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use crate::model::egress::EgressRules;
 use crate::model::{json_check, limits};
 
 use super::document::EndpointDocument;
@@ -25,6 +29,8 @@ pub struct NodeFacts {
     pub secrets: NodeSecrets,
     /// The node's setting `kafka.bootstrap_servers`.
     pub kafka_bootstrap_servers: Option<String>,
+    /// The node's settings `outbound.…`: where it may call.
+    pub egress: Arc<EgressRules>,
 }
 
 /// A document that may be stored.

@@ -12,7 +12,7 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::secrets;
 use crate::model::limits;
 
-use super::{authentication, NodeFacts};
+use super::{authentication, egress, NodeFacts};
 
 /// Reports every broken rule that needs no compiling.
 pub fn check(document: &EndpointDocument, findings: &mut Findings) {
@@ -170,6 +170,7 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
         authentication::warnings(from, &mut warnings);
     }
     throttling_warnings(document, &mut warnings);
+    egress::warnings(document, &node.egress, &mut warnings);
     let mut final_keys = HashSet::new();
     let custom_routes = document.routes.iter().flatten().any(|route| route.kind == RouteType::Custom);
     for (index, route) in document.routes.iter().flatten().enumerate() {

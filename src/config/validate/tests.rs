@@ -282,7 +282,8 @@ fn backend_faults() {
     for (document, path, part) in [
         (with_backend(json!({"type": "http"})), at(""), "needs a \"destination\""),
         (http("destination", json!("ftp://h")), at(".destination"), "http://"),
-        (http("destination", json!("https://h")), at(".destination"), "not supported by this build yet"),
+        (http("destination", json!("ftp://h")), at(".destination"), "starts with https:// or http://"),
+        (http("destination", json!("https://[::1]/")), at(".destination"), "must name its host"),
         (http("destination", json!("http://h/{user}")), at(".destination"), "no parameter \"user\""),
         (http("destination", json!("http://{room}/")), at(".destination"), "placeholders in its host"),
         (http("destination", json!("http://h/{room")), at(".destination"), "placeholders are written"),

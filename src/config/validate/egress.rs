@@ -1,0 +1,45 @@
+//! Hosts of a document that this node's egress rules never let it call: warnings, since other nodes may. Called by
+//! rules; imports model's egress rules and document.
+
+use crate::config::compile::text::host_of_url;
+use crate::config::document::{AuthenticationMode, BackendType, EndpointDocument};
+use crate::config::findings::Findings;
+use crate::model::egress::EgressRules;
+
+pub fn warnings(document: &EndpointDocument, rules: &EgressRules, warnings: &mut Findings) {
+    let mut look = |path: String, host: &str| {
+        if let Some(why) = rules.never(host) {
+            warnings.add(path, format!("{host} can never be called from this node: {why}"));
+        }
+    };
+    if let Some(from) = document.authentication.as_ref().filter(|from| from.mode != AuthenticationMode::None) {
+        // An issuer whose metadata is not asked for is only a name.
+        let asked = from.jwks_url.is_none() && from.introspection_url.is_none();
+        let urls = [
+            ("authorizationServerUrl", &from.authorization_server_url),
+            ("issuer", if asked { &from.issuer } else { &None }),
+            ("jwksUrl", &from.jwks_url),
+            ("introspectionUrl", &from.introspection_url),
+            ("url", &from.url),
+        ];
+        for (name, url) in urls {
+            if let Some(url) = url.as_deref().filter(|url| url.contains("://")) {
+                look(format!("authentication.{name}"), host_of_url(url));
+            }
+        }
+    }
+    for (route_index, route) in document.routes.iter().flatten().enumerate() {
+        for (index, backend) in route.backends.iter().flatten().enumerate() {
+            let path = format!("routes[{route_index}].backends[{index}]");
+            match (backend.kind, &backend.destination, &backend.bootstrap_servers) {
+                (BackendType::Http, Some(url), _) => look(format!("{path}.destination"), host_of_url(url)),
+                (BackendType::Kafka, _, Some(servers)) => {
+                    for server in servers.split(',') {
+                        look(format!("{path}.bootstrapServers"), host_of_url(server.trim()));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
