@@ -5,6 +5,7 @@
 
 mod facts;
 mod local_connections;
+mod replays;
 mod shares;
 mod sources;
 
@@ -220,6 +221,7 @@ impl Node {
             pushes_queued: metrics.pushes.get_or_create(&PushLabels { result: "queued" }).clone(),
             metrics: metrics.clone(),
             settings: settings.admin.clone(),
+            replays: Box::new(replays::OwnReplays),
             gossip: membership.watch(),
             started: Instant::now(),
         });
@@ -408,7 +410,9 @@ impl InboundParts {
         let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone(), self.egress.clone());
         let worker = self.hub.this_worker();
         let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
-        InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool)
+        let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool);
+        replays::set_worker(&made);
+        made
     }
 }
 

@@ -18,6 +18,7 @@ mod openapi;
 mod operation;
 pub mod problem;
 mod push_shortcut;
+mod replay_api;
 mod request;
 mod rollout_api;
 pub mod rules;
@@ -40,6 +41,7 @@ pub use cluster_api::GossipView;
 use operation::{register, Operation};
 use prometheus_client::metrics::counter::Counter;
 pub use push_shortcut::PushShortcut;
+pub use replay_api::{Replayed, Replays};
 
 /// What the handlers work with; one per node.
 pub struct Api {
@@ -53,6 +55,7 @@ pub struct Api {
     /// The counter of successful pushes, at hand.
     pub pushes_queued: Counter,
     pub settings: AdminSettings,
+    pub replays: Box<dyn Replays>,
     pub gossip: GossipView,
     pub started: std::time::Instant,
 }
@@ -75,6 +78,7 @@ fn operations() -> Vec<Operation> {
         diff_api::operations(),
         asyncapi_api::operations(),
         connections_api::operations(),
+        replay_api::operations(),
         rollout_api::operations(),
         cluster_api::operations(),
         tokens_api::operations(),

@@ -52,6 +52,7 @@ pub const RULES: &[Rule] = &[
     editor("POST", "/api/v1/endpoints/{id}/diff"),
     // Of what is stored; with a document of the caller's own, its handler asks for an editor.
     viewer("POST", "/api/v1/endpoints/{id}/explain"),
+    editor("POST", "/api/v1/endpoints/{id}/replay"),
     viewer("GET", "/api/v1/endpoints/{id}/rollout"),
     viewer("GET", "/api/v1/endpoints/{id}/asyncapi"),
     viewer("GET", "/api/v1/connections/{cid}"),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use actix_http::header::{HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 
+use crate::model::dead_letter::{Extension, Resent};
 use crate::model::event::{EventId, EventKind};
 pub use crate::model::timestamp::rfc3339;
 use crate::model::timestamp::write_rfc3339;
@@ -43,6 +44,8 @@ pub struct Event {
     pub source: Rc<EventSource>,
     /// Kafka record keys taken from the event, by the backend's index; empty when no backend wants one.
     pub keys: Vec<Option<String>>,
+    /// Attributes that only dead letters have.
+    pub(super) extensions: Vec<(Extension, String)>,
     attributes: Bytes,
     time_end: usize,
     sequence_end: usize,
@@ -72,6 +75,46 @@ impl Event {
             body,
             source,
             keys: Vec::new(),
+            extensions: Vec::new(),
+            attributes: attributes.freeze(),
+            time_end,
+            sequence_end,
+        }
+    }
+
+    /// The same event with more attributes, and without record keys.
+    pub fn extended(&self, extensions: Vec<(Extension, String)>) -> Event {
+        Event {
+            body: self.body.clone(),
+            source: self.source.clone(),
+            attributes: self.attributes.clone(),
+            keys: Vec::new(),
+            extensions,
+            ..*self
+        }
+    }
+
+    /// An event that was made before, with its own attributes.
+    pub fn again(event: &Resent, source: Rc<EventSource>) -> Event {
+        let mut attributes = BytesMut::with_capacity(128);
+        attributes.extend_from_slice(event.id.as_str().as_bytes());
+        attributes.extend_from_slice(event.time.as_bytes());
+        let time_end = attributes.len();
+        let mut digits = [0; 20];
+        attributes.extend_from_slice(decimal(event.sequence, &mut digits));
+        let sequence_end = attributes.len();
+        match &event.traceparent {
+            Some(traceparent) => attributes.extend_from_slice(traceparent.as_bytes()),
+            None => write_traceparent(&mut attributes),
+        }
+        Event {
+            kind: event.kind,
+            id: event.id,
+            sequence: event.sequence,
+            body: event.body.clone(),
+            source,
+            keys: Vec::new(),
+            extensions: Vec::new(),
             attributes: attributes.freeze(),
             time_end,
             sequence_end,

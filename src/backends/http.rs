@@ -234,6 +234,9 @@ fn event_headers(event: &Event, attempt: u32) -> HeaderMap {
     if attempt > 1 {
         headers.insert(names::ATTEMPT.clone(), HeaderValue::from(attempt));
     }
+    for (extension, value) in &event.extensions {
+        headers.insert(HeaderName::from_static(extension.http), attribute_value(value));
+    }
     headers
 }
 

@@ -109,6 +109,9 @@ fn record_headers(mut headers: OwnedHeaders, correlation: Option<&(String, Strin
         let id = correlation_id(endpoint, &event.source.connection_id, event.id.as_str());
         headers = headers.insert(Header { key, value: Some(&id) });
     }
+    for (extension, value) in &event.extensions {
+        headers = headers.insert(Header { key: extension.kafka, value: Some(value.as_bytes()) });
+    }
     headers
 }
 

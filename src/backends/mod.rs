@@ -7,6 +7,7 @@ pub mod event;
 pub mod http;
 mod in_flight;
 pub mod kafka;
+pub mod letters;
 pub mod pool;
 mod retry;
 mod retry_budget;

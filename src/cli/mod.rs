@@ -11,6 +11,7 @@ mod explain;
 mod file_tests;
 mod files;
 mod http;
+mod replay;
 mod rollout;
 mod sample_chat;
 mod serve;
@@ -49,6 +50,8 @@ enum Command {
     Rollback(endpoints::Rollback),
     /// Send a message to a connected client.
     Push(endpoints::Push),
+    /// Send dead letters again, from a Kafka topic or a file.
+    Replay(replay::Replay),
     /// Say what would happen to one event, step by step, and send nothing.
     Explain(explain::Explain),
     /// Make, list and revoke tokens of the admin API.
@@ -83,6 +86,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Get(get) => get.run(),
         Command::Rollback(rollback) => rollback.run(),
         Command::Push(push) => push.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut std::io::stdout());

@@ -43,6 +43,8 @@ pub struct EndpointDocument {
     pub transform: Option<EndpointTransform>,
     /// Acknowledgements to the sender.
     pub ack: Option<Ack>,
+    /// Where events go that a backend has not taken for good, of routes without a place of their own; http or kafka.
+    pub dead_letter: Option<Backend>,
     /// Where events go.
     #[schemars(length(max = 255))]
     pub routes: Option<Vec<Route>>,
@@ -400,6 +402,8 @@ pub struct Route {
     /// Each takes every event of the route.
     #[schemars(length(max = 10))]
     pub backends: Option<Vec<Backend>>,
+    /// Where events go that a required backend has not taken for good; http or kafka. Default: the endpoint's.
+    pub dead_letter: Option<Backend>,
 }
 
 /// What triggers a route.

@@ -62,6 +62,7 @@ const fn each(name: &'static str, identity: &'static [&'static str]) -> Step {
 /// follow it to no other service. Whoever cannot read them could otherwise have them sent to himself.
 const BACKENDS: Step = each("backends", &["type", "destination", "bootstrapServers", "topic"]);
 const ROUTES: Step = each("routes", &["type", "name"]);
+const DEAD_LETTER: Step = object("deadLetter", &["type", "destination", "bootstrapServers", "topic"]);
 /// A password follows no change of the protocol either: it may have been SASL_SSL, and be PLAIN.
 const SECURITY: Step = object("security", &["protocol", "saslMechanism"]);
 
@@ -71,6 +72,8 @@ const fn of_security(within: &'static [Step], name: &'static str, kept: Kept) ->
 }
 
 const OF_BACKENDS: &[Step] = &[ROUTES, BACKENDS, SECURITY];
+const OF_DEAD_LETTERS: &[Step] = &[DEAD_LETTER, SECURITY];
+const OF_ROUTES_DEAD_LETTERS: &[Step] = &[ROUTES, DEAD_LETTER, SECURITY];
 const OF_SOURCES: &[Step] = &[each("sources", &["type", "bootstrapServers", "topic"]), SECURITY];
 
 /// One line a field; a new one needs nothing else but its type in `document` to be a `Secret`.
@@ -113,6 +116,30 @@ const FIELDS: &[SecretField] = &[
     of_security(OF_SOURCES, "privateKey", Kept::Encrypted),
     of_security(OF_SOURCES, "ca", Kept::Plain),
     of_security(OF_SOURCES, "certificate", Kept::Plain),
+    SecretField {
+        within: &[ROUTES, DEAD_LETTER, object("additionalHeaders", &[])],
+        members: Members::Headers,
+        kept: Kept::Encrypted,
+    },
+    SecretField {
+        within: &[ROUTES, DEAD_LETTER, object("headers", &[])],
+        members: Members::Headers,
+        kept: Kept::Encrypted,
+    },
+    SecretField {
+        within: &[DEAD_LETTER, object("additionalHeaders", &[])],
+        members: Members::Headers,
+        kept: Kept::Encrypted,
+    },
+    SecretField { within: &[DEAD_LETTER, object("headers", &[])], members: Members::Headers, kept: Kept::Encrypted },
+    of_security(OF_DEAD_LETTERS, "password", Kept::Encrypted),
+    of_security(OF_DEAD_LETTERS, "privateKey", Kept::Encrypted),
+    of_security(OF_DEAD_LETTERS, "ca", Kept::Plain),
+    of_security(OF_DEAD_LETTERS, "certificate", Kept::Plain),
+    of_security(OF_ROUTES_DEAD_LETTERS, "password", Kept::Encrypted),
+    of_security(OF_ROUTES_DEAD_LETTERS, "privateKey", Kept::Encrypted),
+    of_security(OF_ROUTES_DEAD_LETTERS, "ca", Kept::Plain),
+    of_security(OF_ROUTES_DEAD_LETTERS, "certificate", Kept::Plain),
 ];
 
 /// The secrets among the members of `security`.

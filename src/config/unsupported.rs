@@ -26,8 +26,16 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
 /// Reports every field of the table that asks for something.
 pub fn check(document: &Value, findings: &mut Findings) {
     for (pattern, accepted) in table() {
-        let steps: Vec<&str> = pattern.split('.').collect();
-        visit(document, &steps, "", &accepted, findings);
+        let mut look = |pattern: &str| {
+            let steps: Vec<&str> = pattern.split('.').collect();
+            visit(document, &steps, "", &accepted, findings);
+        };
+        look(pattern);
+        // Dead letters go to backends like others.
+        if let Some(field) = pattern.strip_prefix("routes[].backends[].") {
+            look(&format!("routes[].deadLetter.{field}"));
+            look(&format!("deadLetter.{field}"));
+        }
     }
 }
 

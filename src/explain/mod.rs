@@ -21,6 +21,7 @@ use crate::backends::{http, kafka, Event, RouteFacts};
 use crate::close_code;
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets::{has_reference, is_credential_header};
+use crate::inbound::dead_letter::record_keys;
 use crate::inbound::decode::decode;
 use crate::inbound::reply::{error_event, error_frame, ErrorCode, FailedAt, NO_ROUTE};
 use crate::inbound::transform::{ConnectionTree, Surroundings};
@@ -151,6 +152,9 @@ pub struct Taken {
     #[schemars(with = "Value")]
     pub body: Box<RawValue>,
     pub requests: Vec<Request>,
+    /// Where it goes when a required backend has not taken it for good; with more headers then, that say why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<RequestKind>,
 }
 
 /// What one backend would be sent.
@@ -403,6 +407,10 @@ impl Explainer<'_> {
                 what,
             });
         }
+        let dead_letter = route.dead_letter.as_ref().map(|backend| {
+            event.keys = record_keys(backend, &event.body);
+            request(backend, &facts, &event)
+        });
         self.explained.taken.push(Taken {
             at,
             r#type: route.kind.as_str(),
@@ -411,6 +419,7 @@ impl Explainer<'_> {
             transformed: route.inbound.is_some(),
             body: raw(&event.body),
             requests,
+            dead_letter,
         });
     }
 

@@ -66,6 +66,14 @@ impl FanOut {
         }
     }
 
+    /// Keeps an event that a required backend has not taken where the route says.
+    async fn last_resort(&self, backend: usize, undelivered: &Undelivered) {
+        let spec = &self.route.backends[backend].spec;
+        if let Some(letters) = self.route.dead_letters.as_ref().filter(|_| spec.required) {
+            letters.keep(&self.event, spec, undelivered).await;
+        }
+    }
+
     fn settle(&self) {
         let failed = self.failed.borrow_mut().take();
         let counter = if failed.is_some() { &self.route.failed } else { &self.route.delivered };
@@ -199,6 +207,9 @@ fn next(lane: &Rc<Lane>) -> Option<Begun> {
 async fn see_through(lane: Rc<Lane>, mut begun: Begun) {
     loop {
         let result = begun.delivery.await;
+        if let Err(undelivered) = &result {
+            begun.fan_out.last_resort(begun.backend, undelivered).await;
+        }
         lane.under_way.set(lane.under_way.get() - 1);
         begun.fan_out.answered(begun.backend, result, begun.began);
         match next(&lane) {

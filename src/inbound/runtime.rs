@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::dead_letter::DeadLetters;
 use super::throttle::Throttled;
 use crate::authentication::Authenticator;
 use crate::backends::{Backend, BackendPool, RouteFacts};
@@ -171,6 +172,7 @@ pub struct RouteRuntime {
     pub route: Arc<CompiledRoute>,
     pub kind: EventKind,
     pub backends: Vec<BackendRuntime>,
+    pub dead_letters: Option<DeadLetters>,
     pub delivered: Counter,
     pub failed: Counter,
 }
@@ -196,6 +198,10 @@ impl RouteRuntime {
         };
         RouteRuntime {
             kind,
+            dead_letters: route
+                .dead_letter
+                .as_ref()
+                .and_then(|spec| DeadLetters::new(spec, &facts, &worker.pool, &worker.metrics)),
             backends: route.backends.iter().map(|backend| BackendRuntime::new(backend, &facts, worker)).collect(),
             delivered: counter("delivered"),
             failed: counter("failed"),

@@ -197,6 +197,8 @@ pub struct CompiledRoute {
     pub ack: Option<Arc<Ack>>,
     /// Where its events go; each takes every event.
     pub backends: Vec<Arc<CompiledBackend>>,
+    /// Where those go that a required backend has not taken for good.
+    pub dead_letter: Option<Arc<CompiledBackend>>,
 }
 
 impl CompiledRoute {

@@ -26,6 +26,12 @@ impl EventKind {
         }
     }
 
+    /// The kind whose attribute `type` this is.
+    pub fn of_cloud_event(text: &str) -> Option<EventKind> {
+        let all = [EventKind::Connect, EventKind::Message, EventKind::Disconnect, EventKind::Error];
+        all.into_iter().find(|kind| kind.cloud_event_type() == text)
+    }
+
     /// Short name, for metric labels and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,6 +56,12 @@ impl EventId {
     /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// An id that was made before.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; EVENT_ID_LEN] = text.as_bytes().try_into().ok()?;
+        bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(bytes))
     }
 
     fn from_number(number: u128) -> Self {
@@ -130,6 +142,10 @@ mod tests {
     #[test]
     fn text_is_a_ulid() {
         assert_eq!(EventId::from_number(0).as_str(), "0".repeat(26));
+        assert_eq!(EventId::parse(&"0".repeat(26)), Some(EventId::from_number(0)));
+        for wrong in ["", "0", "01ARYZ6S41TSV4RRFFQ69G5FAI", "01aryz6s41tsv4rrffq69g5fav"] {
+            assert_eq!(EventId::parse(wrong), None, "{wrong}");
+        }
         assert_eq!(EventId::from_number(u128::MAX).as_str(), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
         assert_eq!(&EventIdGenerator::new().next_id(1_469_918_176_385).as_str()[..10], "01ARYZ6S41");
     }

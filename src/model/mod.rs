@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod authentication;
 pub mod connection_id;
+pub mod dead_letter;
 pub mod delivery;
 pub mod delivery_policy;
 pub mod description;

@@ -90,6 +90,13 @@ pub struct SourceOutcomeLabels {
     pub outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeadLetterLabels {
+    pub endpoint: String,
+    pub route: String,
+    pub outcome: &'static str,
+}
+
 /// The metrics of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -110,6 +117,7 @@ pub struct Metrics {
     pub source_messages: Family<SourceOutcomeLabels, Counter>,
     pub source_errors: Family<SourceLabels, Counter>,
     pub source_partitions: Family<SourceLabels, Gauge>,
+    pub dead_letters: Family<DeadLetterLabels, Counter>,
     pub kafka_producers: Gauge,
     pub kafka_producers_opened: Counter,
 }
@@ -135,6 +143,7 @@ impl Default for Metrics {
             source_messages: Family::default(),
             source_errors: Family::default(),
             source_partitions: Family::default(),
+            dead_letters: Family::default(),
             kafka_producers: Gauge::default(),
             kafka_producers_opened: Counter::default(),
         };
@@ -173,6 +182,8 @@ impl Default for Metrics {
             metrics.admin_refused.clone(),
         );
         metrics.register_sources(&mut registry);
+        let help = "Events that a backend had not taken for good, by what became of them";
+        registry.register("dead_letters", help, metrics.dead_letters.clone());
         registry.register("kafka_producers", "Kafka producers of this node", metrics.kafka_producers.clone());
         let help = "Kafka producers made by this node";
         registry.register("kafka_producers_opened", help, metrics.kafka_producers_opened.clone());

@@ -36,6 +36,7 @@ mod cli_files;
 mod cli_templates;
 mod configuration;
 mod connections;
+mod dead_letters;
 mod docs;
 mod egress;
 mod event_flow;

@@ -23,8 +23,12 @@ fn with_secrets(path: &str, canary: &str) -> Value {
             "username": "u", "password": canary}});
     let secret_headers = http(json!({"Authorization": canary, "X-Debug-Id": "id", "X-Access-Token": canary}));
     let never = json!({"equal": {"path": "$.never", "value": true}});
+    let mut on_route = custom("kafka", never, std::slice::from_ref(&kafka));
+    on_route["deadLetter"] = kafka;
+    let errors = route("error", std::slice::from_ref(&secret_headers));
+    let document = document(path, &[errors, on_route]);
     with(
-        document(path, &[route("error", &[secret_headers]), custom("kafka", never, &[kafka])]),
+        with(document, "deadLetter", secret_headers),
         "authentication",
         json!({"mode": "none", "username": "u", "password": canary, "clientSecret": canary,
             "users": [{"username": "a", "password": canary}, {"username": "b", "password": "another-password"}],

@@ -45,6 +45,7 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
         ("GET", format!("{endpoint}/diff")),
         ("POST", format!("{endpoint}/diff")),
         ("POST", format!("{endpoint}/explain")),
+        ("POST", format!("{endpoint}/replay")),
         ("GET", connection.clone()),
         ("POST", connection.clone()),
         ("DELETE", connection),
@@ -67,6 +68,7 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
 fn body(method: &str, target: &str, document: &Value) -> String {
     match (method, target) {
         ("POST", target) if target.ends_with("/explain") => json!({ "event": 1 }).to_string(),
+        ("POST", target) if target.ends_with("/replay") => json!({ "attributes": {}, "data": "1" }).to_string(),
         ("POST", "/api/v1/tokens") => json!({ "name": "wrong-input", "role": "viewer" }).to_string(),
         ("POST" | "PUT", target) if target.contains("/endpoints") && !target.ends_with("/activate") => {
             document.to_string()

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::document::{self, Backend, BackendType, HeaderMap, Route, RouteType};
+use crate::config::document::{self, Backend, BackendType, EndpointDocument, HeaderMap, Route, RouteType};
 use crate::config::findings::{member, Findings};
 use crate::model::endpoint::{BackendKind, CompiledBackend, HttpMethod, HttpSpec};
 use crate::model::limits;
@@ -19,17 +19,53 @@ pub fn compile(route: &Route, path: &str, params: &PathParams, findings: &mut Fi
     let mut compiled = Vec::new();
     for (index, backend) in route.backends.iter().flatten().enumerate() {
         let path = format!("{path}.backends[{index}]");
-        let kind = match backend.kind {
-            BackendType::Http => http(backend, route.kind, &path, params, findings).map(BackendKind::Http),
-            BackendType::Kafka => kafka::compile(backend, &path, findings).map(BackendKind::Kafka),
-            BackendType::Echo => Some(BackendKind::Echo { raw: backend.raw.unwrap_or(false) }),
-        };
-        let Some(kind) = kind else { continue };
+        let Some(kind) = kind_of(backend, route.kind, &path, params, findings) else { continue };
         let label = format!("{}/{}/{index}", super::kind(route.kind).as_str(), route.name);
         let required = backend.required.unwrap_or(true);
         compiled.push(Arc::new(CompiledBackend { index, kind, required, label: label.into() }));
     }
     compiled
+}
+
+/// The route's dead letter backend, or the endpoint's; connect routes have none, since a refused client hears of it.
+pub fn dead_letter(
+    document: &EndpointDocument,
+    route: &Route,
+    path: &str,
+    params: &PathParams,
+    findings: &mut Findings,
+) -> Option<Arc<CompiledBackend>> {
+    let (from, path) = match &route.dead_letter {
+        Some(own) => (own, format!("{path}.deadLetter")),
+        None if route.kind == RouteType::Connect => return None,
+        // Looked at once, for the whole document.
+        None => (document.dead_letter.as_ref()?, "deadLetter".to_owned()),
+    };
+    let kind = match route.dead_letter.is_some() {
+        true => kind_of(from, route.kind, &path, params, findings),
+        false => kind_of(from, route.kind, &path, params, &mut Findings::default()),
+    }?;
+    let label = format!("{}/{}/deadLetter", super::kind(route.kind).as_str(), route.name);
+    Some(Arc::new(CompiledBackend { index: 0, kind, required: true, label: label.into() }))
+}
+
+/// Reports what is wrong with the endpoint's.
+pub fn check_dead_letter(from: &Backend, path: &str, params: &PathParams, findings: &mut Findings) {
+    let _compiled_for_each_route = kind_of(from, RouteType::Default, path, params, findings);
+}
+
+fn kind_of(
+    from: &Backend,
+    route: RouteType,
+    path: &str,
+    params: &PathParams,
+    findings: &mut Findings,
+) -> Option<BackendKind> {
+    match from.kind {
+        BackendType::Http => http(from, route, path, params, findings).map(BackendKind::Http),
+        BackendType::Kafka => kafka::compile(from, path, findings).map(BackendKind::Kafka),
+        BackendType::Echo => Some(BackendKind::Echo { raw: from.raw.unwrap_or(false) }),
+    }
 }
 
 fn http(

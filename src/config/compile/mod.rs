@@ -122,6 +122,9 @@ fn routes(document: &EndpointDocument, params: &PathParams, findings: &mut Findi
     let mut custom = CustomRoutesBuilder::new(selector);
     let mut compiled = CompiledRoutes::default();
     let mut regexes = 0;
+    if let Some(backend) = &document.dead_letter {
+        backends::check_dead_letter(backend, "deadLetter", params, findings);
+    }
     for (index, route) in document.routes.iter().flatten().enumerate() {
         let path = format!("routes[{index}]");
         let made = Arc::new(CompiledRoute {
@@ -132,6 +135,7 @@ fn routes(document: &EndpointDocument, params: &PathParams, findings: &mut Findi
             inbound: transform::inbound(route, &path, findings),
             ack: transform::ack(route.ack.as_ref(), &format!("{path}.ack"), findings),
             backends: backends::compile(route, &path, params, findings),
+            dead_letter: backends::dead_letter(document, route, &path, params, findings),
         });
         let slot = match route.kind {
             RouteType::Connect => &mut compiled.connect,

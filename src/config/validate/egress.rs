@@ -2,7 +2,7 @@
 //! rules; imports model's egress rules and document.
 
 use crate::config::compile::text::host_of_url;
-use crate::config::document::{AuthenticationMode, BackendType, EndpointDocument};
+use crate::config::document::{AuthenticationMode, Backend, BackendType, EndpointDocument};
 use crate::config::findings::Findings;
 use crate::model::egress::EgressRules;
 
@@ -28,18 +28,24 @@ pub fn warnings(document: &EndpointDocument, rules: &EgressRules, warnings: &mut
             }
         }
     }
-    for (route_index, route) in document.routes.iter().flatten().enumerate() {
-        for (index, backend) in route.backends.iter().flatten().enumerate() {
-            let path = format!("routes[{route_index}].backends[{index}]");
-            match (backend.kind, &backend.destination, &backend.bootstrap_servers) {
-                (BackendType::Http, Some(url), _) => look(format!("{path}.destination"), host_of_url(url)),
-                (BackendType::Kafka, _, Some(servers)) => {
-                    for server in servers.split(',') {
-                        look(format!("{path}.bootstrapServers"), host_of_url(server.trim()));
-                    }
-                }
-                _ => {}
+    let mut backend = |path: String, from: &Backend| match (from.kind, &from.destination, &from.bootstrap_servers) {
+        (BackendType::Http, Some(url), _) => look(format!("{path}.destination"), host_of_url(url)),
+        (BackendType::Kafka, _, Some(servers)) => {
+            for server in servers.split(',') {
+                look(format!("{path}.bootstrapServers"), host_of_url(server.trim()));
             }
+        }
+        _ => {}
+    };
+    if let Some(from) = &document.dead_letter {
+        backend("deadLetter".to_owned(), from);
+    }
+    for (route_index, route) in document.routes.iter().flatten().enumerate() {
+        for (index, from) in route.backends.iter().flatten().enumerate() {
+            backend(format!("routes[{route_index}].backends[{index}]"), from);
+        }
+        if let Some(from) = &route.dead_letter {
+            backend(format!("routes[{route_index}].deadLetter"), from);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! what only compiling can tell. Called by the admin surface and `wsgateway check`; imports model and config.
 
 mod authentication;
+mod dead_letter;
 mod egress;
 mod rules;
 mod shape;

@@ -12,7 +12,7 @@ use crate::config::findings::{Finding, Findings};
 use crate::config::secrets;
 use crate::model::limits;
 
-use super::{authentication, egress, NodeFacts};
+use super::{authentication, dead_letter, egress, NodeFacts};
 
 /// Reports every broken rule that needs no compiling.
 pub fn check(document: &EndpointDocument, findings: &mut Findings) {
@@ -25,6 +25,7 @@ pub fn check(document: &EndpointDocument, findings: &mut Findings) {
     if let Some(filters) = &document.filters {
         hosts_and_origins(filters, findings);
     }
+    dead_letter::check(document, findings);
     let mut names = HashSet::new();
     for (index, route) in document.routes.iter().flatten().enumerate() {
         let path = format!("routes[{index}]");
@@ -115,7 +116,7 @@ fn of_clients_only(route: &Route, path: &str, findings: &mut Findings) {
 /// Fields and whether they are given, of one type of backend.
 type Given = Vec<(&'static str, bool)>;
 
-fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
+pub fn foreign_backend_fields(from: &Backend, path: &str, findings: &mut Findings) {
     let http: Given = vec![
         ("destination", from.destination.is_some()),
         ("method", from.method.is_some()),
@@ -171,6 +172,9 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
     }
     throttling_warnings(document, &mut warnings);
     egress::warnings(document, &node.egress, &mut warnings);
+    if let Some(backend) = &document.dead_letter {
+        backend_warnings(backend, RouteType::Default, false, "deadLetter", node, &mut warnings);
+    }
     let mut final_keys = HashSet::new();
     let custom_routes = document.routes.iter().flatten().any(|route| route.kind == RouteType::Custom);
     for (index, route) in document.routes.iter().flatten().enumerate() {
@@ -182,6 +186,10 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
             if route.go_on != Some(true) {
                 final_keys.insert(key);
             }
+        }
+        if let Some(backend) = &route.dead_letter {
+            let path = format!("{path}.deadLetter");
+            backend_warnings(backend, RouteType::Default, false, &path, node, &mut warnings);
         }
         for (index, backend) in route.backends.iter().flatten().enumerate() {
             let path = format!("{path}.backends[{index}]");

@@ -1,6 +1,7 @@
 //! Tests of validation: each kind of wrong input and what is said of it.
 
 mod credentials;
+mod dead_letters;
 mod delivery;
 mod sources;
 
