@@ -188,6 +188,10 @@ fn shown(text_of_it: &str) -> anyhow::Result<String> {
         for request in taken["requests"].as_array().into_iter().flatten() {
             request_lines(request, &mut lines);
         }
+        if let Some(letter) = taken.get("deadLetter") {
+            lines.push("  when it failed for good:".to_owned());
+            request_lines(letter, &mut lines);
+        }
     }
     if let Some(ack) = explained.get("ack").filter(|ack| ack["when"] == "delivered") {
         lines.push(format!("ack       when delivered: {}", ack["frame"]));

@@ -126,6 +126,20 @@ fn what_is_shown_of_a_large_event_is_bounded() {
 }
 
 #[test]
+fn the_place_of_dead_letters_is_told() {
+    let http = |path: &str| json!({"type": "http", "destination": format!("http://s/{path}")});
+    let document = json!({"path": "/a", "deadLetter": {"type": "kafka", "topic": "dead", "bootstrapServers": "b:9092", "key": "$.n"},
+        "routes": [{"type": "default", "name": "d", "backends": [http("d")]},
+            {"type": "custom", "name": "own", "expression": {"exists": {"path": "$.own"}}, "backends": [http("own")],
+             "deadLetter": http("dead")}]});
+    let by_default = explained(document.clone(), r#"{"n": 7}"#, json!({}));
+    let letter = serde_json::to_value(&by_default.taken[0].dead_letter).unwrap();
+    assert_eq!((&letter["topic"], &letter["key"]), (&json!("dead"), &json!("7")));
+    let own = explained(document, r#"{"own": 1}"#, json!({}));
+    assert_eq!(own.taken[0].dead_letter.as_ref().unwrap().summary(), "POST http://s/dead");
+}
+
+#[test]
 fn limits_are_told_by_whose_they_are() {
     let document = json!({"path": "/a", "routes": [], "throttling": {"scope": "node", "onExceeded": "close",
         "messagesPerSecond": {"rate": 100}, "perConnection": {"rate": 0.5}, "maxConnections": 3,
