@@ -28,6 +28,11 @@ pub fn warnings(document: &EndpointDocument, rules: &EgressRules, warnings: &mut
             }
         }
     }
+    for (index, source) in document.sources.iter().flatten().enumerate() {
+        for server in source.bootstrap_servers.iter().flat_map(|servers| servers.split(',')) {
+            look(format!("sources[{index}].bootstrapServers"), host_of_url(server.trim()));
+        }
+    }
     let mut backend = |path: String, from: &Backend| match (from.kind, &from.destination, &from.bootstrap_servers) {
         (BackendType::Http, Some(url), _) => look(format!("{path}.destination"), host_of_url(url)),
         (BackendType::Kafka, _, Some(servers)) => {
