@@ -15,7 +15,6 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair, ECDSA_P256_SHA256_FIXED_SIGNING, RSA_PKCS1_SHA256};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
-use futures::{StreamExt, TryStreamExt};
 use serde_json::{json, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -25,11 +24,10 @@ use crate::event_loop::EventLoop;
 use crate::gateway;
 use crate::http1::call;
 use crate::process::cpu_seconds;
+use crate::stats::Spread;
 use crate::table::{Server, Table};
 use crate::target::Target;
 
-/// Handshakes under way at once.
-const CONCURRENT: usize = 32;
 const PLAIN: &str = "no authentication";
 const API_KEY: &str = "an-api-key-of-the-load-program";
 const ISSUER: &str = "https://issuer.example";
@@ -188,14 +186,16 @@ impl Handshakes {
             }
             for name in measured {
                 let before = cpu_seconds(self.target.owner_pid)?;
-                open_all(clients, self.target.websocket, load.path, headers.clone())
+                let took = open_all(clients, self.target.websocket, load.path, headers.clone())
                     .await
                     .with_context(|| name.clone())?;
                 let cpu = (cpu_seconds(self.target.owner_pid)? - before) / count as f64;
                 table.add(Server::Gateway, &name, "CPU \u{b5}s per handshake", cpu * 1e6);
-                let base = *plain.get_or_insert(cpu);
+                table.add(Server::Gateway, &name, "median time, \u{b5}s", took * 1e6);
+                let (base_cpu, base_time) = *plain.get_or_insert((cpu, took));
                 if name != PLAIN {
-                    table.add(Server::Gateway, &name, "CPU, multiple of none", cpu / base);
+                    table.add(Server::Gateway, &name, "CPU, multiple of none", cpu / base_cpu);
+                    table.add(Server::Gateway, &name, "median time, multiple of none", took / base_time);
                 }
             }
         }
@@ -203,23 +203,27 @@ impl Handshakes {
     }
 }
 
-/// Opens a connection for each set of headers and closes it when it is open.
+/// Opens a connection for each set of headers and closes it when it is open, one after the other, so that the time is the
+/// handshake's own. Answers the median time in seconds, from connecting to the node's answer.
 async fn open_all(
     clients: &EventLoop,
     address: SocketAddr,
     path: &'static str,
     headers: Arc<Vec<String>>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<f64> {
     let all = async move {
-        let opened = (0..headers.len()).map(|number| open(address, path, headers.clone(), number));
-        futures::stream::iter(opened).buffer_unordered(CONCURRENT).try_collect::<()>().await
+        let mut times = Vec::with_capacity(headers.len());
+        for headers in headers.iter() {
+            let began = Instant::now();
+            let opened = tokio::time::timeout(HANDSHAKE_LONGEST, handshake_with(address, path, headers)).await;
+            let opened = opened.context("handshake timed out")??;
+            times.push(began.elapsed().as_secs_f64());
+            drop(opened);
+        }
+        Ok(times)
     };
-    clients.run(all).await
-}
-
-async fn open(address: SocketAddr, path: &str, headers: Arc<Vec<String>>, number: usize) -> anyhow::Result<()> {
-    let opened = tokio::time::timeout(HANDSHAKE_LONGEST, handshake_with(address, path, &headers[number])).await;
-    opened.context("handshake timed out")?.map(drop)
+    let times = clients.run(all).await?;
+    Spread::of(&times).map(|times| times.median).context("no handshakes were made")
 }
 
 /// Answers every request with `body`.
