@@ -1,17 +1,23 @@
-//! What the workers of a node share about one backend of one endpoint: its places, its retry budget. Made when the first
+//! What the workers of a node share about one backend of one endpoint: its places, its retry
+//! budget, its circuit breaker. Made when the first
 //! worker asks, gone with the last that holds it; a new version whose backend is the same finds it as it was. Called by
 //! pool and http; imports model and telemetry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
+use super::breaker::{Admission, Breaker, Change, State};
 use super::in_flight::{InFlight, Place};
 use super::retry_budget::RetryBudget;
 use super::{Failure, RouteFacts};
+use crate::model::delivery_policy::BreakerPolicy;
 use crate::model::endpoint::{CompiledBackend, HttpSpec};
 use crate::model::url_template::UrlTemplate;
 use crate::telemetry::metrics::{BackendLabels, Metrics};
@@ -40,7 +46,9 @@ pub struct Destinations {
 
 impl Destinations {
     pub fn new(metrics: Metrics) -> Destinations {
-        Destinations { known: Arc::default(), metrics, leaving: Arc::new(watch::Sender::new(false)) }
+        let known: Arc<Known> = Arc::default();
+        metrics.register_collector(Box::new(DestinationCollector(known.clone())));
+        Destinations { known, metrics, leaving: Arc::new(watch::Sender::new(false)) }
     }
 
     /// The node leaves: nobody waits any longer before another attempt.
@@ -66,6 +74,8 @@ impl Destinations {
         };
         let made = Arc::new(Destination {
             places: InFlight::new(spec.max_in_flight),
+            breaker: Mutex::default(),
+            endpoint_path: route.endpoint_path.clone(),
             budget: RetryBudget::new(0),
             started: Instant::now(),
             retried: counter("retried"),
@@ -86,7 +96,10 @@ fn lock(known: &Known) -> MutexGuard<'_, HashMap<Key, Weak<Destination>>> {
 /// One backend of one endpoint, for all workers.
 pub struct Destination {
     places: InFlight,
+    /// With the numbers of the version that asked last.
+    breaker: Mutex<Option<Arc<Breaker>>>,
     budget: RetryBudget,
+    endpoint_path: String,
     started: Instant,
     retried: Counter,
     over_budget: Counter,
@@ -100,8 +113,44 @@ impl Destination {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The breaker with these numbers. Versions that agree on them share it.
+    pub fn breaker(&self, policy: Option<BreakerPolicy>) -> Option<Arc<Breaker>> {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if breaker.as_ref().map(|known| known.policy()) != policy {
+            *breaker = policy.map(|policy| Arc::new(Breaker::new(policy)));
+        }
+        breaker.clone()
+    }
+
+    /// Lets a request begin, when it has a place and the breaker is not open.
+    pub async fn enter<'d>(&'d self, breaker: Option<&'d Breaker>) -> Result<Entered<'d>, Failure> {
+        if let Some(breaker) = breaker {
+            // Not worth waiting for a place.
+            if breaker.state(self.now_millis()) == State::Open {
+                self.admit(breaker).map(drop)?;
+            }
+        }
+        let place = self.place().await?;
+        // It may have opened meanwhile: then everybody who waits is through with it at once.
+        let admission = breaker.map(|breaker| self.admit(breaker)).transpose()?;
+        Ok(Entered { destination: self, admission, _place: place })
+    }
+
+    fn admit<'d>(&self, breaker: &'d Breaker) -> Result<Admission<'d>, Failure> {
+        breaker.admit(self.now_millis()).map_err(|millis| Failure::CircuitOpen { millis })
+    }
+
+    fn log(&self, change: Change) {
+        let Key { endpoint, backend, .. } = &self.key;
+        match change {
+            Change::Opened => tracing::warn!(%endpoint, %backend, "circuit breaker opened: its requests fail at once"),
+            Change::OpenedAgain => tracing::debug!(%endpoint, %backend, "circuit breaker stays open"),
+            Change::Closed => tracing::info!(%endpoint, %backend, "circuit breaker closed: it works again"),
+        }
+    }
+
     /// A place among the `maxInFlight`.
-    pub async fn place(&self) -> Result<Place<'_>, Failure> {
+    async fn place(&self) -> Result<Place<'_>, Failure> {
         if let Some(place) = self.places.try_enter() {
             return Ok(place);
         }
@@ -130,6 +179,69 @@ impl Destination {
         let mut leaving = self.leaving.clone();
         // That the sender is gone means that the node is, too.
         let _cut = tokio::time::timeout(pause, leaving.wait_for(|leaving| *leaving)).await;
+    }
+}
+
+/// A request under way.
+pub struct Entered<'d> {
+    destination: &'d Destination,
+    admission: Option<Admission<'d>>,
+    _place: Place<'d>,
+}
+
+impl Entered<'_> {
+    /// What has become of it.
+    pub fn ended(self, failure: Option<&Failure>) {
+        let Some(admission) = self.admission else { return };
+        let works = !failure.is_some_and(Failure::is_of_the_destination);
+        if let Some(change) = admission.tell(works, self.destination.now_millis()) {
+            self.destination.log(change);
+        }
+    }
+}
+
+/// What `/metrics` shows of destinations, read when asked for.
+struct DestinationCollector(Arc<Known>);
+
+impl std::fmt::Debug for DestinationCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DestinationCollector")
+    }
+}
+
+impl Collector for DestinationCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        // Of two destinations of a backend that are both in use, requests are added up, and the worse state counts.
+        let mut figures = BTreeMap::<(String, String), (u64, Option<u64>)>::new();
+        // Not held any longer: whoever lets go of the last reference takes it too.
+        let all: Vec<_> = lock(&self.0).values().filter_map(Weak::upgrade).collect();
+        for destination in all {
+            let labels = (destination.endpoint_path.clone(), destination.key.backend.clone());
+            let (in_flight, state) = figures.entry(labels).or_default();
+            *in_flight += destination.places.under_way() as u64;
+            let breaker = destination.breaker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let of_breaker = breaker.map(|breaker| match breaker.state(destination.now_millis()) {
+                State::Closed => 0,
+                State::HalfOpen => 1,
+                State::Open => 2,
+            });
+            *state = (*state).max(of_breaker);
+        }
+        let kind = ConstGauge::new(0u64).metric_type();
+        let help = "Requests to a backend under way";
+        let mut family = encoder.encode_descriptor("backend_in_flight", help, None, kind)?;
+        for ((endpoint, backend), (in_flight, _)) in &figures {
+            let labels = [("endpoint", endpoint.as_str()), ("backend", backend.as_str())];
+            ConstGauge::new(*in_flight).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Circuit breakers: 0 closed, 1 half open, 2 open";
+        let mut family = encoder.encode_descriptor("backend_circuit", help, None, kind)?;
+        for ((endpoint, backend), (_, state)) in &figures {
+            let Some(state) = state else { continue };
+            let labels = [("endpoint", endpoint.as_str()), ("backend", backend.as_str())];
+            ConstGauge::new(*state).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -170,6 +282,7 @@ pub(super) mod tests {
             max_in_flight,
             reply: false,
             retry: policy(3),
+            breaker: None,
         };
         let route = RouteFacts {
             kind: EventKind::Message,
@@ -198,5 +311,33 @@ pub(super) mod tests {
         assert_eq!(lock(&all.known).len(), 1);
         drop(other);
         assert!(lock(&all.known).is_empty());
+    }
+
+    #[actix_rt::test]
+    async fn an_open_breaker_takes_no_place() {
+        let all = Destinations::new(Metrics::default());
+        let breaker = Some(BreakerPolicy { failures: 1, open: Duration::from_secs(60) });
+        let on = destination(&all, "http://a/", 1);
+        let breaker = on.breaker(breaker);
+        let enter = || on.enter(breaker.as_deref());
+        let sent = enter().await.ok().unwrap();
+        let timed_out = Failure::Timeout { millis: 1 };
+        let times_out = async { sent.ended(Some(&timed_out)) };
+        // The one that waited is through at once, and so is everybody behind it.
+        let (waited, ()) = tokio::join!(enter(), times_out);
+        for refused in [waited, enter().await] {
+            assert!(matches!(refused, Err(Failure::CircuitOpen { millis: 1..=60_000 })));
+        }
+        assert_eq!(on.places.under_way(), 0);
+        let mut text = String::new();
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register_collector(Box::new(DestinationCollector(all.known.clone())));
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "backend_in_flight{endpoint=\"/a\",backend=\"default/r/0\"} 0",
+            "backend_circuit{endpoint=\"/a\",backend=\"default/r/0\"} 2",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

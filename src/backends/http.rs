@@ -15,6 +15,7 @@ use awc::{Client, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
+use super::breaker::Breaker;
 use super::destination::Destination;
 use super::event::{attribute_value, names};
 use super::retry::{self, Missed};
@@ -52,6 +53,7 @@ pub struct HttpBackend {
     /// By rendered destination; one entry when the destination has no parameters.
     frozen: RefCell<HashMap<String, Rc<FrozenClientRequest>>>,
     fixed: Option<Rc<FrozenClientRequest>>,
+    breaker: Option<Arc<Breaker>>,
     destination: Arc<Destination>,
 }
 
@@ -69,6 +71,7 @@ impl HttpBackend {
             headers: constant_headers(spec, route)?,
             frozen: RefCell::default(),
             fixed: None,
+            breaker: destination.breaker(spec.breaker),
             destination,
         };
         if let Some(destination) = spec.destination.as_constant() {
@@ -137,19 +140,22 @@ impl HttpBackend {
 
     async fn attempt(&self, request: &FrozenClientRequest, event: &Event, number: u32) -> Result<Delivered, Missed> {
         // Waiting for a place is not the service's time.
-        let _place = self.destination.place().await?;
+        let entered = self.destination.enter(self.breaker.as_deref()).await?;
         let started = Instant::now();
         let answered = tokio::time::timeout(self.spec.timeout, self.exchange(request, event, number)).await;
-        match answered {
+        let result = match answered {
             Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }.into()),
             Ok(Err(err)) => Err(describe(err, &started).into()),
-            Ok(Ok(Answer { status: status @ 200..=299, reply, .. })) => {
-                Ok(Delivered { status: Some(status), reply: reply.map_err(Failure::Reply)? })
-            }
+            Ok(Ok(Answer { status: status @ 200..=299, reply, .. })) => match reply {
+                Ok(reply) => Ok(Delivered { status: Some(status), reply }),
+                Err(fault) => Err(Failure::Reply(fault).into()),
+            },
             Ok(Ok(Answer { status, retry_after, .. })) => {
                 Err(Missed { failure: Failure::Status { status }, retry_after })
             }
-        }
+        };
+        entered.ended(result.as_ref().err().map(|missed: &Missed| &missed.failure));
+        result
     }
 
     async fn deliver(&self, event: &Event) -> Result<Delivered, Undelivered> {

@@ -51,6 +51,12 @@ impl InFlight {
         self.surplus.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).map_or(0, |before| before.min(wanted))
     }
 
+    /// How many are inside, those above the bound included.
+    pub fn under_way(&self) -> usize {
+        let max = *self.max.lock().unwrap_or_else(PoisonError::into_inner);
+        (max + self.surplus.load(Ordering::Acquire)).saturating_sub(self.places.available_permits())
+    }
+
     /// None: all are taken.
     pub fn try_enter(&self) -> Option<Place<'_>> {
         let permit = self.places.try_acquire().ok()?;

@@ -2,6 +2,7 @@
 //! `telemetry` and `egress`. One instance per worker and backend, made by [`pool::BackendPool`], so that an event never
 //! changes threads; what workers share about a backend is its [`destination::Destination`].
 
+mod breaker;
 pub mod destination;
 pub mod event;
 pub mod http;
@@ -48,6 +49,9 @@ pub enum Failure {
     Tls(String),
     #[error("answered {status}")]
     Status { status: u16 },
+    /// Nothing was sent: requests to this destination have failed.
+    #[error("its circuit breaker is open, for another {millis} ms")]
+    CircuitOpen { millis: u64 },
     /// Nothing was sent: `maxInFlight` requests were under way all the time.
     #[error("no place among the requests under way within {millis} ms")]
     NoPlace { millis: u128 },
@@ -71,6 +75,7 @@ impl Failure {
             Failure::EgressDenied(_) => "egress_denied",
             Failure::Tls(_) => "tls_failed",
             Failure::Status { .. } => "refused",
+            Failure::CircuitOpen { .. } => "circuit_open",
             Failure::NoPlace { .. } => "no_place",
             Failure::Reply(_) => "bad_reply",
             Failure::Kafka(_) => "kafka_error",
@@ -88,7 +93,22 @@ impl Failure {
 
     /// Whether it was tried to send something.
     pub fn was_sent(&self) -> bool {
-        !matches!(self, Failure::NoPlace { .. } | Failure::EgressDenied(_) | Failure::Misconfigured(_))
+        !matches!(
+            self,
+            Failure::CircuitOpen { .. }
+                | Failure::NoPlace { .. }
+                | Failure::EgressDenied(_)
+                | Failure::Misconfigured(_)
+        )
+    }
+
+    /// Whether the destination has shown with it that it does not work. One that refuses an event works.
+    pub fn is_of_the_destination(&self) -> bool {
+        match self {
+            Failure::Timeout { .. } | Failure::Unreachable(_) | Failure::BrokeOff(_) | Failure::Tls(_) => true,
+            Failure::Status { status } => *status >= 500,
+            _ => false,
+        }
     }
 }
 

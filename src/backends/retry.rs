@@ -87,8 +87,9 @@ fn is_worth_it(after: RetryAfter, failure: &Failure) -> bool {
         Failure::Status { status } => {
             after == RetryAfter::Passing && matches!(status, 408 | 425 | 429 | 502 | 503 | 504)
         }
-        Failure::Tls(_) | Failure::EgressDenied(_) => false,
-        Failure::Reply(_) | Failure::Kafka(_) | Failure::Misconfigured(_) | Failure::NoPlace { .. } => false,
+        Failure::Tls(_) | Failure::EgressDenied(_) | Failure::Misconfigured(_) => false,
+        Failure::Reply(_) | Failure::Kafka(_) => false,
+        Failure::CircuitOpen { .. } | Failure::NoPlace { .. } => false,
     }
 }
 

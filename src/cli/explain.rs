@@ -265,6 +265,10 @@ fn request_lines(request: &Value, lines: &mut Vec<String>) {
             retry["attempts"], retry["backoffInMillis"], retry["maxBackoffInMillis"]
         ));
     }
+    if let Some(breaker) = request.get("circuitBreaker") {
+        let (failures, millis) = (&breaker["failures"], &breaker["openInMillis"]);
+        lines.push(format!("    left alone for {millis} ms after {failures} failures in a row"));
+    }
     for header in request["headers"].as_array().into_iter().flatten() {
         lines.push(format!("    {}: {}", text_at(header, 0), text_at(header, 1)));
     }

@@ -34,7 +34,7 @@ pub struct Backend {
     pub additional_headers: Option<HeaderMap>,
     /// http: how often an event is tried.
     pub retry: Option<Retry>,
-    /// http
+    /// http: when it is left alone; without it never.
     pub circuit_breaker: Option<CircuitBreaker>,
     /// http: a 2xx answer's JSON body goes back to the sender.
     #[schemars(extend("default" = false))]
@@ -144,9 +144,11 @@ pub struct Retry {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CircuitBreaker {
-    #[schemars(range(min = 1, max = 1_000))]
+    /// Failures in a row after which nothing is sent for a while.
+    #[schemars(range(min = 1, max = 1_000), extend("default" = 5))]
     pub failures: Option<u32>,
-    #[schemars(range(min = 100, max = 600_000))]
+    /// For how long; then a few requests are let through.
+    #[schemars(range(min = 100, max = 600_000), extend("default" = 2_000))]
     pub open_in_millis: Option<u64>,
 }
 

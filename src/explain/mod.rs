@@ -179,6 +179,8 @@ pub enum RequestKind {
         /// Of each attempt.
         timeout_in_millis: u128,
         retry: RetryFacts,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        circuit_breaker: Option<BreakerFacts>,
     },
     Kafka {
         topic: String,
@@ -203,6 +205,14 @@ pub struct RetryFacts {
     pub max_backoff_in_millis: u128,
     /// `passing`: lost connections, time-outs and answers that say "later"; `lostConnections`: those only.
     pub after: &'static str,
+}
+
+/// When a destination is left alone. Whether it is now, is not looked at.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerFacts {
+    pub failures: u32,
+    pub open_in_millis: u128,
 }
 
 impl RequestKind {
@@ -464,6 +474,10 @@ fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> Requ
                         RetryAfter::Passing => "passing",
                     },
                 },
+                circuit_breaker: spec.breaker.map(|breaker| BreakerFacts {
+                    failures: breaker.failures,
+                    open_in_millis: breaker.open.as_millis(),
+                }),
             },
             Err(failure) => RequestKind::Impossible { reason: failure.to_string() },
         },

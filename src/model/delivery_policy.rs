@@ -24,6 +24,15 @@ pub enum RetryAfter {
     Passing,
 }
 
+/// When a failing destination is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BreakerPolicy {
+    /// In a row.
+    pub failures: u32,
+    /// How long nothing is sent then.
+    pub open: Duration,
+}
+
 impl RetryPolicy {
     /// The longest pause after so many attempts.
     pub fn longest_pause(&self, attempts: u32) -> Duration {

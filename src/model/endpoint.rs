@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ack::Ack;
 use super::authentication::Authentication;
-use super::delivery_policy::RetryPolicy;
+use super::delivery_policy::{BreakerPolicy, RetryPolicy};
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
@@ -294,6 +294,8 @@ pub struct HttpSpec {
     pub reply: bool,
     /// How often an event is tried.
     pub retry: RetryPolicy,
+    /// When it is left alone; None: never.
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// Methods that may carry an event.

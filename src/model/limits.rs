@@ -67,6 +67,10 @@ pub const RETRY_ATTEMPTS_DEFAULT: u32 = 3;
 pub const RETRY_BACKOFF_MILLIS_DEFAULT: u64 = 100;
 /// Longest pause before any attempt, in milliseconds: the events behind it on its connection wait as long.
 pub const RETRY_MAX_BACKOFF_MILLIS_DEFAULT: u64 = 2_000;
+/// Failures in a row that open a circuit breaker which the document has and does not say more of.
+pub const BREAKER_FAILURES_DEFAULT: u32 = 5;
+/// How long such a breaker stays open, in milliseconds: a service that is back is found within seconds.
+pub const BREAKER_OPEN_MILLIS_DEFAULT: u64 = 2_000;
 
 /// Largest message that a source takes: Kafka's own limit of a record unless it was raised. Links between nodes take 4 MiB.
 pub const SOURCE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;

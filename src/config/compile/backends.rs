@@ -100,6 +100,7 @@ fn http(
         max_in_flight: super::size(Some(max_in_flight), 0),
         reply: from.reply.unwrap_or(false),
         retry,
+        breaker: delivery::breaker(from),
     })
 }
 

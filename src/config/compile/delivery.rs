@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::document::{Backend, RouteType};
 use crate::config::findings::Findings;
-use crate::model::delivery_policy::{RetryAfter, RetryPolicy};
+use crate::model::delivery_policy::{BreakerPolicy, RetryAfter, RetryPolicy};
 use crate::model::limits;
 
 /// The attempts of an HTTP backend of a route of this kind.
@@ -31,4 +31,12 @@ pub fn retry(from: &Backend, route: RouteType, path: &str, findings: &mut Findin
             _ => RetryAfter::Passing,
         },
     }
+}
+
+/// The circuit breaker of an HTTP backend, if it has one.
+pub fn breaker(from: &Backend) -> Option<BreakerPolicy> {
+    from.circuit_breaker.as_ref().map(|given| BreakerPolicy {
+        failures: given.failures.unwrap_or(limits::BREAKER_FAILURES_DEFAULT),
+        open: Duration::from_millis(given.open_in_millis.unwrap_or(limits::BREAKER_OPEN_MILLIS_DEFAULT)),
+    })
 }

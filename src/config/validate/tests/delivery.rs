@@ -40,3 +40,20 @@ fn retries_have_ranges() {
     let kafka = json!({"type": "kafka", "topic": "t", "retry": {}});
     refused(&with_backend(kafka), at, "does not belong to type \"kafka\"");
 }
+
+#[test]
+fn breakers_have_ranges() {
+    for breaker in
+        [json!({}), json!({"failures": 1, "openInMillis": 100}), json!({"failures": 1000, "openInMillis": 600_000})]
+    {
+        assert_eq!(faults(&http("circuitBreaker", breaker.clone())), Vec::<String>::new(), "{breaker}");
+    }
+    let at = "routes[0].backends[0].circuitBreaker";
+    for (breaker, field, part) in [
+        (json!({"failures": 0}), ".failures", "1–1000"),
+        (json!({"openInMillis": 99}), ".openInMillis", "100–600000"),
+        (json!({"open": true}), ".open", "unknown field"),
+    ] {
+        refused(&http("circuitBreaker", breaker), &format!("{at}{field}"), part);
+    }
+}
