@@ -282,6 +282,7 @@ pub(super) mod tests {
             max_in_flight,
             reply: false,
             retry: policy(3),
+            signing: None,
             breaker: None,
         };
         let route = RouteFacts {

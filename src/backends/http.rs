@@ -19,6 +19,7 @@ use super::breaker::Breaker;
 use super::destination::Destination;
 use super::event::{attribute_value, names};
 use super::retry::{self, Missed};
+use super::signing::Signer;
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts, Undelivered};
 use crate::egress::{Connections, Egress, NoWay};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
@@ -55,6 +56,7 @@ pub struct HttpBackend {
     fixed: Option<Rc<FrozenClientRequest>>,
     breaker: Option<Arc<Breaker>>,
     destination: Arc<Destination>,
+    signer: Option<Signer>,
 }
 
 impl HttpBackend {
@@ -73,6 +75,7 @@ impl HttpBackend {
             fixed: None,
             breaker: destination.breaker(spec.breaker),
             destination,
+            signer: spec.signing.as_ref().map(Signer::new),
         };
         if let Some(destination) = spec.destination.as_constant() {
             backend.fixed = Some(Rc::new(backend.freeze(destination)?));
@@ -120,7 +123,10 @@ impl HttpBackend {
         event: &Event,
         attempt: u32,
     ) -> Result<Answer, SendRequestError> {
-        let headers = event_headers(event, attempt);
+        let mut headers = event_headers(event, attempt);
+        if let Some(signer) = &self.signer {
+            signer.sign(event.id.as_str(), &event.body, SystemTime::now(), &mut headers);
+        }
         let mut answer = request.extra_headers(headers).send_body(event.body.clone()).await?;
         let status = answer.status().as_u16();
         let retry_after = retry::retry_after(status, answer.headers().get(RETRY_AFTER), SystemTime::now());

@@ -12,6 +12,7 @@ pub mod letters;
 pub mod pool;
 mod retry;
 mod retry_budget;
+mod signing;
 
 use std::rc::Rc;
 

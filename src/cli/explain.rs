@@ -265,6 +265,9 @@ fn request_lines(request: &Value, lines: &mut Vec<String>) {
             retry["attempts"], retry["backoffInMillis"], retry["maxBackoffInMillis"]
         ));
     }
+    if request["signed"] == true {
+        lines.push("    signed (Standard Webhooks)".to_owned());
+    }
     if let Some(breaker) = request.get("circuitBreaker") {
         let (failures, millis) = (&breaker["failures"], &breaker["openInMillis"]);
         lines.push(format!("    left alone for {millis} ms after {failures} failures in a row"));

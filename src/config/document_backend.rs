@@ -39,7 +39,8 @@ pub struct Backend {
     /// http: a 2xx answer's JSON body goes back to the sender.
     #[schemars(extend("default" = false))]
     pub reply: Option<bool>,
-    /// http: key of the HMAC over id.timestamp.body.
+    /// http: key of the HMAC over id.timestamp.body (Standard Webhooks): `whsec_` and base64, or any text of 24–64 bytes;
+    /// two are separated by a space.
     pub signing_secret: Option<Secret>,
     /// http: requests under way on one node at once.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 1_024))]

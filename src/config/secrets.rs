@@ -140,10 +140,16 @@ const FIELDS: &[SecretField] = &[
     of_security(OF_ROUTES_DEAD_LETTERS, "privateKey", Kept::Encrypted),
     of_security(OF_ROUTES_DEAD_LETTERS, "ca", Kept::Plain),
     of_security(OF_ROUTES_DEAD_LETTERS, "certificate", Kept::Plain),
+    SecretField { within: &[ROUTES, BACKENDS], members: Members::Named(SIGNING_SECRET), kept: Kept::Encrypted },
+    SecretField { within: &[ROUTES, DEAD_LETTER], members: Members::Named(SIGNING_SECRET), kept: Kept::Encrypted },
+    SecretField { within: &[DEAD_LETTER], members: Members::Named(SIGNING_SECRET), kept: Kept::Encrypted },
 ];
 
 /// The secrets among the members of `security`.
 const SECURITY_SECRETS: [&str; 2] = ["password", "privateKey"];
+/// Of HTTP backends.
+const SIGNING_SECRET: &str = "signingSecret";
+
 /// An encrypted text that a reader may not see.
 const ENCRYPTED_REDACTED: &str = "enc:redacted";
 /// Stands for a secret in a diff.
@@ -232,6 +238,11 @@ pub fn check(from: &Authentication, findings: &mut Findings) {
 fn of_service(plain: &str) -> &str {
     let below = plain.strip_prefix("routes.backends.").or_else(|| plain.strip_prefix("sources."));
     below.unwrap_or_default()
+}
+
+/// Whether this stands for a secret where a document is read without its secrets, by its words or by a reference.
+pub fn is_unknown(text: &str) -> bool {
+    text == HIDDEN || has_reference(text)
 }
 
 /// Whether a field of the document at this path (`authentication.keys[3].key`) must not be quoted.
@@ -331,7 +342,7 @@ pub fn hide(path: &str, value: &mut Value) {
         (None, false) if of_backend.starts_with("security") => {
             (Within::Security, plain.rsplit('.').next().unwrap_or_default())
         }
-        (None, false) => (Within::Other, ""),
+        (None, false) => (Within::Other, plain.rsplit('.').next().unwrap_or_default()),
     };
     hide_below(within, name, value);
 }
@@ -354,7 +365,7 @@ fn hide_below(within: Within, name: &str, value: &mut Value) {
                 }
                 Within::Headers => is_credential_header(name) || text.starts_with(ENCRYPTED),
                 Within::Security => SECURITY_SECRETS.contains(&name),
-                Within::Other => false,
+                Within::Other => name == SIGNING_SECRET,
             };
             if named && !has_reference(text) {
                 *text = HIDDEN.to_owned();

@@ -14,7 +14,6 @@ fn table() -> Vec<(&'static str, Vec<Value>)> {
         ("settings.ordering", vec![json!("connection")]),
         ("settings.orderingKey", vec![]),
         ("settings.backendParallelism", vec![json!(8)]),
-        ("routes[].backends[].signingSecret", vec![]),
         ("routes[].backends[].batch.maxEvents", vec![json!(1)]),
         ("routes[].backends[].batch.maxDelayMillis", vec![json!(0)]),
         ("routes[].backends[].batch.maxBytes", vec![]),

@@ -178,6 +178,9 @@ pub enum RequestKind {
         headers: Vec<(String, String)>,
         /// Of each attempt.
         timeout_in_millis: u128,
+        /// With the headers of Standard Webhooks, which each attempt has of its own.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        signed: bool,
         retry: RetryFacts,
         #[serde(skip_serializing_if = "Option::is_none")]
         circuit_breaker: Option<BreakerFacts>,
@@ -465,6 +468,7 @@ fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> Requ
                 url: request.url,
                 headers: redacted(request.headers),
                 timeout_in_millis: spec.timeout.as_millis(),
+                signed: spec.signing.is_some(),
                 retry: RetryFacts {
                     attempts: spec.retry.attempts,
                     backoff_in_millis: spec.retry.backoff.as_millis(),

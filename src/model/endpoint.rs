@@ -15,6 +15,7 @@ use super::filters::Filters;
 pub use super::kafka::{KafkaAcks, KafkaCompression, KafkaKey, KafkaReply, KafkaSpec};
 use super::projection::Projection;
 use super::secret::Secret;
+use super::signing::SigningKeys;
 use super::source::SourceSpec;
 use super::template::Template;
 use super::throttling::Throttling;
@@ -294,6 +295,8 @@ pub struct HttpSpec {
     pub reply: bool,
     /// How often an event is tried.
     pub retry: RetryPolicy,
+    /// Sign its requests; None: nothing does.
+    pub signing: Option<SigningKeys>,
     /// When it is left alone; None: never.
     pub breaker: Option<BreakerPolicy>,
 }

@@ -28,6 +28,7 @@ pub mod projection;
 pub mod proxies;
 pub mod secret;
 pub mod shares;
+pub mod signing;
 pub mod source;
 pub mod template;
 pub mod throttle;

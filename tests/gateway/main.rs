@@ -59,6 +59,7 @@ mod schema;
 mod schemathesis;
 mod secret_references;
 mod secrets;
+mod signing;
 mod throttling;
 mod throttling_cluster;
 mod tokens;

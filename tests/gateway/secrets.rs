@@ -21,7 +21,8 @@ fn with_secrets(path: &str, canary: &str) -> Value {
     let kafka = json!({"type": "kafka", "topic": "t", "bootstrapServers": "127.0.0.1:9",
         "headers": {"x-api-key": canary, "app": "shop"}, "security": {"protocol": "SASL_SSL", "saslMechanism": "PLAIN",
             "username": "u", "password": canary}});
-    let secret_headers = http(json!({"Authorization": canary, "X-Debug-Id": "id", "X-Access-Token": canary}));
+    let mut secret_headers = http(json!({"Authorization": canary, "X-Debug-Id": "id", "X-Access-Token": canary}));
+    secret_headers["signingSecret"] = json!(format!("{canary}-{canary}"));
     let never = json!({"equal": {"path": "$.never", "value": true}});
     let mut on_route = custom("kafka", never, std::slice::from_ref(&kafka));
     on_route["deadLetter"] = kafka;

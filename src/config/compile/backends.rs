@@ -75,7 +75,8 @@ fn http(
     params: &PathParams,
     findings: &mut Findings,
 ) -> Option<HttpSpec> {
-    let headers = headers(from.additional_headers.as_ref(), path, findings);
+    let signing = delivery::signing(from, path, findings);
+    let headers = headers(from.additional_headers.as_ref(), from.signing_secret.is_some(), path, findings);
     let retry = delivery::retry(from, route, path, findings);
     let Some(destination) = &from.destination else {
         findings.add(path, "an http backend needs a \"destination\"");
@@ -100,11 +101,12 @@ fn http(
         max_in_flight: super::size(Some(max_in_flight), 0),
         reply: from.reply.unwrap_or(false),
         retry,
+        signing,
         breaker: delivery::breaker(from),
     })
 }
 
-fn headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec<(String, Secret)> {
+fn headers(from: Option<&HeaderMap>, signed: bool, path: &str, findings: &mut Findings) -> Vec<(String, Secret)> {
     let path = format!("{path}.additionalHeaders");
     let mut seen = HashSet::new();
     let mut headers = Vec::new();
@@ -113,7 +115,7 @@ fn headers(from: Option<&HeaderMap>, path: &str, findings: &mut Findings) -> Vec
         let lower = name.to_ascii_lowercase();
         if !text::is_token(name) {
             findings.add(at.as_str(), "is no header name");
-        } else if text::is_reserved_header(name) {
+        } else if text::is_reserved_header(name) || (signed && text::is_signature_header(&lower)) {
             findings.add(at.as_str(), "is set by the gateway");
         } else if !seen.insert(lower.clone()) {
             findings.add(at.as_str(), "is there twice (names ignore case)");

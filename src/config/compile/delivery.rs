@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config::document::{Backend, RouteType};
 use crate::config::findings::Findings;
+use crate::config::secrets::is_unknown;
 use crate::model::delivery_policy::{BreakerPolicy, RetryAfter, RetryPolicy};
 use crate::model::limits;
+use crate::model::signing::SigningKeys;
 
 /// The attempts of an HTTP backend of a route of this kind.
 pub fn retry(from: &Backend, route: RouteType, path: &str, findings: &mut Findings) -> RetryPolicy {
@@ -39,4 +41,13 @@ pub fn breaker(from: &Backend) -> Option<BreakerPolicy> {
         failures: given.failures.unwrap_or(limits::BREAKER_FAILURES_DEFAULT),
         open: Duration::from_millis(given.open_in_millis.unwrap_or(limits::BREAKER_OPEN_MILLIS_DEFAULT)),
     })
+}
+
+/// The keys that sign an HTTP backend's requests.
+pub fn signing(from: &Backend, path: &str, findings: &mut Findings) -> Option<SigningKeys> {
+    let secret = from.signing_secret.as_ref()?;
+    if is_unknown(secret.expose()) {
+        return Some(SigningKeys::unknown());
+    }
+    findings.take(format!("{path}.signingSecret"), SigningKeys::parse(secret))
 }

@@ -42,6 +42,11 @@ pub fn is_reserved_header(name: &str) -> bool {
     RESERVED.contains(&name.as_str()) || name.starts_with("proxy-") || name.starts_with("ce-")
 }
 
+/// Headers of signed requests (Standard Webhooks), in lower case.
+pub fn is_signature_header(lower: &str) -> bool {
+    matches!(lower, "webhook-id" | "webhook-timestamp" | "webhook-signature")
+}
+
 /// `host`, `host:port`, `1.2.3.4`, `[::1]:port`.
 pub fn check_host_port(text: &str) -> Result<(), String> {
     let (host, port) = match text.strip_prefix('[') {

@@ -61,6 +61,8 @@ impl NodeSecrets {
             if text == ENCRYPTED_REDACTED {
                 let message = "is redacted, and what is stored has none for the same service: send the secret again";
                 findings.add(path, message);
+            } else if text == HIDDEN && matches!(field.members, Members::Named(_)) {
+                findings.add(path, "is what stands for a secret that is not shown: send the secret itself");
             } else if text.is_empty() && matches!(field.members, Members::Named(_)) {
                 findings.add(path, "must not be empty");
             } else if no_key && field.holds_secret(member) && !text.starts_with(ENCRYPTED) {

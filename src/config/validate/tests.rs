@@ -401,7 +401,6 @@ fn what_the_build_lacks_is_refused() {
         (with("/settings/ordering", json!("none")), "settings.ordering".to_owned()),
         (with("/settings/ordering", json!("key")), "settings.ordering".to_owned()),
         (with("/settings/backendParallelism", json!(4)), "settings.backendParallelism".to_owned()),
-        backend("signingSecret", json!("x")),
     ] {
         refused(&document, &path, "not supported by this build yet");
     }

@@ -57,3 +57,34 @@ fn breakers_have_ranges() {
         refused(&http("circuitBreaker", breaker), &format!("{at}{field}"), part);
     }
 }
+
+#[test]
+fn signing_secrets_are_keys() {
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let raw = "r".repeat(24);
+    for secret in [key.to_owned(), raw.clone(), format!("{key} {raw}"), "${env:WSGATEWAY_SECRET_SIGNING}".to_owned()] {
+        let document = http("signingSecret", json!(secret)).to_string();
+        assert!(validate(&document, &NodeFacts::default()).is_ok(), "{secret}");
+    }
+    let at = "routes[0].backends[0].signingSecret";
+    for (secret, part) in [
+        ("canary", "24–64 bytes, has 6"),
+        ("whsec_canary!", "no base64"),
+        ("", "must not be empty"),
+        ("(hidden)", "send the secret itself"),
+        ("enc:redacted", "is redacted"),
+        ("x${env:WSGATEWAY_SECRET_SIGNING}", "one reference"),
+    ] {
+        let found = validate(&http("signingSecret", json!(secret)).to_string(), &NodeFacts::default()).unwrap_err();
+        assert!(found.iter().any(|fault| fault.path == at && fault.message.contains(part)), "{secret}: {found:?}");
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+    }
+    let mut signed = json!({"type": "http", "destination": "http://h", "additionalHeaders": {"Webhook-Id": "x"}});
+    assert_eq!(faults(&with_backend(signed.clone())), Vec::<String>::new());
+    signed["signingSecret"] = json!("${env:WSGATEWAY_SECRET_SIGNING}");
+    let found = validate(&with_backend(signed).to_string(), &NodeFacts::default()).unwrap_err();
+    assert_eq!(found[0].path, "routes[0].backends[0].additionalHeaders.Webhook-Id");
+    let kafka = json!({"type": "kafka", "topic": "t", "signingSecret": "${env:WSGATEWAY_SECRET_SIGNING}"});
+    let found = validate(&with_backend(kafka).to_string(), &node()).unwrap_err();
+    assert!(found.iter().any(|fault| fault.path == at && fault.message.contains("does not belong")), "{found:?}");
+}
