@@ -166,6 +166,16 @@ fn shown(text_of_it: &str) -> anyhow::Result<String> {
     if let Some(selector) = explained.get("selector") {
         lines.push(format!("selector  {} is {}", text(selector, "path"), or_missing(&selector["value"])));
     }
+    let ordering = &explained["ordering"];
+    match text(ordering, "rule") {
+        "connection" => {}
+        "key" => lines.push(format!(
+            "ordering  by key {}, {} keys at once",
+            or_missing(&ordering["key"]),
+            ordering["atOnce"]
+        )),
+        rule => lines.push(format!("ordering  {rule}, {} at once", ordering["atOnce"])),
+    }
     for route in explained["customRoutes"].as_array().into_iter().flatten() {
         route_lines(route, &mut lines);
     }

@@ -63,7 +63,7 @@ pub struct Settings {
     /// JSONPath of the value that orders events, with ordering "key".
     #[schemars(length(min = 1, max = 512))]
     pub ordering_key: Option<String>,
-    /// Deliveries of one connection at once, unless ordering is "connection".
+    /// Deliveries of one connection to one backend at once, unless ordering is "connection".
     #[schemars(range(min = 1, max = 32), extend("default" = 8))]
     pub backend_parallelism: Option<u32>,
     /// Events of one connection accepted but not yet delivered; at the limit its socket is no longer read.

@@ -11,9 +11,6 @@ pub const MESSAGE: &str = "is not supported by this build yet";
 /// Where, and the values that mean nothing is asked for. null always means that.
 fn table() -> Vec<(&'static str, Vec<Value>)> {
     vec![
-        ("settings.ordering", vec![json!("connection")]),
-        ("settings.orderingKey", vec![]),
-        ("settings.backendParallelism", vec![json!(8)]),
         ("routes[].backends[].batch.maxEvents", vec![json!(1)]),
         ("routes[].backends[].batch.maxDelayMillis", vec![json!(0)]),
         ("routes[].backends[].batch.maxBytes", vec![]),

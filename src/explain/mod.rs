@@ -30,6 +30,7 @@ use crate::model::delivery_policy::RetryAfter;
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
+use crate::model::ordering::OrderRule;
 use crate::model::outbound;
 
 use connection::Connection;
@@ -55,6 +56,8 @@ pub struct Explained {
     /// What routes with a key compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
+    /// Which events of the connection this one waits for, at each HTTP backend.
+    pub ordering: OrderingFacts,
     /// In document order.
     pub custom_routes: Vec<CustomRoute>,
     /// How the client's event is acknowledged.
@@ -65,6 +68,19 @@ pub struct Explained {
     /// What the client is sent at once; errors of services come later.
     #[schemars(with = "Vec<Value>")]
     pub client: Vec<Box<RawValue>>,
+}
+
+/// How the endpoint's events are ordered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderingFacts {
+    /// connection, key or none.
+    pub rule: &'static str,
+    /// What this event is ordered by; none: events without a key are ordered among each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Value>,
+    /// Deliveries of the connection to one backend at once.
+    pub at_once: u32,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -260,6 +276,14 @@ pub fn explain(
         connection: connection.description.clone(),
         limits: limits::of(endpoint, &connection),
         selector: None,
+        ordering: OrderingFacts {
+            rule: endpoint.order.as_str(),
+            key: None,
+            at_once: match endpoint.order {
+                OrderRule::Connection => 1,
+                OrderRule::Key { at_once, .. } | OrderRule::None { at_once } => at_once,
+            },
+        },
         custom_routes: Vec::new(),
         ack: None,
         taken: Vec::new(),
@@ -304,6 +328,7 @@ impl Explainer<'_> {
             Err(fault) => return self.reject(ErrorCode::InvalidJson, &fault.to_string(), None),
         };
         let tree = decoded.tree();
+        self.explained.ordering.key = self.endpoint.order.key(tree.map(|tree| &**tree)).cloned();
         let mut taken = self.select(tree.map(|tree| &**tree));
         if taken.is_empty() {
             taken.extend(routes.default.clone());

@@ -158,3 +158,26 @@ fn limits_are_told_by_whose_they_are() {
     let without = explained(json!({"path": "/a"}), "1", json!({}));
     assert!(!serde_json::to_string(&without).unwrap().contains("limits"));
 }
+
+#[test]
+fn how_hard_it_is_tried_is_told() {
+    let backend = json!({"type": "http", "destination": "http://h", "signingSecret": "${env:WSGATEWAY_SECRET_X}",
+        "retry": {"attempts": 5, "backoffInMillis": 10}, "circuitBreaker": {}});
+    let route = |kind: &str, backend: &Value| json!({"type": kind, "name": kind, "backends": [backend]});
+    let plain = json!({"type": "http", "destination": "http://h"});
+    let document = json!({"path": "/a", "settings": {"ordering": "key", "orderingKey": "$.order"},
+        "routes": [route("default", &backend), route("error", &plain)]});
+    let told = serde_json::to_value(explained(document.clone(), r#"{"order": 7}"#, json!({}))).unwrap();
+    let request = &told["taken"][0]["requests"][0];
+    let retry = json!({"attempts": 5, "backoffInMillis": 10, "maxBackoffInMillis": 2000, "after": "passing"});
+    assert_eq!(request["retry"], retry);
+    assert_eq!(request["circuitBreaker"], json!({"failures": 5, "openInMillis": 2000}));
+    assert_eq!(request["signed"], true);
+    assert!(!request["headers"].to_string().contains("WSGATEWAY_SECRET"), "{request}");
+    assert_eq!(told["ordering"], json!({"rule": "key", "key": 7, "atOnce": 8}));
+    let broken = serde_json::to_value(explained(document, "{", json!({}))).unwrap();
+    let request = &broken["taken"][0]["requests"][0];
+    assert_eq!((&request["retry"]["attempts"], request.get("signed")), (&json!(3), None));
+    let plain = serde_json::to_value(explained(json!({"path": "/a"}), "1", json!({}))).unwrap();
+    assert_eq!(plain["ordering"], json!({"rule": "connection", "atOnce": 1}));
+}

@@ -29,6 +29,7 @@ use crate::model::description;
 use crate::model::endpoint::RouteKind;
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
+use crate::model::ordering::Turn;
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
 use crate::model::throttling::OnExceeded;
 use crate::telemetry::metrics::CloseLabels;
@@ -73,6 +74,7 @@ struct ClientEvent {
     /// Sent when every route has delivered it.
     ack: Option<Arc<Ack>>,
     runtime: Rc<EndpointRuntime>,
+    turn: Turn,
     routes_left: Cell<usize>,
     failed: Cell<bool>,
 }
@@ -237,6 +239,7 @@ impl Shared {
             tree: tree.cloned(),
             ack: runtime.endpoint.ack_of(taken().map(|(route, _)| &*route.route)),
             runtime: runtime.clone(),
+            turn: runtime.endpoint.order.turn(tree.map(|tree| &**tree)),
             routes_left: Cell::new(1 + more.len()),
             failed: Cell::new(false),
         });
@@ -271,7 +274,7 @@ impl Shared {
 
     /// Sends the event to the backends of one of its routes.
     fn forward(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, of: &Rc<ClientEvent>) {
-        let ClientEvent { id, unix_millis, sequence, .. } = **of;
+        let ClientEvent { id, unix_millis, sequence, turn, .. } = **of;
         let mut event = Event::new(route.kind, id, unix_millis, sequence, body, self.source.clone());
         if let (true, Some(tree)) = (route.route.takes_keys(), &of.tree) {
             event.keys = route.backends.iter().map(|backend| backend.spec.record_key(tree)).collect();
@@ -297,7 +300,7 @@ impl Shared {
             }
             shared.settle_one();
         });
-        self.lanes.dispatch_with_replies(route, Rc::new(event), replies, settled);
+        self.lanes.dispatch_with_replies(route, Rc::new(event), turn, replies, settled);
     }
 
     /// One of an event's routes has nothing left to do.
@@ -418,7 +421,11 @@ impl Shared {
             done();
             shared.settle_one();
         });
-        self.lanes.dispatch(route, Rc::new(event), settled);
+        let turn = match route.route.kind {
+            RouteKind::Disconnect => Turn::Alone,
+            _ => runtime.endpoint.order.turn(None),
+        };
+        self.lanes.dispatch(route, Rc::new(event), turn, settled);
     }
 
     /// The template of a route for the gateway's own events has failed: the error route hears of it, unless it is that.

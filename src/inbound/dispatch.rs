@@ -1,5 +1,5 @@
-//! Hands events to backends: one lane per connection and backend keeps their order; an event is delivered when all its
-//! required backends have taken it. A lane is as long as the connection's in-flight window; what is best effort and
+//! Hands events to backends: one lane per connection and backend keeps their order, as far as the endpoint asks for it; an
+//! event is delivered when all its required backends have taken it. A lane is as long as the connection's in-flight window; what is best effort and
 //! finds its lane full is dropped and counted.
 
 use std::cell::{Cell, RefCell};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::runtime::RouteRuntime;
-use crate::backends::{Backend, Begin, Delivered, Delivery, Event, Undelivered};
+use crate::backends::{Begin, Delivered, Delivery, Event, Undelivered};
+use crate::model::ordering::{Turn, UnderWay};
 
 /// How long a lane waits before it offers an event again to a backend that had no room.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -39,6 +40,7 @@ pub type OnReply = Rc<dyn Fn(Bytes)>;
 struct FanOut {
     route: Rc<RouteRuntime>,
     event: Rc<Event>,
+    turn: Turn,
     required_left: Cell<u32>,
     failed: RefCell<Option<FailedDelivery>>,
     settled: RefCell<Option<OnSettled>>,
@@ -88,7 +90,7 @@ impl FanOut {
 #[derive(Default)]
 struct Lane {
     waiting: RefCell<VecDeque<(Rc<FanOut>, usize)>>,
-    under_way: Cell<u32>,
+    under_way: RefCell<UnderWay>,
     /// A timer will offer the first event again.
     paused: Cell<bool>,
     /// How long the last pause was; none since the backend last had room.
@@ -105,8 +107,8 @@ pub struct Lanes {
 impl Lanes {
     /// Sends an event to every backend of its route but the echoes. `settled` is called when the required ones have
     /// answered, at once when there are none.
-    pub fn dispatch(&self, route: &Rc<RouteRuntime>, event: Rc<Event>, settled: OnSettled) {
-        self.dispatch_with_replies(route, event, None, settled);
+    pub fn dispatch(&self, route: &Rc<RouteRuntime>, event: Rc<Event>, turn: Turn, settled: OnSettled) {
+        self.dispatch_with_replies(route, event, turn, None, settled);
     }
 
     /// As `dispatch`, and what backends answer for the sender goes to `replies`.
@@ -114,6 +116,7 @@ impl Lanes {
         &self,
         route: &Rc<RouteRuntime>,
         event: Rc<Event>,
+        turn: Turn,
         replies: Option<OnReply>,
         settled: OnSettled,
     ) {
@@ -122,6 +125,7 @@ impl Lanes {
         let fan_out = Rc::new(FanOut {
             route: route.clone(),
             event,
+            turn,
             required_left: Cell::new(required as u32),
             failed: RefCell::default(),
             settled: RefCell::new(Some(settled)),
@@ -156,6 +160,21 @@ impl Lanes {
     }
 }
 
+impl Lane {
+    /// Backends that keep the order themselves take every event at once; of others, those whose turn it is.
+    fn first_that_may_begin(&self) -> Option<usize> {
+        let waiting = self.waiting.borrow();
+        let waits_for_answers = |(fan_out, backend): &(Rc<FanOut>, usize)| {
+            fan_out.route.backends[*backend].backend.as_ref().is_some_and(|backend| backend.one_at_a_time())
+        };
+        if !waits_for_answers(waiting.front()?) {
+            return Some(0);
+        }
+        let turns = waiting.iter().map(|one| if waits_for_answers(one) { one.0.turn } else { Turn::Alone });
+        self.under_way.borrow().next(turns)
+    }
+}
+
 /// One begun delivery.
 struct Begun {
     fan_out: Rc<FanOut>,
@@ -176,16 +195,14 @@ fn next(lane: &Rc<Lane>) -> Option<Begun> {
     if lane.paused.get() {
         return None;
     }
-    let (fan_out, backend) = lane.waiting.borrow().front().cloned()?;
-    let instance: Rc<dyn Backend> = fan_out.route.backends[backend].backend.clone()?;
-    if instance.one_at_a_time() && lane.under_way.get() > 0 {
-        return None;
-    }
+    let at = lane.first_that_may_begin()?;
+    let (fan_out, backend) = lane.waiting.borrow().get(at).cloned()?;
+    let instance = fan_out.route.backends[backend].backend.clone()?;
     match instance.begin(&fan_out.event) {
         Begin::Started(delivery) => {
-            lane.waiting.borrow_mut().pop_front();
+            lane.waiting.borrow_mut().remove(at);
             lane.pause.set(Duration::ZERO);
-            lane.under_way.set(lane.under_way.get() + 1);
+            lane.under_way.borrow_mut().begin(fan_out.turn);
             Some(Begun { fan_out, backend, began: Instant::now(), delivery })
         }
         Begin::Busy => {
@@ -203,18 +220,20 @@ fn next(lane: &Rc<Lane>) -> Option<Begun> {
     }
 }
 
-/// Waits for an answer, then goes on with the lane's next event in the same task.
+/// Waits for an answer, then goes on with the lane's next event in the same task. Where several may begin, the others get
+/// tasks of their own.
 async fn see_through(lane: Rc<Lane>, mut begun: Begun) {
     loop {
         let result = begun.delivery.await;
         if let Err(undelivered) = &result {
             begun.fan_out.last_resort(begun.backend, undelivered).await;
         }
-        lane.under_way.set(lane.under_way.get() - 1);
+        lane.under_way.borrow_mut().end(begun.fan_out.turn);
         begun.fan_out.answered(begun.backend, result, begun.began);
         match next(&lane) {
             Some(following) => begun = following,
             None => return,
         }
+        pump(&lane);
     }
 }

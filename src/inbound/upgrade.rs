@@ -35,6 +35,7 @@ use crate::model::connection_id::ConnectionId;
 use crate::model::description::tree;
 use crate::model::endpoint::CompiledEndpoint;
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::ordering::Turn;
 use crate::model::throttle::{Admission, Exceeded};
 use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
 
@@ -382,7 +383,7 @@ fn take_back(inbound: &Rc<InboundWorker>, endpoint: &LiveEndpoint, facts: &Facts
     let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body, source.clone());
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let settled = Box::new(move |_: &Rc<Event>, _: Option<super::dispatch::FailedDelivery>| drop(pending));
-    Lanes::default().dispatch(&route, Rc::new(event), settled);
+    Lanes::default().dispatch(&route, Rc::new(event), Turn::Alone, settled);
 }
 
 async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, Failure)> {
@@ -391,7 +392,7 @@ async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, 
         // Nobody listens any more when the node is going down.
         let _gone = sender.send(failed.map(|failed| (failed.backend, failed.undelivered.failure)));
     });
-    Lanes::default().dispatch(route, event, settled);
+    Lanes::default().dispatch(route, event, Turn::Alone, settled);
     receiver.await.unwrap_or_else(|_| Some((String::new(), Failure::Unreachable("the node is going down".to_owned()))))
 }
 

@@ -13,6 +13,7 @@ use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
 pub use super::kafka::{KafkaAcks, KafkaCompression, KafkaKey, KafkaReply, KafkaSpec};
+use super::ordering::OrderRule;
 use super::projection::Projection;
 use super::secret::Secret;
 use super::signing::SigningKeys;
@@ -34,6 +35,8 @@ pub struct CompiledEndpoint {
     pub path: Arc<str>,
     /// Limits and behaviour of its connections.
     pub settings: EndpointSettings,
+    /// Which events of a connection wait for each other.
+    pub order: OrderRule,
     /// Who may connect.
     pub auth: Authentication,
     /// From where one may connect.
@@ -53,10 +56,13 @@ pub struct CompiledEndpoint {
 }
 
 impl CompiledEndpoint {
-    /// What of a client's event must be read: for routing, for Kafka keys, schemas and templates. None: nobody looks at
+    /// What of a client's event must be read: for routing, for order and Kafka keys, schemas and templates. None: nobody looks at
     /// events, checking that they are JSON is enough.
     pub fn looked_at(&self) -> Option<Projection> {
         let mut projection = Projection::default();
+        if let OrderRule::Key { path, .. } = &self.order {
+            projection.add(path);
+        }
         self.routes.custom.add_looked_at(&mut projection);
         self.routes.all().for_each(|route| route.add_looked_at(&mut projection));
         if self.ack.as_ref().is_some_and(|ack| ack.sees_event()) {

@@ -61,6 +61,9 @@ pub const HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT: u64 = 200;
 /// Requests of one HTTP backend under way on one node at once.
 pub const HTTP_MAX_IN_FLIGHT_DEFAULT: u32 = 1_024;
 
+/// Deliveries of one connection to one backend at once, where its events need not be in order.
+pub const BACKEND_PARALLELISM_DEFAULT: u32 = 8;
+
 /// Requests of one event, the first included: a service that restarts, or is busy for a moment, loses none.
 pub const RETRY_ATTEMPTS_DEFAULT: u32 = 3;
 /// Longest pause before the second attempt, in milliseconds.

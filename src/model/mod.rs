@@ -23,6 +23,7 @@ pub mod json_path;
 pub mod kafka;
 pub mod limits;
 pub mod live_endpoint;
+pub mod ordering;
 pub mod outbound;
 pub mod projection;
 pub mod proxies;

@@ -50,6 +50,7 @@ mod kafka_security;
 mod kafka_sources;
 mod kafka_trouble;
 mod limits;
+mod ordering;
 mod reference;
 mod replies;
 mod retries;

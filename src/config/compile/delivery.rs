@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use crate::config::document::{Backend, RouteType};
+use crate::config::document::{Backend, Ordering, RouteType, Settings};
 use crate::config::findings::Findings;
 use crate::config::secrets::is_unknown;
 use crate::model::delivery_policy::{BreakerPolicy, RetryAfter, RetryPolicy};
+use crate::model::json_path::JsonPath;
 use crate::model::limits;
+use crate::model::ordering::OrderRule;
 use crate::model::signing::SigningKeys;
 
 /// The attempts of an HTTP backend of a route of this kind.
@@ -50,4 +52,26 @@ pub fn signing(from: &Backend, path: &str, findings: &mut Findings) -> Option<Si
         return Some(SigningKeys::unknown());
     }
     findings.take(format!("{path}.signingSecret"), SigningKeys::parse(secret))
+}
+
+/// Which events of a connection wait for each other. None: there are findings.
+pub fn order(from: Option<&Settings>, findings: &mut Findings) -> Option<OrderRule> {
+    const KEY: &str = "settings.orderingKey";
+    let Some(from) = from else { return Some(OrderRule::Connection) };
+    let at_once = from.backend_parallelism.unwrap_or(limits::BACKEND_PARALLELISM_DEFAULT);
+    match (from.ordering.unwrap_or(Ordering::Connection), &from.ordering_key) {
+        (Ordering::Key, Some(path)) => {
+            findings.take(KEY, JsonPath::parse(path)).map(|path| OrderRule::Key { path, at_once })
+        }
+        (Ordering::Key, None) => {
+            findings.add(KEY, "is needed with ordering \"key\"");
+            None
+        }
+        (_, Some(_)) => {
+            findings.add(KEY, "only belongs to ordering \"key\"");
+            None
+        }
+        (Ordering::Connection, None) => Some(OrderRule::Connection),
+        (Ordering::None, None) => Some(OrderRule::None { at_once }),
+    }
 }

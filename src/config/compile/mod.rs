@@ -25,6 +25,7 @@ use crate::model::expression::CustomRoutesBuilder;
 use crate::model::filters::{Filters, IpRule};
 use crate::model::json_path::JsonPath;
 use crate::model::limits;
+use crate::model::ordering::OrderRule;
 
 use super::document::{self, AuthenticationMode, EndpointDocument, Route, RouteType};
 use super::findings::{Finding, Findings};
@@ -36,6 +37,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
     let params = findings.take("path", PathParams::parse(&document.path)).unwrap_or_default();
     let auth = authentication::compile(document, &mut findings);
     let filters = filters(document, &mut findings);
+    let order = delivery::order(document.settings.as_ref(), &mut findings).unwrap_or(OrderRule::Connection);
     let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
     let mut sources = sources::compile(document, &mut findings);
@@ -49,6 +51,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
             version,
             name: document.name.clone(),
             path: document.path.as_str().into(),
+            order,
             settings: settings(document.settings.as_ref().unwrap_or(&document::Settings::default())),
             auth,
             filters,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::config::compile::text;
 use crate::config::document::{
-    AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, KafkaProtocol, KafkaSecurity, Route,
+    AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, KafkaProtocol, KafkaSecurity, Ordering, Route,
     RouteType, SaslMechanism,
 };
 use crate::config::findings::{Finding, Findings};
@@ -171,6 +171,7 @@ pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
         authentication::warnings(from, &mut warnings);
     }
     throttling_warnings(document, &mut warnings);
+    ordering_warnings(document, &mut warnings);
     egress::warnings(document, &node.egress, &mut warnings);
     if let Some(backend) = &document.dead_letter {
         backend_warnings(backend, RouteType::Default, false, "deadLetter", node, &mut warnings);
@@ -220,6 +221,16 @@ fn source_warnings(document: &EndpointDocument, node: &NodeFacts, warnings: &mut
 
 fn has_no_brokers(node: &NodeFacts) -> bool {
     node.kafka_bootstrap_servers.as_deref().is_none_or(|servers| servers.trim().is_empty())
+}
+
+fn ordering_warnings(document: &EndpointDocument, warnings: &mut Findings) {
+    let Some(settings) = &document.settings else { return };
+    let default = limits::BACKEND_PARALLELISM_DEFAULT;
+    let in_order = matches!(settings.ordering, None | Some(Ordering::Connection));
+    if in_order && settings.backend_parallelism.is_some_and(|at_once| at_once != default) {
+        let message = "has no effect with ordering \"connection\": a backend gets one event at a time";
+        warnings.add("settings.backendParallelism", message);
+    }
 }
 
 fn throttling_warnings(document: &EndpointDocument, warnings: &mut Findings) {

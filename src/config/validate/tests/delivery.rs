@@ -88,3 +88,31 @@ fn signing_secrets_are_keys() {
     let found = validate(&with_backend(kafka).to_string(), &node()).unwrap_err();
     assert!(found.iter().any(|fault| fault.path == at && fault.message.contains("does not belong")), "{found:?}");
 }
+
+#[test]
+fn ordering_by_key_needs_a_key_and_nothing_else_has_one() {
+    let settings = |settings: Value| with("/settings", settings);
+    for sound in [
+        json!({"ordering": "key", "orderingKey": "$.orderId", "backendParallelism": 32}),
+        json!({"ordering": "none"}),
+        json!({"ordering": "none", "backendParallelism": 1}),
+        json!({"ordering": "connection", "backendParallelism": 8}),
+    ] {
+        assert_eq!(faults(&settings(sound.clone())), Vec::<String>::new(), "{sound}");
+    }
+    for (wrong, path, part) in [
+        (json!({"ordering": "key"}), "settings.orderingKey", "is needed"),
+        (json!({"ordering": "none", "orderingKey": "$.a"}), "settings.orderingKey", "only belongs"),
+        (json!({"orderingKey": "$.a"}), "settings.orderingKey", "only belongs"),
+        (json!({"ordering": "key", "orderingKey": "a"}), "settings.orderingKey", "is not a JSONPath"),
+        (json!({"ordering": "key", "orderingKey": "$..a..b"}), "settings.orderingKey", "descendant"),
+        (json!({"ordering": "random"}), "settings.ordering", "connection"),
+        (json!({"ordering": "none", "backendParallelism": 0}), "settings.backendParallelism", "1–32"),
+        (json!({"ordering": "none", "backendParallelism": 33}), "settings.backendParallelism", "1–32"),
+    ] {
+        refused(&settings(wrong), path, part);
+    }
+    let idle = settings(json!({"backendParallelism": 4})).to_string();
+    let warnings = validate(&idle, &node()).unwrap().warnings;
+    assert_eq!(warnings[0].path, "settings.backendParallelism");
+}
