@@ -282,6 +282,7 @@ pub(super) mod tests {
             max_in_flight,
             reply: false,
             retry: policy(3),
+            batch: None,
             signing: None,
             breaker: None,
         };

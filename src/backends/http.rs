@@ -116,22 +116,20 @@ impl HttpBackend {
         Ok(request)
     }
 
-    /// One request; the answer's body is read, and dropped unless it is a reply.
-    async fn exchange(
-        &self,
-        request: &FrozenClientRequest,
-        event: &Event,
-        attempt: u32,
-    ) -> Result<Answer, SendRequestError> {
-        let mut headers = event_headers(event, attempt);
+    /// One request; the answer's body is read, and dropped unless something is to be found in it.
+    async fn exchange(&self, request: Outgoing<'_>) -> Result<Answer, SendRequestError> {
+        let Outgoing { frozen, mut headers, id, body } = request;
         if let Some(signer) = &self.signer {
-            signer.sign(event.id.as_str(), &event.body, SystemTime::now(), &mut headers);
+            signer.sign(id, &body, SystemTime::now(), &mut headers);
         }
-        let mut answer = request.extra_headers(headers).send_body(event.body.clone()).await?;
+        let mut answer = frozen.extra_headers(headers).send_body(body).await?;
         let status = answer.status().as_u16();
-        let retry_after = retry::retry_after(status, answer.headers().get(RETRY_AFTER), SystemTime::now());
-        if self.spec.reply && (200..=299).contains(&status) {
-            return Ok(Answer { status, retry_after, reply: read_reply(&mut answer).await });
+        let asked = |value: &HeaderValue| retry::retry_after(status, value, SystemTime::now());
+        let retry_after = answer.headers().get(RETRY_AFTER).and_then(asked);
+        if (200..=299).contains(&status) && (self.spec.reply || self.spec.batch.is_some()) {
+            let body = read_body(&mut answer).await;
+            let reply = if self.spec.reply { body.and_then(as_reply) } else { body.map(Some) };
+            return Ok(Answer { status, retry_after, reply });
         }
         let mut left = IGNORED_ANSWER_BYTES_MAX;
         while let Some(chunk) = answer.next().await {
@@ -144,11 +142,11 @@ impl HttpBackend {
         Ok(Answer { status, retry_after, reply: Ok(None) })
     }
 
-    async fn attempt(&self, request: &FrozenClientRequest, event: &Event, number: u32) -> Result<Delivered, Missed> {
+    async fn attempt(&self, request: Outgoing<'_>) -> Result<Delivered, Missed> {
         // Waiting for a place is not the service's time.
         let entered = self.destination.enter(self.breaker.as_deref()).await?;
         let started = Instant::now();
-        let answered = tokio::time::timeout(self.spec.timeout, self.exchange(request, event, number)).await;
+        let answered = tokio::time::timeout(self.spec.timeout, self.exchange(request)).await;
         let result = match answered {
             Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }.into()),
             Ok(Err(err)) => Err(describe(err, &started).into()),
@@ -165,9 +163,37 @@ impl HttpBackend {
     }
 
     async fn deliver(&self, event: &Event) -> Result<Delivered, Undelivered> {
-        let request = &*self.request(event)?;
-        retry::deliver(&self.spec.retry, &self.destination, |number| self.attempt(request, event, number)).await
+        let frozen = &*self.request(event)?;
+        let (id, body) = (event.id.as_str(), &event.body);
+        let attempt =
+            |number| self.attempt(Outgoing { frozen, headers: event_headers(event, number), id, body: body.clone() });
+        retry::deliver(&self.spec.retry, &self.destination, attempt).await
     }
+
+    /// One request with several events. What it answers is in the reply.
+    pub(super) async fn send_batch(&self, id: &str, body: Bytes) -> Result<Delivered, Missed> {
+        // Destinations of batches have no parameters.
+        let no_destination = || Failure::Misconfigured("a batch needs one destination".to_owned());
+        let frozen = self.fixed.as_deref().ok_or_else(no_destination)?;
+        self.attempt(Outgoing { frozen, headers: HeaderMap::new(), id, body }).await
+    }
+
+    pub(super) fn spec(&self) -> &HttpSpec {
+        &self.spec
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+}
+
+/// A request that is ready to leave.
+struct Outgoing<'r> {
+    frozen: &'r FrozenClientRequest,
+    headers: HeaderMap,
+    /// For its signature.
+    id: &'r str,
+    body: Bytes,
 }
 
 /// What a service has answered.
@@ -178,8 +204,7 @@ struct Answer {
     reply: Result<Option<Bytes>, String>,
 }
 
-/// A body without content is no reply; anything else must be JSON.
-async fn read_reply<S>(answer: &mut S) -> Result<Option<Bytes>, String>
+async fn read_body<S>(answer: &mut S) -> Result<Bytes, String>
 where
     S: futures::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
 {
@@ -191,11 +216,16 @@ where
         }
         body.extend_from_slice(&chunk);
     }
+    Ok(body.freeze())
+}
+
+/// A body without content is no reply; anything else must be JSON.
+fn as_reply(body: Bytes) -> Result<Option<Bytes>, String> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
     validate_json(&body).map_err(|fault| format!("is not JSON: {fault}"))?;
-    Ok(Some(body.freeze()))
+    Ok(Some(body))
 }
 
 impl Backend for HttpBackend {
@@ -220,7 +250,8 @@ pub struct RequestPreview {
 /// What a backend would send for an event, made by the code that does send it.
 pub fn preview(spec: &HttpSpec, route: &RouteFacts, event: &Event) -> Result<RequestPreview, Failure> {
     let url = destination(spec, event)?.into_owned();
-    let (constant, own) = (constant_headers(spec, route)?, event_headers(event, 1));
+    let own = if spec.batch.is_some() { HeaderMap::new() } else { event_headers(event, 1) };
+    let constant = constant_headers(spec, route)?;
     let text = |(name, value): (&HeaderName, &HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     };
@@ -254,7 +285,9 @@ fn event_headers(event: &Event, attempt: u32) -> HeaderMap {
 
 fn constant_headers(spec: &HttpSpec, route: &RouteFacts) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let is_batch = spec.batch.is_some();
+    let content_type = if is_batch { "application/cloudevents-batch+json" } else { "application/json" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in [
         ("ce-specversion", "1.0"),
         ("ce-type", route.kind.cloud_event_type()),
@@ -262,7 +295,11 @@ fn constant_headers(spec: &HttpSpec, route: &RouteFacts) -> Result<HeaderMap, Fa
         ("ce-endpointpath", &route.endpoint_path),
         ("ce-route", &route.route),
         ("ce-node", &route.node),
-    ] {
+    ]
+    .into_iter()
+    // Events of a batch have their attributes beside their data.
+    .filter(|_| !is_batch)
+    {
         headers.insert(HeaderName::from_static(name), attribute_value(value));
     }
     for (name, value) in &spec.headers {

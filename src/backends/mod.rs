@@ -2,6 +2,8 @@
 //! `telemetry` and `egress`. One instance per worker and backend, made by [`pool::BackendPool`], so that an event never
 //! changes threads; what workers share about a backend is its [`destination::Destination`].
 
+mod batch;
+mod batching;
 mod breaker;
 pub mod destination;
 pub mod event;

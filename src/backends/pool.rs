@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use awc::Client;
 
+use super::batching::BatchingBackend;
 use super::destination::Destinations;
 use super::http::{client, HttpBackend};
 use super::kafka::{KafkaBackend, KafkaProducers};
@@ -54,7 +55,10 @@ impl BackendPool {
     /// `None` for echo, which is no backend of its own: the sender is answered where its event is.
     pub fn backend(&self, backend: &CompiledBackend, route: &RouteFacts) -> Option<Rc<dyn Backend>> {
         let made: Result<Rc<dyn Backend>, Failure> = match &backend.kind {
-            BackendKind::Http(spec) => self.http(backend, spec, route).map(|made| Rc::new(made) as _),
+            BackendKind::Http(spec) => self.http(backend, spec, route).map(|made| match spec.batch {
+                Some(policy) => Rc::new(BatchingBackend::new(made, policy, route)) as Rc<dyn Backend>,
+                None => Rc::new(made) as _,
+            }),
             BackendKind::Kafka(spec) => {
                 KafkaBackend::new(&self.producers, spec, backend.index, route).map(|made| Rc::new(made) as _)
             }

@@ -59,7 +59,7 @@ where
 }
 
 /// Whether there is another attempt after this failure; if not, what stopped it before its time.
-fn goes_on(
+pub(super) fn goes_on(
     policy: &RetryPolicy,
     destination: &Destination,
     failure: &Failure,
@@ -79,7 +79,7 @@ fn goes_on(
 }
 
 /// Whether the same request may well succeed a little later.
-fn is_worth_it(after: RetryAfter, failure: &Failure) -> bool {
+pub(super) fn is_worth_it(after: RetryAfter, failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable(_) | Failure::BrokeOff(_) => true,
         Failure::Timeout { .. } => after == RetryAfter::Passing,
@@ -94,7 +94,7 @@ fn is_worth_it(after: RetryAfter, failure: &Failure) -> bool {
 }
 
 /// How long to wait after so many attempts.
-fn pause(policy: &RetryPolicy, missed: &Missed, attempts: u32) -> Duration {
+pub(super) fn pause(policy: &RetryPolicy, missed: &Missed, attempts: u32) -> Duration {
     // Most likely a kept-alive connection that the service has closed: a new one will do.
     if attempts == 1 && matches!(missed.failure, Failure::BrokeOff(_)) {
         return Duration::ZERO;
@@ -106,8 +106,8 @@ fn pause(policy: &RetryPolicy, missed: &Missed, attempts: u32) -> Duration {
 }
 
 /// RFC 9110 §10.2.3: seconds or a date. Only 429 and 503 are said to have it.
-pub fn retry_after(status: u16, value: Option<&HeaderValue>, now: SystemTime) -> Option<Duration> {
-    let text = value.filter(|_| matches!(status, 429 | 503))?.to_str().ok()?.trim();
+pub fn retry_after(status: u16, value: &HeaderValue, now: SystemTime) -> Option<Duration> {
+    let text = value.to_str().ok().filter(|_| matches!(status, 429 | 503))?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
@@ -238,12 +238,11 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let parsed = |status, text: &'static str| retry_after(status, Some(&HeaderValue::from_static(text)), now);
+        let parsed = |status, text: &'static str| retry_after(status, &HeaderValue::from_static(text), now);
         assert_eq!(parsed(503, "2"), Some(Duration::from_secs(2)));
         assert_eq!(parsed(429, "Sun, 06 Nov 1994 08:49:40 GMT"), Some(Duration::from_secs(3)));
         assert_eq!(parsed(503, "Sun, 06 Nov 1994 08:49:30 GMT"), None, "it is over");
         assert_eq!(parsed(502, "2"), None);
         assert_eq!((parsed(503, "soon"), parsed(503, "-1")), (None, None));
-        assert_eq!(retry_after(503, None, now), None);
     }
 }

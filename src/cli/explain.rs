@@ -278,6 +278,10 @@ fn request_lines(request: &Value, lines: &mut Vec<String>) {
     if request["signed"] == true {
         lines.push("    signed (Standard Webhooks)".to_owned());
     }
+    if let Some(batch) = request.get("batch") {
+        let (events, bytes, millis) = (&batch["maxEvents"], &batch["maxBytes"], &batch["maxDelayMillis"]);
+        lines.push(format!("    in a batch of up to {events} events or {bytes} bytes, filled for {millis} ms"));
+    }
     if let Some(breaker) = request.get("circuitBreaker") {
         let (failures, millis) = (&breaker["failures"], &breaker["openInMillis"]);
         lines.push(format!("    left alone for {millis} ms after {failures} failures in a row"));

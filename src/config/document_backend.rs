@@ -45,7 +45,7 @@ pub struct Backend {
     /// http: requests under way on one node at once.
     #[schemars(range(min = 1, max = 65_536), extend("default" = 1_024))]
     pub max_in_flight: Option<u32>,
-    /// http
+    /// http: several events in one request.
     pub batch: Option<Batch>,
 
     /// kafka
@@ -157,11 +157,14 @@ pub struct CircuitBreaker {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
+    /// In one request; 1: each has its own.
     #[schemars(range(min = 1, max = 1_000), extend("default" = 1))]
     pub max_events: Option<u32>,
+    /// How long an event may wait for others while no request is under way.
     #[schemars(range(max = 10_000), extend("default" = 0))]
     pub max_delay_millis: Option<u64>,
-    #[schemars(range(min = 1, max = 67_108_864))]
+    /// Of a request's body; a larger event goes alone.
+    #[schemars(range(min = 1, max = 67_108_864), extend("default" = 1_048_576))]
     pub max_bytes: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
 //! What the document language has and this build does not enforce yet: refused, never silently stored. Work that adds
 //! a feature deletes its line here. Called by validate; imports findings.
 
-use serde_json::{json, Value};
+use serde_json::Value;
 
 use super::findings::{member, Findings};
 
@@ -10,12 +10,7 @@ pub const MESSAGE: &str = "is not supported by this build yet";
 
 /// Where, and the values that mean nothing is asked for. null always means that.
 fn table() -> Vec<(&'static str, Vec<Value>)> {
-    vec![
-        ("routes[].backends[].batch.maxEvents", vec![json!(1)]),
-        ("routes[].backends[].batch.maxDelayMillis", vec![json!(0)]),
-        ("routes[].backends[].batch.maxBytes", vec![]),
-        ("sources[].target.group", vec![]),
-    ]
+    vec![("sources[].target.group", vec![])]
 }
 
 /// Reports every field of the table that asks for something.

@@ -200,6 +200,9 @@ pub enum RequestKind {
         retry: RetryFacts,
         #[serde(skip_serializing_if = "Option::is_none")]
         circuit_breaker: Option<BreakerFacts>,
+        /// Then the event's attributes stand beside it in the body, and it may share its request with others.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        batch: Option<BatchFacts>,
     },
     Kafka {
         topic: String,
@@ -232,6 +235,15 @@ pub struct RetryFacts {
 pub struct BreakerFacts {
     pub failures: u32,
     pub open_in_millis: u128,
+}
+
+/// How events are put together.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchFacts {
+    pub max_events: usize,
+    pub max_delay_millis: u128,
+    pub max_bytes: usize,
 }
 
 impl RequestKind {
@@ -503,6 +515,11 @@ fn request(backend: &CompiledBackend, route: &RouteFacts, event: &Event) -> Requ
                         RetryAfter::Passing => "passing",
                     },
                 },
+                batch: spec.batch.map(|batch| BatchFacts {
+                    max_events: batch.max_events,
+                    max_delay_millis: batch.max_delay.as_millis(),
+                    max_bytes: batch.max_bytes,
+                }),
                 circuit_breaker: spec.breaker.map(|breaker| BreakerFacts {
                     failures: breaker.failures,
                     open_in_millis: breaker.open.as_millis(),

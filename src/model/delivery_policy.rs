@@ -33,6 +33,17 @@ pub struct BreakerPolicy {
     pub open: Duration,
 }
 
+/// Several events in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BatchPolicy {
+    /// At least 2.
+    pub max_events: usize,
+    /// How long an event may wait for others while nothing is under way.
+    pub max_delay: Duration,
+    /// Of a request's body; a larger event goes alone.
+    pub max_bytes: usize,
+}
+
 impl RetryPolicy {
     /// The longest pause after so many attempts.
     pub fn longest_pause(&self, attempts: u32) -> Duration {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ack::Ack;
 use super::authentication::Authentication;
-use super::delivery_policy::{BreakerPolicy, RetryPolicy};
+use super::delivery_policy::{BatchPolicy, BreakerPolicy, RetryPolicy};
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
 use super::filters::Filters;
@@ -301,6 +301,8 @@ pub struct HttpSpec {
     pub reply: bool,
     /// How often an event is tried.
     pub retry: RetryPolicy,
+    /// How its events are put together; None: each has a request of its own.
+    pub batch: Option<BatchPolicy>,
     /// Sign its requests; None: nothing does.
     pub signing: Option<SigningKeys>,
     /// When it is left alone; None: never.

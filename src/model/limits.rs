@@ -74,6 +74,8 @@ pub const RETRY_MAX_BACKOFF_MILLIS_DEFAULT: u64 = 2_000;
 pub const BREAKER_FAILURES_DEFAULT: u32 = 5;
 /// How long such a breaker stays open, in milliseconds: a service that is back is found within seconds.
 pub const BREAKER_OPEN_MILLIS_DEFAULT: u64 = 2_000;
+/// Largest body of a batch, in bytes, unless the document says otherwise: what many services take at most.
+pub const BATCH_BYTES_DEFAULT: u64 = 1024 * 1024;
 
 /// Largest message that a source takes: Kafka's own limit of a record unless it was raised. Links between nodes take 4 MiB.
 pub const SOURCE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;

@@ -29,6 +29,7 @@ mod authentication_oauth2;
 mod authentication_oidc;
 mod authentication_remote;
 mod aws;
+mod batches;
 mod breaker;
 mod cli;
 mod cli_apply;

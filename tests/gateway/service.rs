@@ -81,10 +81,14 @@ impl Behaviour {
     }
 }
 
+type Decider = dyn Fn(&Request) -> Behaviour + Send + Sync;
+
 #[derive(Default)]
 struct Inner {
     requests: Vec<Request>,
     behaviours: HashMap<String, Behaviour>,
+    /// What decides by the request, before all others.
+    deciders: HashMap<String, Arc<Decider>>,
     /// For the next requests of a path, before its behaviour counts.
     turns: HashMap<String, VecDeque<Behaviour>>,
     in_flight: HashMap<String, usize>,
@@ -194,6 +198,11 @@ impl Service {
         self.inner.lock().unwrap().turns.entry(path.into()).or_default().extend(behaviours);
     }
 
+    /// From now on requests to `path` are treated as this function says.
+    pub fn decide(&self, path: &str, decider: impl Fn(&Request) -> Behaviour + Send + Sync + 'static) {
+        self.inner.lock().unwrap().deciders.insert(path.into(), Arc::new(decider));
+    }
+
     /// Everything that `path` received so far.
     pub fn received(&self, path: &str) -> Vec<Request> {
         self.inner.lock().unwrap().requests.iter().filter(|request| request.path == path).cloned().collect()
@@ -235,9 +244,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, inner: Arc<Mutex<In
             let now = *in_flight;
             let most = inner.most_in_flight.entry(path.clone()).or_default();
             *most = now.max(*most);
+            let decided = inner.deciders.get(&path).cloned().map(|decide| decide(&request));
             inner.requests.push(request);
             let turn = inner.turns.get_mut(&path).and_then(VecDeque::pop_front);
-            turn.or_else(|| inner.behaviours.get(&path).cloned()).unwrap_or_else(|| Behaviour::status(200))
+            decided.or(turn).or_else(|| inner.behaviours.get(&path).cloned()).unwrap_or_else(|| Behaviour::status(200))
         };
         tokio::time::sleep(behaviour.delay).await;
         *inner.lock().unwrap().in_flight.get_mut(&path).expect("counted above") -= 1;

@@ -85,6 +85,7 @@ fn http(
     let at = format!("{path}.destination");
     findings.take(at.as_str(), text::check_destination(destination))?;
     let destination = findings.take(at, UrlTemplate::parse(destination, |name| params.is_catch_all(name)))?;
+    let batch = delivery::batch(from, &destination, path, findings);
     let timeout = from.timeout_in_millis.unwrap_or(limits::HTTP_TIMEOUT_MILLIS_DEFAULT);
     let connect_timeout = from.connect_timeout_in_millis.unwrap_or(limits::HTTP_CONNECT_TIMEOUT_MILLIS_DEFAULT);
     let max_in_flight = u64::from(from.max_in_flight.unwrap_or(limits::HTTP_MAX_IN_FLIGHT_DEFAULT));
@@ -101,6 +102,7 @@ fn http(
         max_in_flight: super::size(Some(max_in_flight), 0),
         reply: from.reply.unwrap_or(false),
         retry,
+        batch,
         signing,
         breaker: delivery::breaker(from),
     })

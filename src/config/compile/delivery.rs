@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::config::document::{Backend, Ordering, RouteType, Settings};
 use crate::config::findings::Findings;
 use crate::config::secrets::is_unknown;
-use crate::model::delivery_policy::{BreakerPolicy, RetryAfter, RetryPolicy};
+use crate::model::delivery_policy::{BatchPolicy, BreakerPolicy, RetryAfter, RetryPolicy};
 use crate::model::json_path::JsonPath;
 use crate::model::limits;
 use crate::model::ordering::OrderRule;
 use crate::model::signing::SigningKeys;
+use crate::model::url_template::UrlTemplate;
 
 /// The attempts of an HTTP backend of a route of this kind.
 pub fn retry(from: &Backend, route: RouteType, path: &str, findings: &mut Findings) -> RetryPolicy {
@@ -74,4 +75,23 @@ pub fn order(from: Option<&Settings>, findings: &mut Findings) -> Option<OrderRu
         (Ordering::Connection, None) => Some(OrderRule::Connection),
         (Ordering::None, None) => Some(OrderRule::None { at_once }),
     }
+}
+
+/// How an HTTP backend's events are put together, if they are.
+pub fn batch(from: &Backend, destination: &UrlTemplate, path: &str, findings: &mut Findings) -> Option<BatchPolicy> {
+    let given = from.batch.as_ref()?;
+    let max_events = given.max_events.filter(|events| *events > 1)?;
+    let path = format!("{path}.batch");
+    if destination.as_constant().is_none() {
+        findings
+            .add(path.as_str(), "needs a destination without placeholders: a request has events of many connections");
+    }
+    if from.reply == Some(true) {
+        findings.add(path, "cannot be together with \"reply\": one answer is for many events");
+    }
+    Some(BatchPolicy {
+        max_events: super::size(Some(u64::from(max_events)), 0),
+        max_delay: Duration::from_millis(given.max_delay_millis.unwrap_or(0)),
+        max_bytes: super::size(given.max_bytes, limits::BATCH_BYTES_DEFAULT),
+    })
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use crate::config::compile::text;
 use crate::config::document::{
-    AuthenticationMode, Backend, BackendType, EndpointDocument, Filters, KafkaProtocol, KafkaSecurity, Ordering, Route,
-    RouteType, SaslMechanism,
+    AuthenticationMode, Backend, BackendType, Batch, EndpointDocument, Filters, KafkaProtocol, KafkaSecurity, Ordering,
+    Route, RouteType, SaslMechanism,
 };
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets;
@@ -268,6 +268,12 @@ fn backend_warnings(
     if backend.kind == BackendType::Http && connect > whole {
         let message = format!("the connect timeout ({connect} ms) cannot exceed the whole timeout ({whole} ms)");
         warnings.add(path, message);
+    }
+    let alone = |batch: &&Batch| batch.max_events.is_none_or(|events| events == 1);
+    if let Some(batch) = backend.batch.as_ref().filter(alone) {
+        if batch.max_bytes.is_some() || batch.max_delay_millis.is_some_and(|millis| millis > 0) {
+            warnings.add(format!("{path}.batch"), "has no effect with maxEvents 1: each event has its own request");
+        }
     }
     if backend.kind == BackendType::Echo {
         if !matches!(route, RouteType::Default | RouteType::Custom) {

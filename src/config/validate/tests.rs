@@ -392,13 +392,8 @@ fn expression_faults() {
 
 #[test]
 fn what_the_build_lacks_is_refused() {
-    for (field, value, at) in
-        [("batch", json!({"maxEvents": 2}), ".batch.maxEvents"), ("batch", json!({"maxBytes": 2}), ".batch.maxBytes")]
-    {
-        let mut backend = json!({"type": "http", "destination": "http://h"});
-        backend[field] = value;
-        refused(&with_backend(backend), &format!("routes[0].backends[0]{at}"), "not supported by this build yet");
-    }
+    let kafka = json!({"type": "kafka", "topic": "t", "security": {"protocol": "SSL"}});
+    refused(&with_backend(kafka), "routes[0].backends[0].security", "not supported by this build yet");
 }
 
 #[test]

@@ -116,3 +116,32 @@ fn ordering_by_key_needs_a_key_and_nothing_else_has_one() {
     let warnings = validate(&idle, &node()).unwrap().warnings;
     assert_eq!(warnings[0].path, "settings.backendParallelism");
 }
+
+#[test]
+fn batches_have_ranges_and_one_destination() {
+    for batch in [
+        json!({"maxEvents": 2}),
+        json!({"maxEvents": 1000, "maxDelayMillis": 10_000, "maxBytes": 67_108_864}),
+        json!({"maxEvents": 1, "maxDelayMillis": 0}),
+        json!({}),
+    ] {
+        assert_eq!(faults(&http("batch", batch.clone())), Vec::<String>::new(), "{batch}");
+    }
+    let at = "routes[0].backends[0].batch";
+    for (batch, field, part) in [
+        (json!({"maxEvents": 0}), ".maxEvents", "1–1000"),
+        (json!({"maxEvents": 1001}), ".maxEvents", "1–1000"),
+        (json!({"maxDelayMillis": 10_001}), ".maxDelayMillis", "10000"),
+        (json!({"maxBytes": 0}), ".maxBytes", "1–67108864"),
+        (json!({"size": 3}), ".size", "unknown field"),
+    ] {
+        refused(&http("batch", batch), &format!("{at}{field}"), part);
+    }
+    let backend = |destination: &str, reply: bool| {
+        with_backend(json!({"type": "http", "destination": destination, "reply": reply, "batch": {"maxEvents": 2}}))
+    };
+    refused(&backend("http://h/{room}", false), at, "without placeholders");
+    refused(&backend("http://h", true), at, "\"reply\"");
+    let idle = http("batch", json!({"maxDelayMillis": 5})).to_string();
+    assert_eq!(validate(&idle, &node()).unwrap().warnings[0].path, at);
+}
