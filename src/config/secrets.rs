@@ -234,10 +234,10 @@ pub fn check(from: &Authentication, findings: &mut Findings) {
     }
 }
 
-/// A field of a backend or of a source, by its path without indexes.
+/// A field of a backend, a dead letter or a source, by its path without indexes.
 fn of_service(plain: &str) -> &str {
-    let below = plain.strip_prefix("routes.backends.").or_else(|| plain.strip_prefix("sources."));
-    below.unwrap_or_default()
+    let places = ["routes.backends.", "routes.deadLetter.", "deadLetter.", "sources."];
+    places.iter().find_map(|place| plain.strip_prefix(place)).unwrap_or_default()
 }
 
 /// Whether this stands for a secret where a document is read without its secrets, by its words or by a reference.

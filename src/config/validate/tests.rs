@@ -391,12 +391,6 @@ fn expression_faults() {
 }
 
 #[test]
-fn what_the_build_lacks_is_refused() {
-    let kafka = json!({"type": "kafka", "topic": "t", "security": {"protocol": "SSL"}});
-    refused(&with_backend(kafka), "routes[0].backends[0].security", "not supported by this build yet");
-}
-
-#[test]
 fn templates_and_schemas_are_compiled_and_tried() {
     let route = |kind: &str, field: &str, value: Value| {
         let mut route = json!({"type": kind, "name": "d"});
