@@ -144,3 +144,46 @@ fn constant_headers(spec: &KafkaSpec, route: &RouteFacts) -> OwnedHeaders {
     }
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::backends::EventSource;
+    use crate::model::event::{EventIdGenerator, EventKind};
+    use crate::model::kafka::{KafkaAcks, KafkaCompression, KafkaSecurity};
+
+    #[test]
+    fn a_record_that_may_be_answered_says_where() {
+        let reply = KafkaReply { topic: "answers".to_owned(), correlation_header: "x-correlation".to_owned() };
+        let spec = KafkaSpec {
+            topic: "t".to_owned(),
+            bootstrap_servers: None,
+            acks: KafkaAcks::All,
+            retries: None,
+            key: KafkaKey::ConnectionId,
+            headers: Vec::new(),
+            compression: KafkaCompression::None,
+            security: KafkaSecurity::default(),
+            reply: Some(reply),
+        };
+        let route = RouteFacts {
+            kind: EventKind::Message,
+            endpoint_id: "ep-1".to_owned(),
+            endpoint_path: "/e".to_owned(),
+            route: "r".to_owned(),
+            node: "n".to_owned(),
+        };
+        let source = EventSource::new("cid".into(), None, Vec::new());
+        let id = EventIdGenerator::new().next_id(1_700_000_000_123);
+        let event = Event::new(EventKind::Message, id, 1_700_000_000_123, 1, Bytes::from_static(b"{}"), source);
+        let headers = preview(&spec, 0, &route, &event).headers;
+        let header = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(header("kafka_replyTopic"), Some("answers"));
+        assert_eq!(header("x-correlation"), Some(format!("ep-1/cid/{id}").as_str()));
+        let silent = KafkaSpec { reply: None, ..spec };
+        let headers = preview(&silent, 0, &route, &event).headers;
+        assert!(!headers.iter().any(|(key, _)| key.starts_with("kafka_") || key == "x-correlation"), "{headers:?}");
+    }
+}

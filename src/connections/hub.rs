@@ -319,15 +319,17 @@ impl Hub {
     pub fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally {
         let mut tally = Tally::default();
         let mut deliver = |outlets: Vec<Arc<Outlet>>| {
-            for outlet in outlets.iter().filter(|outlet| outlet.endpoint_id() == endpoint) {
-                tally.count(&outlet.deliver(payload));
-            }
+            outlets.iter().for_each(|outlet| tally.count(&outlet.deliver(payload)));
+        };
+        let concerned = |outlets: &OutletMap| -> Vec<Arc<Outlet>> {
+            outlets.values().filter(|outlet| outlet.endpoint_id() == endpoint).cloned().collect()
         };
         match to {
-            Recipients::User(user) => deliver(self.users.outlets(user)),
+            Recipients::User(user) => deliver(self.users.with_outlets(user, concerned)),
             Recipients::All => {
                 for shard in &self.outlets {
-                    deliver(shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect());
+                    let outlets = concerned(&shard.read().unwrap_or_else(PoisonError::into_inner));
+                    deliver(outlets);
                 }
             }
         }

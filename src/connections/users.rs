@@ -48,8 +48,9 @@ impl Users {
         }
     }
 
-    pub fn outlets(&self, user: &str) -> Vec<Arc<Outlet>> {
+    /// What `look` makes of the user's connections. A shard's lock is held meanwhile: no writing to sockets.
+    pub fn with_outlets<T: Default>(&self, user: &str, look: impl FnOnce(&OutletMap) -> T) -> T {
         let shard = self.shard(user).read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(user).map(|outlets| outlets.values().cloned().collect()).unwrap_or_default()
+        shard.get(user).map(look).unwrap_or_default()
     }
 }

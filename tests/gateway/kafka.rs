@@ -154,12 +154,25 @@ pub struct Writer {
 impl Writer {
     /// Answers when the broker has the record.
     pub async fn write(&self, topic: &str, key: &str, headers: &[(&str, &str)], value: Option<&str>) {
+        self.write_to(topic, None, key, headers, value).await;
+    }
+
+    /// The same to a partition, or to that of its key.
+    pub async fn write_to(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: &str,
+        headers: &[(&str, &str)],
+        value: Option<&str>,
+    ) {
         let mut with = OwnedHeaders::new();
         for (key, value) in headers {
             with = with.insert(Header { key, value: Some(*value) });
         }
         let mut record = FutureRecord::to(topic).key(key).headers(with);
         record.payload = value;
+        record.partition = partition;
         self.producer.send(record, Duration::from_secs(10)).await.expect("the broker takes a record");
     }
 }

@@ -10,8 +10,8 @@ use crate::document::{document, http, route, with};
 use crate::kafka::{broker, Broker, Topic};
 use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Endpoint, Node};
 use crate::service::Service;
-use crate::wait::{eventually, PATIENCE};
-use crate::ws::Client;
+use crate::wait::{eventually, soon, PATIENCE};
+use crate::ws::{Client, RawSocket};
 
 /// A source that begins with what is there.
 fn source(broker: &Broker, topic: &Topic, target: Value) -> Value {
@@ -170,6 +170,81 @@ async fn what_cannot_be_delivered_is_counted_and_the_next_is_delivered() {
         println!("{name} {outcome}: {count}");
         assert_eq!(count, if outcome == "no_target" { 2 } else { 1 }, "{figure}");
     }
+}
+
+/// More than waits at once: partitions are paused and go on, with nothing left out, twice or overtaken.
+#[tokio::test]
+async fn a_backlog_is_read_in_order() {
+    const RECORDS: usize = 6_000;
+    let cluster = shared().await;
+    let broker = broker().await;
+    let service = Service::start().await;
+    let topic = broker.topic("backlog").await;
+    let path = unique_path("backlog");
+    let plain = document(&path, &[route("connect", &[http(&service, "/connect")])]);
+    let endpoint = cluster.create(&plain).await;
+    let (mut client, visit) = Client::connect_known(&cluster.nodes[0], &path, &service).await;
+    let writer = broker.writer();
+    for first in (0..RECORDS).step_by(500) {
+        let numbers: Vec<String> = (first..first + 500).map(|number| number.to_string()).collect();
+        let writes = numbers.iter().map(|number| writer.write(&topic.name, &visit.id, &[], Some(number)));
+        soon("the broker", futures::future::join_all(writes)).await;
+    }
+    let sources = json!([source(broker, &topic, json!({"connection": "$.key"}))]);
+    let uri = format!("/api/v1/endpoints/{}", endpoint.id);
+    cluster.nodes[1].admin().put(&uri, &with(plain, "sources", sources)).await.expect(200);
+    assert_eq!(client.text().await, "0");
+    let began = Instant::now();
+    for number in 1..RECORDS {
+        assert_eq!(client.text().await, number.to_string());
+    }
+    println!("a backlog of {RECORDS} records of one partition: read within {:?}", began.elapsed());
+    client.hears_nothing_for(Duration::from_millis(200)).await;
+}
+
+/// A client that reads nothing, and keeps what it has: its partition waits a moment for each record, the others do not.
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_its_partition_only() {
+    let cluster = shared().await;
+    let broker = broker().await;
+    let service = Service::start().await;
+    let topic = broker.topic("unread").await;
+    let path = unique_path("unread");
+    let mut wanted = document(&path, &[route("connect", &[http(&service, "/connect")])]);
+    wanted["sources"] = json!([source(broker, &topic, json!({"connection": "$.headers.to"}))]);
+    wanted["settings"] = json!({"outbox": {"maxBytes": 300_000, "maxMessages": 4, "whenFull": "dropNewest"}});
+    let endpoint = cluster.create(&wanted).await;
+    let (mut reader, visit) = Client::connect_known(&cluster.nodes[0], &path, &service).await;
+    let _silent = RawSocket::connect(&cluster.nodes[1], &path, Some(4_096)).await;
+    let silent = service.wait_for("/connect", 2).await[1].attributes().get("connectionid").to_string();
+    assigned(&cluster.nodes, &endpoint, &topic).await;
+
+    let writer = broker.writer();
+    let large = format!("\"{}\"", "x".repeat(60_000));
+    let full = format!("{},outcome=\"outbox_full\"", labels(&endpoint, &topic));
+    let written = eventually("a full outbox", PATIENCE, async || {
+        for _ in 0..10 {
+            writer.write_to(&topic.name, Some(0), "k", &[("to", &silent)], Some(&large)).await;
+        }
+        (sum(&cluster.nodes, "source_messages_total", &full).await > 0).then_some(())
+    });
+    written.await;
+    let began = Instant::now();
+    for number in 0..100 {
+        writer.write_to(&topic.name, Some(1), "k", &[("to", &visit.id)], Some(&number.to_string())).await;
+    }
+    for number in 0..100 {
+        assert_eq!(reader.text().await, number.to_string());
+    }
+    let took = began.elapsed();
+    let given_up = sum(&cluster.nodes, "source_messages_total", &full).await;
+    println!(
+        "beside a client that does not read: 100 records of another partition within {took:?}, {given_up} given up"
+    );
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    // Behind all of the silent client's records, in the same partition.
+    writer.write_to(&topic.name, Some(0), "k", &[("to", &visit.id)], Some("\"behind\"")).await;
+    assert_eq!(reader.text().await, "\"behind\"");
 }
 
 #[tokio::test]
