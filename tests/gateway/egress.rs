@@ -136,7 +136,10 @@ async fn no_trick_gets_past_the_rules() {
     let secure = json!({"type": "http", "destination": format!("https://127.0.0.1:{port}/")});
     backends.insert("https".to_owned(), secure);
     let path = unique_path("ssrf");
+    // What reads topics goes by the same rules.
+    let source = |host: &str| json!({"type": "kafka", "topic": host, "group": "g", "bootstrapServers": format!("{host}:{port}"), "target": {"all": true}});
     let document = by_name(&path, &backends, &service);
+    let document = with(document, "sources", json!([source("127.0.0.1"), source("2130706433"), source("0x7f.1")]));
     let endpoint = cluster.create(&document).await;
     let mut passed = 0;
     for node in &cluster.nodes {
@@ -151,6 +154,8 @@ async fn no_trick_gets_past_the_rules() {
         let metrics = node.admin().get("/metrics").await.expect(200).text();
         let counted = metrics.lines().filter(|line| line.contains("egress_denied") && line.contains("_count{")).count();
         assert_eq!(counted, backends.len(), "backends counted as egress_denied");
+        let sources = metrics.lines().filter(|line| line.starts_with("wsgateway_source_errors_total{"));
+        assert_eq!(sources.filter(|line| !line.ends_with(" 0")).count(), 3, "sources that cannot work");
     }
     println!("SSRF corpus: {} destinations on three nodes, {passed} passed, {} caught", backends.len(), trap.caught());
     assert_eq!((passed, trap.caught()), (0, 0));
