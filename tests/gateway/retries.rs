@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::document::{document, http, route, with};
 use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster};
 use crate::service::{Behaviour, Request, Service};
-use crate::wait::{eventually, PATIENCE};
+use crate::wait::{eventually, soon, PATIENCE};
 use crate::ws::Client;
 
 /// A backend that is tried three times with short pauses.
@@ -217,6 +219,46 @@ async fn a_service_that_restarts_loses_no_event() {
     let number: u32 = calls[0].attributes().get("attempt").parse().expect("a number");
     println!("the service was there at attempt {number}");
     client.hears_nothing_for(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_is_tried_again() {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-le";
+    let cluster = shared().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    // Reset, reset within the answer's head, then an answer; what each of them was sent.
+    let serving = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        for attempt in 1..=3 {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut request = vec![0; 4096];
+            let length = socket.read(&mut request).await.expect("a request");
+            heard.push(String::from_utf8_lossy(&request[..length]).into_owned());
+            match attempt {
+                1 => {}
+                2 => socket.write_all(HEAD).await.expect("half an answer"),
+                _ => socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("an answer"),
+            }
+            if attempt < 3 {
+                socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a reset instead of an end");
+            }
+        }
+        heard
+    });
+    let service = Service::start().await;
+    let mut backend = quick(&service, "/x");
+    backend["destination"] = json!(format!("http://{addr}/reset"));
+    let document = document(&unique_path("reset"), &[route("default", &[backend])]);
+    let endpoint = cluster.create(&with(document, "ack", json!({"when": "delivered"}))).await;
+    let mut client = Client::connect(&cluster.nodes[1], &endpoint.path).await;
+    client.send("1").await;
+    assert_eq!(client.json().await["status"], "delivered");
+    let heard = soon("three attempts", serving).await.expect("the service");
+    for (attempt, request) in heard.iter().enumerate() {
+        let says = request.contains(&format!("ce-attempt: {}\r\n", attempt + 1));
+        assert!(request.starts_with("POST /reset ") && says == (attempt > 0), "{request}");
+    }
 }
 
 #[tokio::test]

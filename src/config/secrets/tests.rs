@@ -255,6 +255,12 @@ fn differences_do_not_show_them() {
         "authentication.keys[0].key",
         "authentication.users[1].passwordHash",
         "routes[0].backends[0].additionalHeaders.Authorization",
+        "routes[0].deadLetter.additionalHeaders.Authorization",
+        "deadLetter.headers.x-api-key",
+        "deadLetter.security.password",
+        "routes[0].backends[0].signingSecret",
+        "routes[0].deadLetter.signingSecret",
+        "deadLetter.signingSecret",
         "routes[0].backends[12].headers[\"my.token [x.y]\"]",
     ] {
         assert_eq!(told(path, "canary".into()), "\"(hidden)\"", "{path}");
