@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Different wrong tokens of one address within [`WINDOW`] (RELIABILITY.md: ten a minute).
+/// Different wrong tokens of one address within [`WINDOW`] (ten a minute).
 pub const GUESSES_MAX: usize = 10;
 pub const WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are told apart: 10,000 take about 2 MB. All beyond share one count.

@@ -1,4 +1,4 @@
-//! The HTTP surface for operators and for services that push (API.md): the same on every node. A front door: imports
+//! The HTTP surface for operators and for services that push (docs/http-api.md): the same on every node. A front door: imports
 //! config, push, explain and the cluster's floors; never the inbound side.
 
 mod access;

@@ -1,4 +1,4 @@
-//! One event on its way to backends: the body as the client sent it and the CloudEvents attributes of API.md. Values
+//! One event on its way to backends: the body as the client sent it and the CloudEvents attributes of docs/http-api.md. Values
 //! that are the same for a connection are made once per connection, the others share one buffer per event.
 
 use std::rc::Rc;

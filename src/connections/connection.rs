@@ -37,7 +37,7 @@ pub struct Facts {
     pub source_ip: IpAddr,
     pub user_agent: Option<String>,
     pub connected_at_millis: u64,
-    /// The connection description of API.md as a JSON object; credentials are never among it.
+    /// The connection description of docs/http-api.md as a JSON object; credentials are never among it.
     pub description: Arc<str>,
 }
 

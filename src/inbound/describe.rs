@@ -1,4 +1,4 @@
-//! The connection description of API.md: the body of connect events, and with the end added, of disconnect events.
+//! The connection description of docs/http-api.md: the body of connect events, and with the end added, of disconnect events.
 //! Credentials are never among it.
 
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The gateway's own frames to a client: errors and acks, in the shapes of API.md.
+//! The gateway's own frames to a client: errors and acks, in the shapes of docs/http-api.md.
 
 use serde::Serialize;
 

@@ -6,7 +6,7 @@ use crate::document::document;
 use crate::http::Admin;
 use crate::sandbox::{own_cluster_turn, unique_path, Cluster, Plan};
 
-/// Everything that API.md lists, with ids that need not exist: who may not call learns nothing else.
+/// Everything that docs/http-api.md lists, with ids that need not exist: who may not call learns nothing else.
 const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/endpoints"),
     ("POST", "/api/v1/endpoints"),

@@ -40,6 +40,7 @@ mod configuration;
 mod connections;
 mod dead_letters;
 mod docs;
+mod document_fields;
 mod egress;
 mod event_flow;
 mod failures;

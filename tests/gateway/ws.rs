@@ -286,7 +286,8 @@ impl RawSocket {
         }
     }
 
-    async fn read_frame(&mut self) -> (u8, Vec<u8>) {
+    /// The next frame: opcode and payload.
+    pub async fn read_frame(&mut self) -> (u8, Vec<u8>) {
         let what = "the socket ended without a close frame";
         let first = self.socket.read_u8().await.expect(what);
         let length = match self.socket.read_u8().await.expect(what) & 0x7f {
