@@ -289,11 +289,15 @@ impl Node {
         // First: other nodes take over what this one reads while its clients leave.
         self.sources.stop().await;
         let over = Duration::from_secs(if gracefully { self.settings.node.drain_seconds } else { 0 });
-        self.destinations.leave();
         self.hub.drain(over).await;
         let left = || self.hub.deliveries.load(std::sync::atomic::Ordering::Relaxed);
-        let deadline = Instant::now() + over + DELIVERIES_DEADLINE;
-        while left() > 0 && Instant::now() < deadline {
+        let open = || self.hub.open_connections.load(std::sync::atomic::Ordering::Relaxed);
+        let drained = Instant::now() + over;
+        while left() > 0 && Instant::now() < drained + DELIVERIES_DEADLINE {
+            // As long as clients are here, a service that restarts has its time.
+            if open() == 0 || Instant::now() >= drained {
+                self.destinations.leave();
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         if left() > 0 {

@@ -103,9 +103,14 @@ pub struct EventResult {
     pub status: u16,
 }
 
+/// Whether it is a list, or the beginning of one.
+pub fn begins_list(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[")
+}
+
 /// The results in the body of a 2xx: a list of `{"id", "status"}`. Whatever is no list says nothing: all were taken.
 pub fn results(body: &[u8]) -> Result<Vec<EventResult>, String> {
-    if !body.trim_ascii_start().starts_with(b"[") {
+    if !begins_list(body) {
         return Ok(Vec::new());
     }
     serde_json::from_slice(body).map_err(|err| format!("is a list, but not one of results by event: {err}"))

@@ -192,9 +192,9 @@ impl BatchingBackend {
         }
         let mut batch = batch;
         batch.iter_mut().for_each(|one| one.failure = Some(missed.failure.clone()));
-        let passes = retry::is_worth_it(policy.after, &missed.failure);
-        let refused = matches!(missed.failure, Failure::Status { .. }) && !passes;
-        if refused && batch.len() > 1 && policy.attempts > 1 {
+        // Of what is sent: its shape, its length, its type, its content. Other statuses are about the service.
+        let refused = matches!(missed.failure, Failure::Status { status: 400 | 413 | 415 | 422 });
+        if refused && batch.len() > 1 && policy.attempts > 1 && !self.http.destination().is_leaving() {
             // One of them is to blame, and nobody has said which.
             let second = batch.split_off(batch.len() / 2);
             self.see_through(batch, number + 1).await;

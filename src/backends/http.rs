@@ -15,6 +15,7 @@ use awc::{Client, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
+use super::batch::begins_list;
 use super::breaker::Breaker;
 use super::destination::Destination;
 use super::event::{attribute_value, names};
@@ -34,6 +35,10 @@ const FROZEN_MAX: usize = 1024;
 
 /// Bytes of an ignored answer that are read so that its connection can be used again.
 const IGNORED_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long they are waited for, once the status is there.
+const IGNORED_ANSWER_WITHIN: Duration = Duration::from_millis(50);
+/// How long before the delivery's own time is over that ends, so that the status is not lost.
+const IGNORED_ANSWER_MARGIN: Duration = Duration::from_millis(1);
 
 /// One client per service, connect timeout and worker.
 pub fn client(egress: &Egress, connect_within: Duration) -> Client {
@@ -117,7 +122,7 @@ impl HttpBackend {
     }
 
     /// One request; the answer's body is read, and dropped unless something is to be found in it.
-    async fn exchange(&self, request: Outgoing<'_>) -> Result<Answer, SendRequestError> {
+    async fn exchange(&self, request: Outgoing<'_>, deadline: Instant) -> Result<Answer, SendRequestError> {
         let Outgoing { frozen, mut headers, id, body } = request;
         if let Some(signer) = &self.signer {
             signer.sign(id, &body, SystemTime::now(), &mut headers);
@@ -127,18 +132,20 @@ impl HttpBackend {
         let asked = |value: &HeaderValue| retry::retry_after(status, value, SystemTime::now());
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(asked);
         if (200..=299).contains(&status) && (self.spec.reply || self.spec.batch.is_some()) {
-            let body = read_body(&mut answer).await;
-            let reply = if self.spec.reply { body.and_then(as_reply) } else { body.map(Some) };
+            let mut body = BytesMut::new();
+            let whole = read_body(&mut answer, &mut body).await;
+            let reply = match whole {
+                Ok(()) if self.spec.reply => as_reply(body.freeze()),
+                Ok(()) => Ok(Some(body.freeze())),
+                // A service that takes a batch and begins no list of results says nothing of single events.
+                Err(_) if self.spec.batch.is_some() && !begins_list(&body) => Ok(None),
+                Err(fault) => Err(fault),
+            };
             return Ok(Answer { status, retry_after, reply });
         }
-        let mut left = IGNORED_ANSWER_BYTES_MAX;
-        while let Some(chunk) = answer.next().await {
-            // A body that breaks off or goes on without end costs its connection; the status has been said.
-            match chunk {
-                Ok(chunk) if chunk.len() <= left => left -= chunk.len(),
-                Ok(_) | Err(_) => break,
-            }
-        }
+        // A body that breaks off, lingers or goes on without end costs its connection; the status has been said.
+        let until = (Instant::now() + IGNORED_ANSWER_WITHIN).min(deadline - IGNORED_ANSWER_MARGIN);
+        let _late = tokio::time::timeout_at(until.into(), skip_body(&mut answer)).await;
         Ok(Answer { status, retry_after, reply: Ok(None) })
     }
 
@@ -146,7 +153,8 @@ impl HttpBackend {
         // Waiting for a place is not the service's time.
         let entered = self.destination.enter(self.breaker.as_deref()).await?;
         let started = Instant::now();
-        let answered = tokio::time::timeout(self.spec.timeout, self.exchange(request)).await;
+        let deadline = started + self.spec.timeout;
+        let answered = tokio::time::timeout_at(deadline.into(), self.exchange(request, deadline)).await;
         let result = match answered {
             Err(_elapsed) => Err(Failure::Timeout { millis: started.elapsed().as_millis() }.into()),
             Ok(Err(err)) => Err(describe(err, &started).into()),
@@ -204,11 +212,23 @@ struct Answer {
     reply: Result<Option<Bytes>, String>,
 }
 
-async fn read_body<S>(answer: &mut S) -> Result<Bytes, String>
+async fn skip_body<S>(answer: &mut S)
 where
     S: futures::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
 {
-    let mut body = BytesMut::new();
+    let mut left = IGNORED_ANSWER_BYTES_MAX;
+    while let Some(Ok(chunk)) = answer.next().await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+async fn read_body<S>(answer: &mut S, body: &mut BytesMut) -> Result<(), String>
+where
+    S: futures::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
+{
     while let Some(chunk) = answer.next().await {
         let chunk = chunk.map_err(|err| format!("broke off: {err}"))?;
         if body.len() + chunk.len() > REPLY_BYTES_MAX {
@@ -216,7 +236,7 @@ where
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(())
 }
 
 /// A body without content is no reply; anything else must be JSON.

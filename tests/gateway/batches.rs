@@ -237,6 +237,7 @@ async fn a_batch_that_fails_as_a_whole_is_sent_again_or_fails_event_by_event() {
         ("hung-up", vec![Behaviour::hang_up(); 2], None, true, 0, ""),
         ("never", vec![Behaviour::status(503); 1000], None, false, 3, "refused"),
         ("once", vec![Behaviour::status(500); 1000], Some(once), false, 1, "refused"),
+        ("forbidden", vec![Behaviour::status(403); 1000], None, false, 1, "refused"),
         ("unclear", vec![Behaviour::status(200).body("[1]"); 1000], None, false, 1, "bad_reply"),
     ] {
         let path = format!("/{name}");

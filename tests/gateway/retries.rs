@@ -343,3 +343,29 @@ async fn a_node_that_leaves_does_not_wait_for_the_next_attempt() {
     assert_eq!(error["attempts"], 2, "{error}");
     assert!(error["message"].as_str().unwrap().contains("the node leaves"), "{error}");
 }
+
+#[tokio::test]
+async fn an_answer_counts_from_its_status_on() {
+    let cluster = shared().await;
+    let service = Service::start().await;
+    service.behave("/taken", Behaviour::status(200).body("\"working on it").unfinished());
+    service.behave("/refused", Behaviour::status(400).body("\"explaining").unfinished());
+    let slow = |path: &str| with(http(&service, path), "timeoutInMillis", json!(3_000));
+    let routes = [route("default", &[slow("/taken")]), route("error", &[http(&service, "/error")])];
+    let wanted = with(document(&unique_path("status"), &routes), "ack", json!({"when": "delivered"}));
+    let endpoint = cluster.create(&wanted).await;
+    let mut client = Client::connect(&cluster.nodes[0], &endpoint.path).await;
+    let began = Instant::now();
+    client.send("1").await;
+    assert_eq!(client.json().await["status"], "delivered");
+    println!("delivered after {:?}, though the body never ends", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(2_500));
+    assert_eq!(service.received("/taken").len(), 1);
+    let routes = [route("default", &[slow("/refused")]), route("error", &[http(&service, "/error")])];
+    let endpoint = cluster.create(&document(&unique_path("status"), &routes)).await;
+    let mut client = Client::connect(&cluster.nodes[0], &endpoint.path).await;
+    client.send("1").await;
+    client.error_frame("delivery_failed").await;
+    let error = service.next("/error").await.json();
+    assert_eq!((&error["status"], &error["attempts"]), (&json!(400), &json!(1)), "{error}");
+}

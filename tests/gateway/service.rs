@@ -53,11 +53,19 @@ pub struct Behaviour {
     headers: String,
     delay: Duration,
     hang_up: bool,
+    unfinished: bool,
 }
 
 impl Behaviour {
     pub fn status(status: u16) -> Self {
-        Self { status, body: String::new(), headers: String::new(), delay: Duration::ZERO, hang_up: false }
+        Self {
+            status,
+            body: String::new(),
+            headers: String::new(),
+            delay: Duration::ZERO,
+            hang_up: false,
+            unfinished: false,
+        }
     }
 
     pub fn body(mut self, body: &str) -> Self {
@@ -72,6 +80,12 @@ impl Behaviour {
 
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Announces a longer body than it sends, and keeps the connection.
+    pub fn unfinished(mut self) -> Self {
+        self.unfinished = true;
         self
     }
 
@@ -258,11 +272,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, inner: Arc<Mutex<In
             "HTTP/1.1 {} Answer\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
             behaviour.status,
             behaviour.headers,
-            behaviour.body.len(),
+            behaviour.body.len() + if behaviour.unfinished { 1_000 } else { 0 },
             behaviour.body
         );
         // TLS holds back what is not flushed.
         if socket.get_mut().write_all(answer.as_bytes()).await.is_err() || socket.get_mut().flush().await.is_err() {
+            return;
+        }
+        if behaviour.unfinished {
+            // Until the client hangs up.
+            let _end = socket.read(&mut [0; 1]).await;
             return;
         }
     }
