@@ -10,6 +10,15 @@ use crate::model::delivery_policy::BreakerPolicy;
 /// the one that fails for its own reasons.
 const PROBES_MAX: u32 = 3;
 
+/// What the result of a request says about the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    Works,
+    Fails,
+    /// It has said that it is not there any more: one such answer opens.
+    Gone,
+}
+
 /// `open_until` of one that is closed.
 const CLOSED: u64 = 0;
 
@@ -103,9 +112,9 @@ impl Breaker {
 }
 
 impl Admission<'_> {
-    /// Whether the service has answered as one that works.
-    pub fn tell(self, works: bool, now_millis: u64) -> Option<Change> {
-        let breaker = self.breaker;
+    /// What its result says.
+    pub fn tell(self, says: Says, now_millis: u64) -> Option<Change> {
+        let (breaker, works) = (self.breaker, says == Says::Works);
         if self.is_probe {
             if !breaker.changes_from(self.changes) {
                 return None;
@@ -129,7 +138,8 @@ impl Admission<'_> {
             return None;
         }
         let failures = breaker.failures.fetch_add(1, Ordering::AcqRel) + 1;
-        (failures >= breaker.policy.failures && breaker.changes_from(self.changes)).then(|| {
+        let enough = failures >= breaker.policy.failures || says == Says::Gone;
+        (enough && breaker.changes_from(self.changes)).then(|| {
             breaker.open(now_millis);
             Change::Opened
         })
@@ -154,23 +164,32 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker, now: u64) -> Option<Change> {
-        breaker.admit(now).expect("let through").tell(false, now)
+        breaker.admit(now).expect("let through").tell(Says::Fails, now)
     }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_a_probe_closes_it() {
         let breaker = breaker();
         assert_eq!((fail(&breaker, 0), fail(&breaker, 0)), (None, None));
-        assert_eq!(breaker.admit(0).unwrap().tell(true, 0), None);
+        assert_eq!(breaker.admit(0).unwrap().tell(Says::Works, 0), None);
         assert_eq!((fail(&breaker, 0), fail(&breaker, 0)), (None, None), "the row began anew");
         assert_eq!(fail(&breaker, 5), Some(Change::Opened));
         assert_eq!((breaker.state(5), breaker.admit(15).unwrap_err()), (State::Open, 90));
         assert_eq!(breaker.state(105), State::HalfOpen);
         assert_eq!(fail(&breaker, 110), Some(Change::OpenedAgain));
         assert_eq!(breaker.admit(209).unwrap_err(), 1);
-        assert_eq!(breaker.admit(210).unwrap().tell(true, 211), Some(Change::Closed));
+        assert_eq!(breaker.admit(210).unwrap().tell(Says::Works, 211), Some(Change::Closed));
         assert_eq!(breaker.state(211), State::Closed);
         assert_eq!((fail(&breaker, 212), fail(&breaker, 212)), (None, None), "it counts from nothing again");
+    }
+
+    #[test]
+    fn a_service_that_says_it_is_gone_is_believed_at_once() {
+        let breaker = breaker();
+        assert_eq!(breaker.admit(0).unwrap().tell(Says::Gone, 1), Some(Change::Opened));
+        assert_eq!(breaker.state(1), State::Open);
+        assert_eq!(breaker.admit(101).unwrap().tell(Says::Gone, 102), Some(Change::OpenedAgain));
+        assert_eq!(breaker.admit(202).unwrap().tell(Says::Works, 203), Some(Change::Closed));
     }
 
     #[test]
@@ -182,8 +201,12 @@ mod tests {
         let probes: Vec<_> = (0..3).map(|_| breaker.admit(100).expect("a probe")).collect();
         assert_eq!(breaker.admit(100).unwrap_err(), 0, "no fourth");
         let [first, second, third] = <[_; 3]>::try_from(probes).unwrap();
-        assert_eq!(first.tell(true, 101), Some(Change::Closed));
-        assert_eq!((second.tell(false, 102), third.tell(false, 102)), (None, None), "they were begun before");
+        assert_eq!(first.tell(Says::Works, 101), Some(Change::Closed));
+        assert_eq!(
+            (second.tell(Says::Fails, 102), third.tell(Says::Fails, 102)),
+            (None, None),
+            "they were begun before"
+        );
         assert_eq!((breaker.state(102), breaker.probes.load(Ordering::Relaxed)), (State::Closed, 0));
     }
 
@@ -195,7 +218,7 @@ mod tests {
             fail(&breaker, 0);
         }
         assert_eq!(breaker.state(1), State::Open);
-        assert!(early.into_iter().all(|late| late.tell(true, 2).is_none()), "a late answer does not close it");
+        assert!(early.into_iter().all(|late| late.tell(Says::Works, 2).is_none()), "a late answer does not close it");
         assert_eq!(breaker.state(2), State::Open);
     }
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 
-use super::breaker::{Admission, Breaker, Change, State};
+use super::breaker::{Admission, Breaker, Change, Says, State};
 use super::in_flight::{InFlight, Place};
 use super::retry_budget::RetryBudget;
 use super::{Failure, RouteFacts};
@@ -193,8 +193,12 @@ impl Entered<'_> {
     /// What has become of it.
     pub fn ended(self, failure: Option<&Failure>) {
         let Some(admission) = self.admission else { return };
-        let works = !failure.is_some_and(Failure::is_of_the_destination);
-        if let Some(change) = admission.tell(works, self.destination.now_millis()) {
+        let says = match failure {
+            Some(Failure::Status { status: 410 }) => Says::Gone,
+            Some(failure) if failure.is_of_the_destination() => Says::Fails,
+            _ => Says::Works,
+        };
+        if let Some(change) = admission.tell(says, self.destination.now_millis()) {
             self.destination.log(change);
         }
     }

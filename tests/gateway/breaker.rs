@@ -92,6 +92,16 @@ async fn a_service_that_refuses_events_works() {
         client.error_frame("delivery_failed").await;
     }
     assert_eq!(service.received("/refuses").len(), 5);
+    // One that says it is gone is not asked again.
+    let gone = with(once(&service, "/gone"), "circuitBreaker", json!({"failures": 100, "openInMillis": 60000}));
+    service.behave("/gone", Behaviour::status(410));
+    let endpoint = cluster.create(&document(&unique_path("gone"), &[route("default", &[gone])])).await;
+    let mut client = Client::connect(&cluster.nodes[2], &endpoint.path).await;
+    for event in 0..3 {
+        client.send(&event.to_string()).await;
+        client.error_frame("delivery_failed").await;
+    }
+    assert_eq!(service.received("/gone").len(), 1);
     // A breaker that opens between two attempts ends them.
     let retried = with(http(&service, "/down"), "circuitBreaker", json!({"failures": 2, "openInMillis": 60000}));
     let retried = with(retried, "retry", json!({"attempts": 9, "backoffInMillis": 1}));
