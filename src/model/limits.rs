@@ -79,6 +79,9 @@ pub const BATCH_BYTES_DEFAULT: u64 = 1024 * 1024;
 
 /// Largest message that a source takes: Kafka's own limit of a record unless it was raised. Links between nodes take 4 MiB.
 pub const SOURCE_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Connections or users that one record of a source may name; the others are left out.
+pub const SOURCE_NAMES_MAX: usize = 1_000;
 /// Longest Kafka topic name: Kafka's own rule.
 pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
 

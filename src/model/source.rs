@@ -1,12 +1,14 @@
 //! Where messages for clients come from by themselves: a Kafka topic whose records name connections or users. Made by
 //! config's compile, read by sources; imports its neighbours only.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::json_path::JsonPath;
 use super::kafka::{asker, KafkaSecurity};
+use super::limits::SOURCE_NAMES_MAX;
 
 /// One source of an endpoint. Equal ones are the same: a new version of the endpoint does not interrupt them.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,13 +110,10 @@ impl Target {
             Value::Number(_) | Value::Bool(_) => Some(found.to_string()),
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         };
-        let mut names: Vec<String> = Vec::new();
-        for name in path.all(&root).iter().filter_map(text) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        let mut seen = HashSet::new();
+        let named = path.all(&root);
+        let first = named.iter().filter_map(text).filter(|name| seen.insert(name.clone()));
+        Ok(first.take(SOURCE_NAMES_MAX).collect())
     }
 }
 

@@ -9,7 +9,7 @@ use wsgateway_cluster::{NodeId, PeerService};
 
 use super::forward::{cause, kinds, CloseRequest, ManyTarget, Target};
 use super::LocalConnections;
-use crate::model::delivery::{ConnectionView, PushOutcome};
+use crate::model::delivery::{ConnectionView, PushOutcome, Recipients, Tally};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
 
@@ -36,7 +36,10 @@ impl PeerPushes {
 
     fn push_many(&self, request: &[u8]) -> Answer {
         match postcard::take_from_bytes::<ManyTarget>(request) {
-            Ok((ManyTarget { endpoint, to }, payload)) => answer(&self.local.push_many(&endpoint, &to, payload)),
+            Ok((ManyTarget { endpoint, to }, payload)) => {
+                let (local, payload) = (self.local.clone(), Bytes::copy_from_slice(payload));
+                async move { encode(&push_many(local, endpoint, to, payload).await?) }.boxed()
+            }
             Err(err) => refuse(err),
         }
     }
@@ -76,6 +79,17 @@ impl PeerService for PeerPushes {
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),
         }
     }
+}
+
+/// Many sockets, and a template for each: not on a thread that has other nodes' heartbeats to answer.
+pub(super) async fn push_many(
+    local: Arc<dyn LocalConnections>,
+    endpoint: String,
+    to: Recipients,
+    payload: Bytes,
+) -> Result<Tally, String> {
+    let written = tokio::task::spawn_blocking(move || local.push_many(&endpoint, &to, &payload)).await;
+    written.map_err(|err| format!("a push to many did not end: {err}"))
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<Bytes, String> {

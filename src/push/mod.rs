@@ -122,7 +122,11 @@ impl Pushes {
     /// be reached are tried again for as long as `patience` says; how many were not is the second part of the answer.
     pub async fn push_many(&self, endpoint: &str, to: &Recipients, payload: Bytes, patience: Duration) -> (Tally, u64) {
         let began = Instant::now();
-        let mut tally = self.local.push_many(endpoint, to, &payload);
+        let here = deliver::push_many(self.local.clone(), endpoint.to_owned(), to.clone(), payload.clone()).await;
+        let mut tally = here.unwrap_or_else(|err| {
+            tracing::error!("{err}");
+            Tally::default()
+        });
         let mut left = self.live_peers();
         while !left.is_empty() {
             let calls = left.iter().map(|peer| forward::push_many(self, peer, endpoint, to, &payload));

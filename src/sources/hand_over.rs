@@ -17,6 +17,8 @@ use crate::model::source::{RecordParts, Target};
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
 /// A node that cannot be reached is tried for so long: a link that broke is back by then, a dead node is found out.
 const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
+/// A record that names many has this long for all of them; after it each gets one try.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
@@ -41,6 +43,7 @@ pub(super) async fn hand_over(
         return metrics.record("invalid_json");
     }
     let Ok(names) = to.target.names(record) else { return metrics.record("invalid_json") };
+    let until = Instant::now() + RECORD_PATIENCE;
     match &to.target {
         Target::Connection(_) | Target::Asker { .. } => {
             let ids: Vec<ConnectionId> = names.iter().filter_map(|name| name.parse().ok()).collect();
@@ -48,7 +51,7 @@ pub(super) async fn hand_over(
                 return metrics.record("no_target");
             }
             for id in ids {
-                metrics.messages(to_connection(clients, id, &message).await, 1);
+                metrics.messages(to_connection(clients, id, &message, until).await, 1);
             }
         }
         Target::User(_) => {
@@ -56,15 +59,15 @@ pub(super) async fn hand_over(
                 return metrics.record("no_target");
             }
             for user in names {
-                to_many(clients, to, Recipients::User(user), &message, metrics).await;
+                to_many(clients, to, (Recipients::User(user), until), &message, metrics).await;
             }
         }
-        Target::All => to_many(clients, to, Recipients::All, &message, metrics).await,
+        Target::All => to_many(clients, to, (Recipients::All, until), &message, metrics).await,
     }
     metrics.record("handed_over");
 }
 
-async fn to_connection(clients: &dyn Clients, id: ConnectionId, message: &Bytes) -> &'static str {
+async fn to_connection(clients: &dyn Clients, id: ConnectionId, message: &Bytes, until: Instant) -> &'static str {
     let began = Instant::now();
     loop {
         let (outcome, patience) = match clients.to_connection(id, message.clone()).await {
@@ -73,7 +76,7 @@ async fn to_connection(clients: &dyn Clients, id: ConnectionId, message: &Bytes)
             Handed::Full => ("outbox_full", FULL_PATIENCE),
             Handed::Unreachable => ("unreachable", UNREACHABLE_PATIENCE),
         };
-        if began.elapsed() >= patience {
+        if began.elapsed() >= patience || Instant::now() >= until {
             return outcome;
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -84,11 +87,12 @@ async fn to_connection(clients: &dyn Clients, id: ConnectionId, message: &Bytes)
 async fn to_many(
     clients: &dyn Clients,
     to: &Recipient,
-    recipients: Recipients,
+    (recipients, until): (Recipients, Instant),
     message: &Bytes,
     metrics: &SourceMetrics,
 ) {
-    let sent = clients.to_many(to.endpoint.clone(), recipients, message.clone(), UNREACHABLE_PATIENCE);
+    let patience = UNREACHABLE_PATIENCE.min(until.saturating_duration_since(Instant::now()));
+    let sent = clients.to_many(to.endpoint.clone(), recipients, message.clone(), patience);
     let (Tally { queued, full, too_big, gone, transform_failed }, unreachable) = sent.await;
     for (outcome, count) in [
         ("queued", queued),

@@ -25,6 +25,8 @@ use crate::telemetry::metrics::{Metrics, SourceLabels, SourceOutcomeLabels};
 
 /// How long the end of a consumer is waited for: its records under way and its goodbye to the group.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks at whether all that is wanted still runs.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What became of one message for one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +156,8 @@ pub async fn run(around: Surroundings, changed: Arc<Notify>, stop: CancellationT
         }
         tokio::select! {
             () = changed.notified() => {}
+            // One that has ended by itself is begun again.
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = stop.cancelled() => break,
         }
     }

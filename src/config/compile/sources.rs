@@ -7,6 +7,7 @@ use crate::config::document::{EndpointDocument, OffsetReset, Source, SourceTarge
 use crate::config::findings::Findings;
 use crate::model::endpoint::{BackendKind, CompiledRoutes, KafkaSpec};
 use crate::model::json_path::JsonPath;
+use crate::model::kafka::KafkaReply;
 use crate::model::source::{SourceSpec, Start, Target};
 
 use super::kafka;
@@ -23,7 +24,11 @@ pub fn of_replies(endpoint_id: &str, routes: &CompiledRoutes) -> Vec<Arc<SourceS
         let header = reply.correlation_header.clone();
         let spec = SourceSpec {
             topic: reply.topic.clone(),
-            group: format!("wsgateway-replies-{endpoint_id}"),
+            // Readers of another header would take this one's answers for nobody's: they are another group.
+            group: match header.as_str() {
+                KafkaReply::CORRELATION_HEADER_DEFAULT => format!("wsgateway-replies-{endpoint_id}"),
+                other => format!("wsgateway-replies-{endpoint_id}-{other}"),
+            },
             bootstrap_servers: bootstrap_servers.clone(),
             security: security.clone(),
             start: Start::Earliest,
