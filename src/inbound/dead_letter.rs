@@ -71,7 +71,8 @@ impl DeadLetters {
         if let Some(status) = undelivered.failure.status() {
             extensions.push((names::STATUS, status.to_string()));
         }
-        if let Some(Some(key)) = event.keys.get(by.index) {
+        let key = event.keys.get(by.index).and_then(Option::as_ref);
+        if let Some(key) = key.filter(|key| key.len() <= names::KEY_BYTES_MAX) {
             extensions.push((names::KEY, key.clone()));
         }
         if !event.source.params.is_empty() {

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::dead_letter::deliver_patiently;
+use super::dead_letter::{deliver_patiently, record_keys};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use crate::backends::{Delivered, Event, EventSource, Undelivered};
 use crate::model::dead_letter::Resent;
@@ -29,7 +29,9 @@ pub async fn resend(
     let backend = target.backend.clone().ok_or(NotThere::Backend)?;
     let source = EventSource::new(event.connection_id.clone(), event.user.clone(), event.params.clone());
     let mut again = Event::again(&event, source);
-    if let Some(key) = event.key {
+    // A key that was too long for an attribute is where it was: in the event.
+    let key = event.key.or_else(|| record_keys(&target.spec, &event.body).into_iter().next().flatten());
+    if let Some(key) = key {
         again.keys = vec![None; target.spec.index];
         again.keys.push(Some(key));
     }

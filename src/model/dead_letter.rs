@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::event::{EventId, EventKind};
+use super::json_check::validate_json;
 
 /// An attribute beside those of every event, as CloudEvents' bindings write its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub const KEY: Extension = extension!("deadletterkey");
 
 /// A longer reason is cut.
 pub const REASON_CHARS_MAX: usize = 500;
+/// A longer record key is no attribute: servers refuse headers of such a size, and it stands in the event.
+pub const KEY_BYTES_MAX: usize = 1024;
 
 /// A dead letter as it lies in a file, one a line, and as the admin API takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -142,7 +145,10 @@ impl Letter {
             params: params.into_iter().collect(),
             key: optional(KEY.name),
             backend: self.required(BACKEND.name)?.to_owned(),
-            body: Bytes::copy_from_slice(self.data.as_bytes()),
+            body: match validate_json(self.data.as_bytes()) {
+                Ok(()) => Bytes::copy_from_slice(self.data.as_bytes()),
+                Err(_) => return Err(LetterError::Wrong { name: "data", rule: "no JSON" }),
+            },
         })
     }
 }
@@ -189,6 +195,12 @@ mod tests {
             wrong["attributes"][name] = json!(value);
             let letter: Letter = serde_json::from_value(wrong).unwrap();
             assert_eq!(letter.event().unwrap_err().name(), name, "{value}");
+        }
+        for data in ["", "{", "1},{}", "x"] {
+            let mut wrong = letter();
+            wrong["data"] = json!(data);
+            let letter: Letter = serde_json::from_value(wrong).unwrap();
+            assert_eq!(letter.event().unwrap_err().name(), "data", "{data}");
         }
         let mut wrong = letter();
         wrong["attributes"]["source"] = json!("/endpoint/ep-1");

@@ -254,7 +254,7 @@ fn is_metadata(address: IpAddr) -> bool {
         IpAddr::V6(v6) => {
             let s = v6.segments();
             v6.is_unicast_link_local()
-                || s == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+                || s[..7] == [0xfd00, 0xec2, 0, 0, 0, 0, 0]
                 || s == [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
         }
     }
@@ -330,6 +330,7 @@ mod tests {
         for address in [
             "169.254.169.254",
             "fd00:ec2::254",
+            "fd00:ec2::23",
             "fe80::1",
             "100.100.100.200",
             "168.63.129.16",

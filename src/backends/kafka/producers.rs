@@ -259,12 +259,13 @@ impl KafkaProducers {
         }
     }
 
-    /// Waits until nothing is queued any more, for a node that leaves.
+    /// Waits until nothing is queued any more, for a node that leaves; that long for all of them together.
     pub fn flush(&self, within: Duration) {
         let producers: Vec<_> = self.all().values().map(|kept| kept.producer.clone()).collect();
+        let until = Instant::now() + within;
         for producer in producers {
             let client = producer.client.load();
-            if let Err(err) = client.flush(within) {
+            if let Err(err) = client.flush(until.saturating_duration_since(Instant::now())) {
                 tracing::warn!(unsent = client.in_flight_count(), "Kafka producer not flushed: {err}");
             }
         }
