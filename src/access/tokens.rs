@@ -225,7 +225,7 @@ impl Tokens {
         }
     }
 
-    fn is_caught_up(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Relaxed)
     }
 

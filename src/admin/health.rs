@@ -78,13 +78,15 @@ fn readiness_checks(api: &Api) -> Vec<Check> {
     let status = api.config.raft().status();
     let degraded = api.config.degraded();
     let applied = status.applied_index;
+    // Of what was committed before this node joined: endpoints, and the tokens that it has to know to let anybody in.
+    let caught_up = api.config.is_configured() && api.tokens.is_caught_up();
     vec![
         Check {
             name: "configuration",
-            ok: api.config.is_configured(),
+            ok: caught_up,
             detail: match applied {
                 _ if status.voters.is_empty() => "not yet part of a cluster".to_owned(),
-                Some(index) if api.config.is_configured() => format!("applied index {index}"),
+                Some(index) if caught_up => format!("applied index {index}"),
                 _ => "has not caught up with the cluster yet".to_owned(),
             },
         },
