@@ -222,10 +222,12 @@ async fn a_client_that_does_not_read_holds_up_its_partition_only() {
     let writer = broker.writer();
     let large = format!("\"{}\"", "x".repeat(60_000));
     let full = format!("{},outcome=\"outbox_full\"", labels(&endpoint, &topic));
-    let written = eventually("a full outbox", PATIENCE, async || {
+    let written = eventually("a full outbox", Duration::from_secs(40), async || {
         for _ in 0..10 {
             writer.write_to(&topic.name, Some(0), "k", &[("to", &silent)], Some(&large)).await;
         }
+        // Each record that is given up takes its time: no more of them than are needed.
+        tokio::time::sleep(Duration::from_millis(400)).await;
         (sum(&cluster.nodes, "source_messages_total", &full).await > 0).then_some(())
     });
     written.await;
