@@ -93,16 +93,19 @@ impl Partition {
 
     /// Queues a record that was read; pauses the partition when there is enough.
     pub async fn take(&self, record: OwnedMessage, consumer: &StreamConsumer<Group>) {
-        let (partition, bytes) = (of(&record), bytes(&record));
+        self.count(&record, consumer);
         // At once: the mark is far below the queue's room. An error: the partition was taken away.
-        if self.queue.send(record).await.is_err() {
-            return;
-        }
+        let _taken_away = self.queue.send(record).await;
+    }
+
+    /// Before the record can be handed over: one that were taken off first would be counted for ever, and enough of them
+    /// would stop the partition for good.
+    fn count(&self, record: &OwnedMessage, consumer: &StreamConsumer<Group>) {
         let mut waiting = lock(&self.waiting);
         waiting.records += 1;
-        waiting.bytes += bytes;
+        waiting.bytes += bytes(record);
         if !waiting.paused && (waiting.records >= PAUSE_AT_RECORDS || waiting.bytes >= PAUSE_AT_BYTES) {
-            waiting.paused = pause(consumer, &partition);
+            waiting.paused = pause(consumer, &of(record));
         }
     }
 
@@ -163,7 +166,6 @@ impl Work {
 
     fn done(&self, record: &OwnedMessage) {
         let mut waiting = lock(&self.waiting);
-        // Counted after it was queued, so this may come first.
         waiting.records = waiting.records.saturating_sub(1);
         waiting.bytes = waiting.bytes.saturating_sub(bytes(record));
         let low = waiting.records <= PAUSE_AT_RECORDS / RESUME_AT && waiting.bytes <= PAUSE_AT_BYTES / RESUME_AT;
