@@ -146,7 +146,16 @@ pub fn warnings(from: &Authentication, warnings: &mut Findings) {
         warnings
             .add("authentication.issuer", "is missing: tokens of every issuer that signs with these keys are accepted");
     }
-    // An issuer whose metadata is not asked for is only a name.
+    for (name, url) in called_urls(from) {
+        if travels_in_the_clear(url) {
+            let message = "is not https: who can listen or write in between can impersonate every client";
+            warnings.add(format!("authentication.{name}"), message);
+        }
+    }
+}
+
+/// The URLs that the mode has called, by field. An issuer whose metadata is not asked for is only a name.
+pub(super) fn called_urls(from: &Authentication) -> impl Iterator<Item = (&'static str, &str)> {
     let asked = from.jwks_url.is_none() && from.introspection_url.is_none();
     let urls = [
         ("authorizationServerUrl", &from.authorization_server_url),
@@ -155,12 +164,8 @@ pub fn warnings(from: &Authentication, warnings: &mut Findings) {
         ("introspectionUrl", &from.introspection_url),
         ("url", &from.url),
     ];
-    for (name, url) in urls.into_iter().filter(|_| from.mode != Mode::None) {
-        if url.as_deref().is_some_and(travels_in_the_clear) {
-            let message = "is not https: who can listen or write in between can impersonate every client";
-            warnings.add(format!("authentication.{name}"), message);
-        }
-    }
+    let called = from.mode != Mode::None;
+    urls.into_iter().filter(move |_| called).filter_map(|(name, url)| Some((name, url.as_deref()?)))
 }
 
 /// Plain HTTP to another machine.

@@ -2,9 +2,11 @@
 //! rules; imports model's egress rules and document.
 
 use crate::config::compile::text::host_of_url;
-use crate::config::document::{AuthenticationMode, Backend, BackendType, EndpointDocument};
+use crate::config::document::{Backend, BackendType, EndpointDocument};
 use crate::config::findings::Findings;
 use crate::model::egress::EgressRules;
+
+use super::authentication::called_urls;
 
 pub fn warnings(document: &EndpointDocument, rules: &EgressRules, warnings: &mut Findings) {
     let mut look = |path: String, host: &str| {
@@ -12,21 +14,8 @@ pub fn warnings(document: &EndpointDocument, rules: &EgressRules, warnings: &mut
             warnings.add(path, format!("{host} can never be called from this node: {why}"));
         }
     };
-    if let Some(from) = document.authentication.as_ref().filter(|from| from.mode != AuthenticationMode::None) {
-        // An issuer whose metadata is not asked for is only a name.
-        let asked = from.jwks_url.is_none() && from.introspection_url.is_none();
-        let urls = [
-            ("authorizationServerUrl", &from.authorization_server_url),
-            ("issuer", if asked { &from.issuer } else { &None }),
-            ("jwksUrl", &from.jwks_url),
-            ("introspectionUrl", &from.introspection_url),
-            ("url", &from.url),
-        ];
-        for (name, url) in urls {
-            if let Some(url) = url.as_deref().filter(|url| url.contains("://")) {
-                look(format!("authentication.{name}"), host_of_url(url));
-            }
-        }
+    for (name, url) in document.authentication.iter().flat_map(called_urls).filter(|(_, url)| url.contains("://")) {
+        look(format!("authentication.{name}"), host_of_url(url));
     }
     for (index, source) in document.sources.iter().flatten().enumerate() {
         for server in source.bootstrap_servers.iter().flat_map(|servers| servers.split(',')) {
