@@ -2,7 +2,7 @@
 //! events to HTTP services and Kafka topics, and services push back through HTTP on any node.
 //!
 //! Two stories in file order. An inbound event: `inbound::upgrade → connections::session → inbound::client_events →
-//! inbound::decode → inbound::dispatch → backends`. A push: `admin::connections_api → push::locate → push::forward →
+//! model::decode → inbound::dispatch → backends`. A push: `admin::connections_api → push::locate → push::forward →
 //! push::deliver → connections::outbox`.
 
 pub mod access;
@@ -11,15 +11,16 @@ pub mod app;
 pub mod authentication;
 pub mod backends;
 pub mod cli;
-pub mod close_code;
 pub mod config;
 pub mod connections;
 pub mod egress;
 pub mod explain;
 pub mod inbound;
-pub mod model;
 pub mod push;
 pub mod settings;
 pub mod sources;
 pub mod telemetry;
 pub mod throttle;
+
+pub use wsgateway_model as model;
+pub use wsgateway_model::close_code;

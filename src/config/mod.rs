@@ -1,18 +1,10 @@
-//! Endpoint documents: their shape, whether they are sound, what they compile to (all pure), and the live set of them.
+//! The live set of endpoint documents: stored by Raft, compiled on each node, read by connections without a lock. What a
+//! document is stands in the crate `wsgateway-config`, whose modules are at hand here.
 //!
-//! Called by the admin surface, the command line and the registry; imports model and the raft-store handle.
+//! Called by the admin surface, the command line and app; imports model and the raft-store handle.
 
-pub mod compile;
-pub mod diff;
-pub mod document;
-mod document_backend;
-mod document_source;
-pub mod findings;
 pub mod registry;
 pub mod rollout;
-pub mod secrets;
-pub mod source_text;
 pub mod store;
-pub mod unsupported;
-pub mod validate;
-mod yaml;
+
+pub use wsgateway_config::{compile, diff, document, findings, secrets, source_text, unsupported, validate};

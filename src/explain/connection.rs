@@ -15,9 +15,9 @@ use crate::backends::EventSource;
 use crate::config::findings::{member, Findings};
 use crate::config::registry::params_of;
 use crate::inbound::describe::{description, Described};
-use crate::inbound::transform::ConnectionTree;
 use crate::model::description::tree;
 use crate::model::endpoint::CompiledEndpoint;
+use crate::model::transform::ConnectionTree;
 
 /// What is said of the connection.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -1,5 +1,5 @@
 //! What the gateway would do with one event of a client, and why: nothing is sent. Made of the code that serves –
-//! `inbound::decode`, `model::expression`, `inbound::transform`, `inbound::reply`, the backends' previews – so it cannot disagree with it.
+//! `model::decode`, `model::expression`, `model::transform`, `model::reply`, the backends' previews – so it cannot disagree with it.
 //!
 //! Pure but for the clock that its caller reads. Called by the admin surface and the command line; imports model, config,
 //! backends and the pure parts of inbound. Filters and authentication come before an event: not here; of throttling, which
@@ -22,16 +22,16 @@ use crate::close_code;
 use crate::config::findings::{Finding, Findings};
 use crate::config::secrets::{has_reference, is_credential_header};
 use crate::inbound::dead_letter::record_keys;
-use crate::inbound::decode::decode;
-use crate::inbound::reply::{error_event, error_frame, ErrorCode, FailedAt, NO_ROUTE};
-use crate::inbound::transform::{ConnectionTree, Surroundings};
 use crate::model::ack::{Ack, AckWhen};
+use crate::model::decode::decode;
 use crate::model::delivery_policy::RetryAfter;
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
 use crate::model::ordering::OrderRule;
 use crate::model::outbound;
+use crate::model::reply::{error_event, error_frame, ErrorCode, FailedAt, NO_ROUTE};
+use crate::model::transform::{ConnectionTree, Surroundings};
 
 use connection::Connection;
 pub use connection::ConnectionInput;

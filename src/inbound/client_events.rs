@@ -12,26 +12,26 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::credential::{CredentialWatch, Held};
-use super::decode::decode;
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
-use super::reply::{error_event, error_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE};
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::throttle;
-use super::transform::{ConnectionTree, Refusal, Surroundings};
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
 use crate::connections::connection::unix_millis;
 use crate::connections::{ClientEvents, Connection, Opcode};
 use crate::model::ack::{Ack, AckWhen};
+use crate::model::decode::decode;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::description;
 use crate::model::endpoint::RouteKind;
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
 use crate::model::ordering::Turn;
+use crate::model::reply::{error_event, error_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE};
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
 use crate::model::throttling::OnExceeded;
+use crate::model::transform::{ConnectionTree, Refusal, Surroundings};
 use crate::telemetry::metrics::CloseLabels;
 
 /// How long a disconnect event waits for the answers to earlier events; then it overtakes them.

@@ -25,7 +25,6 @@ use super::describe::{authorizer_question, description, refused_body, Described}
 use super::dispatch::Lanes;
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::throttle::retry_after_seconds;
-use super::transform::{ConnectionTree, Surroundings};
 use crate::authentication::{Accepted as Known, Denied, Presented};
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
@@ -37,6 +36,7 @@ use crate::model::endpoint::CompiledEndpoint;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::ordering::Turn;
 use crate::model::throttle::{Admission, Exceeded};
+use crate::model::transform::{ConnectionTree, Surroundings};
 use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
 
 /// A handshake's head may have so many bytes; common servers allow 8 to 16 KiB.

@@ -17,6 +17,7 @@ pub use tls::client_tls;
 
 use crate::model::egress::EgressRules;
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
+pub use crate::model::secret::SecretsSettings;
 use crate::telemetry::logs::LogFormat;
 
 /// Keys whose values are not for screens or logs.
@@ -115,16 +116,6 @@ pub struct KafkaSettings {
     pub bootstrap_servers: Option<String>,
     /// An event not taken by the broker within this time has failed.
     pub delivery_timeout_millis: u64,
-}
-
-/// What documents may refer to on this node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretsSettings {
-    /// `${env:NAME}`: NAME begins with this. Empty: no variable may be named.
-    pub env_prefix: String,
-    /// `${file:/path}`: the file is below one of these. None: no file may be named.
-    pub file_dirs: Vec<PathBuf>,
 }
 
 /// Calls to services and authentication servers.
@@ -292,7 +283,7 @@ impl Settings {
             );
             return wrong("cluster.listen", reason);
         }
-        self.secrets.check(&self.node.data_dir)?;
+        check_secrets(&self.secrets, &self.node.data_dir)?;
         self.outbound.rules()?;
         let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
         // With fewer promises a seed that lost its disk could start a second cluster (see cluster's bootstrap).
@@ -326,31 +317,29 @@ impl Settings {
     }
 }
 
-impl SecretsSettings {
-    /// Whoever may write a document can have everything sent to him that it may refer to.
-    fn check(&self, data_dir: &Path) -> Result<(), SettingsError> {
-        let prefix = self.env_prefix.as_str();
-        let legal = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !legal || (!prefix.is_empty() && !(4..=64).contains(&prefix.len())) {
-            return wrong("secrets.env_prefix", "must be empty or have 4–64 letters, digits and _");
-        }
-        let settings = "WSGATEWAY__";
-        if !prefix.is_empty() && (settings.starts_with(prefix) || prefix.starts_with(settings)) {
-            return wrong("secrets.env_prefix", format!("must leave out the settings ({settings}…), is {prefix}"));
-        }
-        for dir in &self.file_dirs {
-            let plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-            if !dir.is_absolute() || !plain || dir.parent().is_none() {
-                let reason = format!("must be absolute folders without . and .., not /, is {}", dir.display());
-                return wrong("secrets.file_dirs", reason);
-            }
-            if std::path::absolute(data_dir).is_ok_and(|data_dir| data_dir.starts_with(dir)) {
-                let reason = format!("must not hold the node's data folder, {} does", dir.display());
-                return wrong("secrets.file_dirs", reason);
-            }
-        }
-        Ok(())
+/// Whoever may write a document can have everything sent to him that it may refer to.
+fn check_secrets(secrets: &SecretsSettings, data_dir: &Path) -> Result<(), SettingsError> {
+    let prefix = secrets.env_prefix.as_str();
+    let legal = prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !legal || (!prefix.is_empty() && !(4..=64).contains(&prefix.len())) {
+        return wrong("secrets.env_prefix", "must be empty or have 4–64 letters, digits and _");
     }
+    let settings = "WSGATEWAY__";
+    if !prefix.is_empty() && (settings.starts_with(prefix) || prefix.starts_with(settings)) {
+        return wrong("secrets.env_prefix", format!("must leave out the settings ({settings}…), is {prefix}"));
+    }
+    for dir in &secrets.file_dirs {
+        let plain = dir.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !dir.is_absolute() || !plain || dir.parent().is_none() {
+            let reason = format!("must be absolute folders without . and .., not /, is {}", dir.display());
+            return wrong("secrets.file_dirs", reason);
+        }
+        if std::path::absolute(data_dir).is_ok_and(|data_dir| data_dir.starts_with(dir)) {
+            let reason = format!("must not hold the node's data folder, {} does", dir.display());
+            return wrong("secrets.file_dirs", reason);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ async fn what_clients_send_and_receive_is_what_the_document_says() {
     node.admin().get(&format!("{target}?versoin=1")).await.expect_problem(400, "invalid_query");
     node.admin().get("/api/v1/endpoints/ep-none/asyncapi").await.expect_problem(404, "endpoint_not_found");
 
-    let sample = std::fs::read_to_string(format!("{ROOT}/src/config/testdata/endpoint-config-sample.json"));
+    let sample = std::fs::read_to_string(format!("{ROOT}/config/src/testdata/endpoint-config-sample.json"));
     let mut sample: Value = serde_json::from_str(&sample.expect("the sample")).expect("JSON");
     sample["path"] = json!(unique_path("asyncapi-sample"));
     let sample = cluster.create(&sample).await;

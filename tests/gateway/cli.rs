@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::sandbox::{run_folder, Process};
 use crate::wait::eventually;
 
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata/endpoint-config-sample.json");
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/src/testdata/endpoint-config-sample.json");
 const DEMO_UP_WITHIN: Duration = Duration::from_secs(60);
 
 fn wsgateway(arguments: &[&str]) -> Command {

@@ -12,7 +12,7 @@ use crate::service::Service;
 use crate::ws::Client;
 
 /// The user's proposal, byte for byte.
-const SAMPLE: &str = include_str!("../../src/config/testdata/endpoint-config-sample.json");
+const SAMPLE: &str = include_str!("../../config/src/testdata/endpoint-config-sample.json");
 
 /// R5: from the answer to a write until every node uses it.
 const LIVE_WITHIN: Duration = Duration::from_secs(1);
