@@ -540,7 +540,7 @@ fn secrets_are_checked_as_what_they_stand_for() {
             "keys": [{"id": "a", "key": first}, {"id": "b", "key": second}]}})
         .to_string()
     };
-    let (variable, its_value) = ("${env:CARGO_PKG_NAME}", env!("CARGO_PKG_NAME"));
+    let (variable, its_value) = ("${env:CARGO_PKG_LICENSE}", env!("CARGO_PKG_LICENSE"));
     let validated = validate(&keys(variable, "0123456789abcdef"), &facts).unwrap();
     let key = validated.document.authentication.unwrap().keys.unwrap().remove(0);
     assert_eq!(key.key.as_deref(), Some(its_value), "plain for whoever compiles it");
