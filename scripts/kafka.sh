@@ -127,16 +127,19 @@ certificates() {
 
 # Adds the secured listeners to the configuration that `prepare` has written; their ports in SECURED_PORTS.
 secure() {
-  local dir="$1" port="$2" name listeners advertised
+  local dir="$1" port="$2" name listeners advertised earlier=()
   SECURED_PORTS=()
   certificates "$dir/tls" >"$dir/tls.log" 2>&1 || { cat "$dir/tls.log" >&2; die "no certificates could be made"; }
   listeners="$(sed -n 's/^listeners=//p' "$dir/server.properties")"
   advertised="PLAINTEXT://127.0.0.1:$port"
+  # A broker that starts again is where it was.
+  if [ -e "$dir/secured-ports" ]; then read -ra earlier <"$dir/secured-ports"; fi
   for name in SSL MTLS SASL_PLAINTEXT SASL_SSL; do
-    SECURED_PORTS+=("$(free_port)")
+    SECURED_PORTS+=("${earlier[${#SECURED_PORTS[@]}]:-$(free_port)}")
     listeners+=",$name://127.0.0.1:${SECURED_PORTS[-1]}"
     advertised+=",$name://127.0.0.1:${SECURED_PORTS[-1]}"
   done
+  printf '%s\n' "${SECURED_PORTS[*]}" >"$dir/secured-ports"
   sed -i '/^\(advertised\.\)\?listeners=/d; /^listener\.security\.protocol\.map=/d' "$dir/server.properties"
   cat >>"$dir/server.properties" <<PROPERTIES
 listeners=$listeners

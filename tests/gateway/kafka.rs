@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::cloud_event::Attributes;
 use crate::sandbox::{run_folder, unique_path, Process};
-use crate::wait::{eventually_or_not, soon};
+use crate::wait::{eventually, eventually_or_not, soon};
 
 /// Includes fetching the jars on a machine that has none yet.
 const START_WITHIN: Duration = Duration::from_secs(240);
@@ -88,7 +88,14 @@ impl Broker {
         self.process.lock().unwrap().take().expect("the broker runs").kill();
     }
 
-    /// The same broker again, with what it has stored, at the same port (the unsecured one).
+    /// Asked to stop, as an operator does.
+    pub async fn stop(&self) {
+        let mut process = self.process.lock().unwrap().take().expect("the broker runs");
+        process.signal(libc::SIGTERM);
+        eventually("the broker ends", Duration::from_secs(30), async || process.exited()).await;
+    }
+
+    /// The same broker again, with what it has stored, at the same ports.
     pub async fn restart(&self) {
         std::fs::remove_file(self.folder.join("ready")).expect("it was ready before");
         let (process, _) = start(&self.folder, Some(&self.port)).await;

@@ -1,4 +1,4 @@
-//! Kafka in trouble while clients send: a broker that is killed and comes back, one that freezes, records that are too
+//! Kafka in trouble while clients send: a broker that is killed or stopped and comes back, one that freezes, records that are too
 //! large, more than a producer may hold, a leader that moves. What was acknowledged as delivered is in the topic, once;
 //! what was not is told to its sender; nothing is read from clients that cannot be passed on.
 
@@ -63,10 +63,10 @@ async fn load(mut client: Client, who: usize, pause: Duration, go_on: Arc<Atomic
     }
 }
 
-async fn one_node() -> Cluster {
+async fn nodes(count: usize) -> Cluster {
     let millis = DELIVERY_TIMEOUT.as_millis().to_string();
     let environment = vec![("WSGATEWAY__KAFKA__DELIVERY_TIMEOUT_MILLIS".into(), millis)];
-    Cluster::start_with(1, Plan { environment, ..Plan::default() }).await
+    Cluster::start_with(count, Plan { environment, ..Plan::default() }).await
 }
 
 fn acknowledged(path: &str, routes: &[Value]) -> Value {
@@ -113,7 +113,7 @@ async fn start_load(
     let go_on = Arc::new(AtomicBool::new(true));
     let mut loads = Vec::new();
     for who in 0..3 {
-        let client = Client::connect(&cluster.nodes[0], &endpoint.path).await;
+        let client = Client::connect(&cluster.nodes[who % cluster.nodes.len()], &endpoint.path).await;
         loads.push(tokio::spawn(load(client, who, pause, go_on.clone())));
     }
     (go_on, loads)
@@ -128,32 +128,10 @@ async fn end_load(go_on: &AtomicBool, loads: Vec<tokio::task::JoinHandle<Told>>)
     told
 }
 
-#[tokio::test]
-async fn a_broker_that_dies_or_freezes_loses_nothing_acknowledged() {
-    let _turn = own_cluster_turn().await;
-    let (broker, cluster) = (Broker::start("kafka-trouble").await, one_node().await);
-    let topic = broker.topic("trouble").await;
-    let service = Service::start().await;
-    let routes = [
-        route("connect", &[http(&service, "/connect")]),
-        route("default", &[kafka(&broker, &topic)]),
-        route("error", &[http(&service, "/error")]),
-    ];
-    let endpoint = cluster.create(&acknowledged(&unique_path("trouble"), &routes)).await;
-    let (go_on, loads) = start_load(&cluster, &endpoint, Duration::ZERO).await;
-    let seconds = |seconds: f64| tokio::time::sleep(Duration::from_secs_f64(seconds));
-    seconds(1.0).await;
-    let before = cluster.nodes[0].resident_kib();
-    broker.kill();
-    seconds(DELIVERY_TIMEOUT.as_secs_f64() + 0.5).await;
-    broker.restart().await;
-    seconds(1.0).await;
-
-    // Frozen: connections stop being read when their window is full.
-    broker.signal(libc::SIGSTOP);
-    let ids: Vec<String> =
-        service.received("/connect").iter().map(|call| call.attributes().get("connectionid").to_string()).collect();
-    for id in &ids {
+/// Waits until each of the clients that `service` has heard of has as many events in flight as it may.
+async fn windows_are_full(cluster: &Cluster, service: &Service) {
+    for call in service.received("/connect") {
+        let id = call.attributes().get("connectionid").to_string();
         let view = eventually("a full window", Duration::from_secs(2), async || {
             let view = cluster.nodes[0].admin().get(&format!("/api/v1/connections/{id}")).await.expect(200).json();
             (view["inFlight"] == 64).then_some(view)
@@ -161,26 +139,79 @@ async fn a_broker_that_dies_or_freezes_loses_nothing_acknowledged() {
         let view = view.await;
         println!("frozen: {} in flight, {} read of what its client sends", view["inFlight"], view["eventsIn"]);
     }
+}
+
+/// Two endpoints, of which one writes through TLS and SASL, on every node of a cluster.
+#[tokio::test]
+async fn a_broker_that_stops_dies_or_freezes_loses_nothing_acknowledged() {
+    let _turn = own_cluster_turn().await;
+    let (broker, cluster) = (Broker::start("kafka-trouble").await, nodes(3).await);
+    let service = Service::start().await;
+    let mut writing = Vec::new();
+    for (way, at) in [("plain", &broker.bootstrap_servers), ("TLS and SASL", &broker.secured.sasl_ssl)] {
+        let topic = broker.topic("trouble").await;
+        let mut backend = kafka(&broker, &topic);
+        backend["bootstrapServers"] = at.as_str().into();
+        if way != "plain" {
+            backend["security"] = json!({"protocol": "SASL_SSL", "saslMechanism": "SCRAM-SHA-512", "username": "alice",
+                "password": "alice-secret", "ca": broker.tls("ca.pem")});
+        }
+        let error = format!("/error-{}", writing.len());
+        let routes = [
+            route("connect", &[http(&service, "/connect")]),
+            route("default", &[backend]),
+            route("error", &[http(&service, &error)]),
+        ];
+        let endpoint = cluster.create(&acknowledged(&unique_path("trouble"), &routes)).await;
+        let load = start_load(&cluster, &endpoint, Duration::ZERO).await;
+        writing.push((way, error, topic, load));
+    }
+    let seconds = |seconds: f64| tokio::time::sleep(Duration::from_secs_f64(seconds));
+    let memory = || cluster.nodes.iter().map(|node| node.resident_kib()).max().unwrap_or_default();
+    seconds(1.0).await;
+    let before = memory();
+    broker.kill();
+    seconds(DELIVERY_TIMEOUT.as_secs_f64() + 0.5).await;
+    broker.restart().await;
+    seconds(1.0).await;
+    broker.stop().await;
+    seconds(0.5).await;
+    broker.restart().await;
+    seconds(1.0).await;
+
+    // Frozen: connections stop being read when their window is full.
+    broker.signal(libc::SIGSTOP);
+    windows_are_full(&cluster, &service).await;
     seconds(DELIVERY_TIMEOUT.as_secs_f64() + 0.5).await;
     broker.signal(libc::SIGCONT);
     seconds(1.0).await;
-    let told = end_load(&go_on, loads).await;
-    let after = cluster.nodes[0].resident_kib();
-    check("killed, restarted, frozen", &told, &topic.rest(Duration::from_millis(1_500)).await);
-    println!("memory: {before} KiB before, {after} KiB after");
-    for told in &told {
-        assert!(!told.failed.is_empty(), "what came in the gap has failed");
-        assert!(told.acknowledged.last() > told.failed.last(), "and then it went on");
+    let mut ended = Vec::new();
+    for (way, error, topic, (go_on, loads)) in writing {
+        ended.push((way, error, topic, end_load(&go_on, loads).await));
     }
-    let failed: usize = told.iter().map(|told| told.failed.len()).sum();
-    assert_eq!(service.received("/error").len(), failed, "the error route hears of each");
+    let after = memory();
+    for (way, error, topic, told) in ended {
+        // Read by a consumer that was not there when the broker was away: it need not find it again.
+        let stored = Topic::at(config(&broker.bootstrap_servers), topic.name, 3);
+        check(&format!("killed, stopped, frozen ({way})"), &told, &stored.rest(Duration::from_secs(3)).await);
+        for told in &told {
+            assert!(!told.failed.is_empty(), "what came in the gap has failed");
+            assert!(told.acknowledged.last() > told.failed.last(), "and then it went on");
+            // The client library looks once a second at what is overdue.
+            let most = DELIVERY_TIMEOUT + Duration::from_millis(2_500);
+            assert!(told.longest_silence < most, "an answer took {:?}", told.longest_silence);
+        }
+        let failed: usize = told.iter().map(|told| told.failed.len()).sum();
+        assert_eq!(service.received(&error).len(), failed, "the error route hears of each");
+    }
+    println!("memory of the largest node: {before} KiB before, {after} KiB after");
     assert!(after < before + 100 * 1024, "memory: {before} KiB, then {after} KiB");
 }
 
 #[tokio::test]
 async fn too_large_and_too_much() {
     let _turn = own_cluster_turn().await;
-    let (broker, cluster) = (Broker::start("kafka-full").await, one_node().await);
+    let (broker, cluster) = (Broker::start("kafka-full").await, nodes(1).await);
     let service = Service::start().await;
 
     // Larger than the client library takes, and larger than the topic takes; others go on.
@@ -274,7 +305,7 @@ async fn a_leader_that_moves_loses_nothing_acknowledged() {
     let brokers = MockCluster::new(3).expect("a mock cluster");
     brokers.create_topic("moving", PARTITIONS, 3).expect("a topic");
     let servers = brokers.bootstrap_servers();
-    let cluster = one_node().await;
+    let cluster = nodes(1).await;
     let backend = json!({"type": "kafka", "topic": "moving", "bootstrapServers": servers});
     let endpoint = cluster.create(&acknowledged(&unique_path("moving"), &[route("default", &[backend])])).await;
     // The mock keeps 5 MiB of a partition: not more than that is sent.
