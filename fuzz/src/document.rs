@@ -31,14 +31,14 @@ pub fn check(data: &[u8]) {
                 );
             }
             Ok(valid) => {
-                assert!(value.is_some(), "valid, but no tree holds it");
+                let value = value.expect("a tree holds what is valid");
+                assert!(diff(&value, &value).is_empty(), "a document differs from itself");
                 let compiled = compile("ep-1", 1, &valid.document);
                 let endpoint = compiled.unwrap_or_else(|findings| panic!("valid, but does not compile: {findings:?}"));
                 let _ = endpoint.looked_at();
                 secrets_stay_hidden(&source.json);
             }
         }
-        assert!(value.iter().all(|value| diff(value, value).is_empty()), "a document differs from itself");
     }
 }
 
