@@ -187,7 +187,7 @@ impl Node {
         cluster.spawn(recorder.run());
 
         let members_of = store.clone();
-        let members = Box::new(move |node| members_of.members().get(&node).cloned());
+        let members = Box::new(move || members_of.members());
         let peers: Arc<dyn PeerTransport> = transport.clone();
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());

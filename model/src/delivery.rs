@@ -1,7 +1,8 @@
 //! What services and operators ask of a connection, and what becomes of it: the words that the rooms which carry such
-//! requests share, and that travel between nodes. Imports `close_code`'s plain table; imported by every room.
+//! requests share, and that travel between nodes. Imports plain tables; imported by every room.
 
 use crate::close_code::CloseCode;
+use crate::limits::GROUP_BYTES_MAX;
 
 /// Who ended a connection; part of the disconnect event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -46,13 +47,49 @@ pub enum PushOutcome {
     TransformFailed(String),
 }
 
-/// Connections of one endpoint, by what they have in common.
+/// What connections have in common that get the same message.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Recipients {
     /// Those of this user.
     User(String),
+    /// Those in this group.
+    Group(String),
     /// All.
     All,
+}
+
+/// Whom a message is for that has no single connection as its address. Connections that fulfil all of it get it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Selection {
+    /// Only connections of the endpoint with this id.
+    pub endpoint: Option<String>,
+    pub to: Recipients,
+    /// The text of a condition on their descriptions; checked where it came in, read again on each node.
+    pub filter: Option<String>,
+}
+
+/// A change of what a connection is called.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Labelling {
+    Join(String),
+    Leave(String),
+    /// All of its tags: a JSON object as text.
+    Tag(String),
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Labelled {
+    /// It is so now, and may have been before.
+    Done,
+    /// It is in as many groups as it may be.
+    TooMany,
+    Gone,
+}
+
+/// Whether groups may be called this.
+pub fn is_group_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= GROUP_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
 /// How many connections a message for several of them has reached, and how many not.
@@ -78,6 +115,11 @@ impl Tally {
         *count += 1;
     }
 
+    /// Whom the message was for.
+    pub fn matched(&self) -> u64 {
+        self.queued + self.full + self.too_big + self.gone + self.transform_failed
+    }
+
     pub fn add(&mut self, other: &Tally) {
         self.queued += other.queued;
         self.full += other.full;
@@ -96,6 +138,9 @@ pub struct ConnectionView {
     pub path: String,
     pub node: String,
     pub user: Option<String>,
+    pub groups: Vec<String>,
+    /// A JSON object as text; None: it has none.
+    pub tags: Option<String>,
     pub source_ip: String,
     pub user_agent: Option<String>,
     pub connected_at_millis: u64,

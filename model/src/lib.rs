@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod authentication;
 pub mod close_code;
+pub mod connection_filter;
 pub mod connection_id;
 pub mod dead_letter;
 pub mod decode;

@@ -93,8 +93,18 @@ pub const API_KEY_BYTES_ADVISED: usize = 16;
 pub const USER_BYTES_MAX: usize = 1_024;
 /// Claims of one connection, in bytes of JSON: each connection keeps its own.
 pub const CLAIMS_BYTES_MAX: usize = 16 * 1024;
-/// Groups that an authorizer may put a connection in.
+/// Groups that a connection may be in: each has its place in an index.
 pub const GROUPS_MAX: usize = 64;
+/// Longest name of a group, in bytes.
+pub const GROUP_BYTES_MAX: usize = 255;
+/// Tags of one connection.
+pub const TAGS_MAX: usize = 32;
+/// Tags of one connection, in bytes of JSON: each connection keeps its own.
+pub const TAGS_BYTES_MAX: usize = 4 * 1024;
+/// Longest condition on connections, in bytes: it travels in a URL, and with the message to every node.
+pub const CONNECTION_FILTER_BYTES_MAX: usize = 4 * 1024;
+/// Regular expressions of such a condition: each node compiles it for each message.
+pub const CONNECTION_FILTER_REGEXES_MAX: usize = 4;
 /// How long a server's yes to a token is good for, unless the document says otherwise, in seconds.
 pub const TOKEN_CACHE_SECONDS_DEFAULT: u64 = 30;
 /// A credential that someone else can revoke is checked again so often, in seconds: with the time-out of a check, a

@@ -60,6 +60,8 @@ pub enum Target {
     Connection(JsonPath),
     /// The endpoint's connections of the users that are found there.
     User(JsonPath),
+    /// The endpoint's connections in the groups that are found there.
+    Group(JsonPath),
     /// Every connection of the endpoint.
     All,
     /// The connection whose event the record answers, by the correlation id in this header.
@@ -86,7 +88,7 @@ impl Target {
     /// JSON that can be read into a tree.
     pub fn names(&self, record: &RecordParts<'_>) -> Result<Vec<String>, serde_json::Error> {
         let path = match self {
-            Target::Connection(path) | Target::User(path) => path,
+            Target::Connection(path) | Target::User(path) | Target::Group(path) => path,
             Target::All => return Ok(Vec::new()),
             Target::Asker { header, endpoint } => {
                 let carried = record.headers.iter().rev().find(|(name, _)| name == header);

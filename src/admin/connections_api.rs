@@ -5,7 +5,7 @@ use actix_web::{web, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{json, Value};
+use serde_json::{json, Map, Value};
 
 use super::body::read_body;
 use super::change::note;
@@ -143,6 +143,8 @@ struct ConnectionBody {
     connected_at: String,
     last_active_at: String,
     identity: IdentityBody,
+    groups: Vec<String>,
+    tags: Option<Map<String, Value>>,
     events_in: u64,
     events_out: u64,
     pending_bytes: usize,
@@ -168,6 +170,9 @@ async fn describe(api: web::Data<Api>, cid: web::Path<String>) -> Result<HttpRes
         connected_at: rfc3339(view.connected_at_millis),
         last_active_at: rfc3339(view.last_active_at_millis),
         identity: IdentityBody { user: view.user, source_ip: view.source_ip, user_agent: view.user_agent },
+        groups: view.groups,
+        // Made from a tree: it parses.
+        tags: view.tags.and_then(|tags| serde_json::from_str(&tags).ok()),
         events_in: view.events_in,
         events_out: view.events_out,
         pending_bytes: view.pending_bytes,

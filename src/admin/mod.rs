@@ -13,7 +13,9 @@ mod connections_api;
 mod diff_api;
 mod endpoints_api;
 mod explain_api;
+mod groups_api;
 mod health;
+mod many_api;
 mod openapi;
 mod operation;
 pub mod problem;
@@ -78,6 +80,8 @@ fn operations() -> Vec<Operation> {
         diff_api::operations(),
         asyncapi_api::operations(),
         connections_api::operations(),
+        groups_api::operations(),
+        many_api::operations(),
         replay_api::operations(),
         rollout_api::operations(),
         cluster_api::operations(),

@@ -35,6 +35,8 @@ const PATH_PARAMETERS: &[PathParameter] = &[
     text("id", "Id of an endpoint, or of a token", "ep-88d37f9f5813ea3a"),
     PathParameter { name: "version", description: "Number of a stored version", example: "", number: true },
     text("cid", "Connection id", "AWCg6TxqnVveAAAAAAAAAAGbDChuqzzRLqXfp1p8lGk0"),
+    text("user", "Who clients are known as", "alice"),
+    text("group", "1–255 bytes without control characters", "chat-7"),
     text("stage", "Stage of AWS's API Gateway; not looked at", "production"),
 ];
 
@@ -146,8 +148,10 @@ fn tag(operation: &Operation) -> &'static str {
     let starts = |part: &str| path.starts_with(part);
     match operation.errors {
         Errors::Aws => "aws",
+        Errors::Problems if path.ends_with("/broadcast") => "connections",
         Errors::Problems if starts("/api/v1/endpoints") => "endpoints",
-        Errors::Problems if starts("/api/v1/connections") => "connections",
+        Errors::Problems if starts("/api/v1/connections") || starts("/api/v1/users") => "connections",
+        Errors::Problems if starts("/api/v1/groups") => "connections",
         Errors::Problems if starts("/api/v1/tokens") || starts("/api/v1/audit") => "access",
         Errors::Problems if starts("/api/v1/schemas") || starts("/api/openapi") => "reference",
         Errors::Problems => "cluster",

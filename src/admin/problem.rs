@@ -203,6 +203,7 @@ impl From<PushError> for Problem {
             PushError::Gone => Problem::new(410, "connection_gone", detail),
             PushError::OutboxFull => Problem::new(429, "outbox_full", detail),
             PushError::TransformFailed(_) => Problem::new(422, "transform_failed", detail),
+            PushError::TooManyGroups => Problem::new(409, "too_many_groups", detail),
             PushError::TooBig => Problem::new(413, "message_too_big", detail),
             PushError::OwnerUnreachable(_) => Problem::new(503, "owner_unreachable", detail),
             PushError::Overloaded(_) => Problem::new(503, "overloaded", detail),

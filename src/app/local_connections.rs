@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 
+use crate::config::compile::connection_filter;
 use crate::connections::Hub;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
+use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::push::LocalConnections;
 
 pub(super) struct OwnConnections(pub Arc<Hub>);
@@ -23,8 +25,19 @@ impl LocalConnections for OwnConnections {
         self.0.push(key, payload)
     }
 
-    fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally {
-        self.0.push_many(endpoint, to, payload)
+    fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>> {
+        let hub = self.0.clone();
+        async move {
+            let compiled = selection.filter.as_ref().map(|text| connection_filter::compile(text, "filter")).transpose();
+            // The node that sent it has checked it: this is a node of another version.
+            let filter = compiled.map_err(|findings| format!("its filter is not understood: {findings:?}"))?;
+            hub.push_many(&selection, filter, payload).await.map_err(|err| err.to_string())
+        }
+        .boxed()
+    }
+
+    fn label(&self, key: u128, change: &Labelling) -> Labelled {
+        self.0.label(key, change)
     }
 
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>> {

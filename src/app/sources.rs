@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use crate::config::registry::Registry;
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{Recipients, Tally};
+use crate::model::delivery::{Recipients, Selection, Tally};
 use crate::model::egress::EgressRules;
 use crate::push::{PushError, Pushes};
 use crate::sources::{Clients, Handed, Surroundings, Wanted};
@@ -38,7 +38,12 @@ impl Clients for AllClients {
         patience: Duration,
     ) -> BoxFuture<'static, (Tally, u64)> {
         let pushes = self.0.clone();
-        async move { pushes.push_many(&endpoint, &to, message, patience).await }.boxed()
+        async move {
+            let selection = Selection { endpoint: Some(endpoint.to_string()), to, filter: None };
+            let reached = pushes.push_many(&selection, message, patience).await;
+            (reached.tally, reached.unreachable.len() as u64)
+        }
+        .boxed()
     }
 }
 

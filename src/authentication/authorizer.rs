@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::claims::{self, Unusable};
 use super::{shown, unavailable, Accepted, Authenticator, Credential, Denied, Holds};
+use crate::model::delivery::is_group_name;
 use crate::model::limits;
 
 /// What a service may say of a client; other members are its own.
@@ -62,8 +63,7 @@ fn read(body: &[u8]) -> Result<Accepted, Fault> {
         false => serde_json::from_slice(body).map_err(|err| Fault::Shape { line: err.line(), column: err.column() })?,
     };
     let groups = word.groups.unwrap_or_default();
-    let is_name = |group: &String| !group.is_empty() && group.len() <= 255 && !group.chars().any(char::is_control);
-    if groups.len() > limits::GROUPS_MAX || !groups.iter().all(is_name) {
+    if groups.len() > limits::GROUPS_MAX || !groups.iter().all(|group| is_group_name(group)) {
         return Err(Fault::Groups);
     }
     let until_unix_millis = word.claims.as_ref().map_or(Ok(None), claims::until)?;

@@ -16,14 +16,16 @@ use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connection, Opening};
+use super::fan_out::FanOuts;
+use super::index::Index;
+use super::labels::Joined;
 use super::outlet::Outlet;
 use super::session::{ClientEvents, Session};
 use super::socket::Driver;
 use super::supervisor::Supervisors;
-use super::users::Users;
 use crate::close_code;
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
+use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome};
 
 /// Requests that may wait for one worker; beyond it a push is answered 503 by its sender.
 const WORKER_QUEUE_REQUESTS: usize = 4096;
@@ -134,6 +136,9 @@ impl Worker {
         if let Some(user) = &connection.facts.user {
             self.hub.users.insert(user, key, &connection.outlet);
         }
+        for group in &connection.facts.groups {
+            self.hub.join(key, group, &connection.outlet);
+        }
         self.hub.open_connections.fetch_add(1, Ordering::Relaxed);
         endpoint.connections.fetch_add(1, Ordering::Relaxed);
         // An idle or duration limit may be shorter than the heartbeat's interval.
@@ -153,6 +158,9 @@ impl Worker {
             self.hub.shard(key).write().unwrap_or_else(PoisonError::into_inner).remove(&key);
             if let Some(user) = &connection.facts.user {
                 self.hub.users.remove(user, key);
+            }
+            for group in connection.outlet.labels().end() {
+                self.hub.groups.remove(&group, key);
             }
             self.hub.open_connections.fetch_sub(1, Ordering::Relaxed);
             connection.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
@@ -174,12 +182,15 @@ impl Worker {
     fn describe(&self, key: u128) -> Option<ConnectionView> {
         let connection = self.find(key).filter(|connection| !connection.is_closing())?;
         let facts = &connection.facts;
+        let labels = connection.outlet.labels();
         Some(ConnectionView {
             id: facts.id_text.clone(),
             endpoint: connection.endpoint.id().to_owned(),
             path: facts.path.clone(),
             node: self.hub.node_name.clone(),
             user: facts.user.clone(),
+            groups: labels.groups(),
+            tags: labels.tags().map(|tags| tags.to_string()),
             source_ip: facts.source_ip.to_string(),
             user_agent: facts.user_agent.clone(),
             connected_at_millis: facts.connected_at_millis,
@@ -257,9 +268,12 @@ pub struct Hub {
     workers: Vec<OnceLock<mpsc::Sender<WorkerRequest>>>,
     attached: AtomicUsize,
     /// The sending sides of all connections: a push takes its shard's lock for one look-up.
-    outlets: Vec<RwLock<OutletMap>>,
+    pub(super) outlets: Vec<RwLock<OutletMap>>,
     /// Those of connections that have a user.
-    users: Users,
+    pub(super) users: Index,
+    /// Those of connections that are in groups.
+    pub(super) groups: Index,
+    pub(super) fan_outs: FanOuts,
     pub open_connections: AtomicU64,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
@@ -283,7 +297,9 @@ impl Hub {
             workers: (0..workers).map(|_| OnceLock::new()).collect(),
             attached: AtomicUsize::new(0),
             outlets: (0..OUTLET_SHARDS).map(|_| RwLock::default()).collect(),
-            users: Users::default(),
+            users: Index::of_users(),
+            groups: Index::of_groups(),
+            fan_outs: FanOuts::default(),
             open_connections: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
@@ -308,32 +324,52 @@ impl Hub {
         &self.outlets[(key >> 64) as usize % OUTLET_SHARDS]
     }
 
+    fn outlet(&self, key: u128) -> Option<Arc<Outlet>> {
+        self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
     /// Pushes to a connection of this node, from any thread: transformed if its endpoint says so, then written on the
     /// spot, or queued in its outbox.
     pub fn push(&self, key: u128, payload: &[u8]) -> PushOutcome {
-        let outlet = self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        outlet.map_or(PushOutcome::Gone, |outlet| outlet.deliver(payload))
+        self.outlet(key).map_or(PushOutcome::Gone, |outlet| outlet.deliver(payload))
     }
 
-    /// The same to several connections of an endpoint. No lock is held while a socket is written.
-    pub fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally {
-        let mut tally = Tally::default();
-        let mut deliver = |outlets: Vec<Arc<Outlet>>| {
-            outlets.iter().for_each(|outlet| tally.count(&outlet.deliver(payload)));
-        };
-        let concerned = |outlets: &OutletMap| -> Vec<Arc<Outlet>> {
-            outlets.values().filter(|outlet| outlet.endpoint_id() == endpoint).cloned().collect()
-        };
-        match to {
-            Recipients::User(user) => deliver(self.users.with_outlets(user, concerned)),
-            Recipients::All => {
-                for shard in &self.outlets {
-                    let outlets = concerned(&shard.read().unwrap_or_else(PoisonError::into_inner));
-                    deliver(outlets);
+    /// Changes what a connection of this node is called, from any thread.
+    pub fn label(&self, key: u128, change: &Labelling) -> Labelled {
+        let Some(outlet) = self.outlet(key).filter(|outlet| outlet.is_open()) else { return Labelled::Gone };
+        match change {
+            Labelling::Join(group) => match self.join(key, group, &outlet) {
+                Joined::New | Joined::Already => Labelled::Done,
+                Joined::TooMany => Labelled::TooMany,
+                Joined::Ended => Labelled::Gone,
+            },
+            Labelling::Leave(group) => {
+                let mut labels = outlet.labels();
+                if labels.leave(group) {
+                    self.groups.remove(group, key);
+                }
+                if labels.is_ended() {
+                    Labelled::Gone
+                } else {
+                    Labelled::Done
                 }
             }
+            // It was checked where it came in.
+            Labelling::Tag(tags) => match serde_json::from_str(tags).is_ok_and(|tags| outlet.labels().tag(tags)) {
+                true => Labelled::Done,
+                false => Labelled::Gone,
+            },
         }
-        tally
+    }
+
+    /// The connection's own lock is held while the index changes: who leaves is not left behind in it.
+    fn join(&self, key: u128, group: &str, outlet: &Arc<Outlet>) -> Joined {
+        let mut labels = outlet.labels();
+        let joined = labels.join(group);
+        if joined == Joined::New {
+            self.groups.insert(group, key, outlet);
+        }
+        joined
     }
 
     /// Whether an open connection was closed by this.

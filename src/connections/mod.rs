@@ -3,15 +3,17 @@
 //! Called by inbound (upgrades) and push (deliveries); imports `model` and `close_code` only.
 
 pub mod connection;
+mod fan_out;
 pub mod frame_guard;
 pub mod hub;
+mod index;
+mod labels;
 pub mod outbox;
 pub mod outlet;
 pub mod session;
 pub mod session_state;
 mod socket;
 pub mod supervisor;
-mod users;
 
 pub use connection::{Connection, Facts, Opening};
 pub use hub::{Hub, Overloaded, Worker};

@@ -14,10 +14,13 @@ use serde_json::Value;
 use tokio::io::Interest;
 
 use super::connection::unix_millis;
+use super::labels::Labels;
 use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
 use crate::close_code;
+use crate::model::connection_filter::ConnectionFilter;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::description;
+use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::outbound;
 
@@ -34,6 +37,7 @@ pub struct Outlet {
     endpoint: Arc<LiveEndpoint>,
     io: TcpStream,
     state: Mutex<State>,
+    labels: Mutex<Labels>,
     events_out: AtomicU64,
     /// Unix milliseconds of the last message either way.
     last_active: AtomicU64,
@@ -41,6 +45,30 @@ pub struct Outlet {
     /// The connection description as a text, and as a tree once a template has asked for it.
     description: Arc<str>,
     described: OnceLock<Arc<Value>>,
+}
+
+/// A message on its way to the socket.
+enum Offered<'a> {
+    Payload(Opcode, &'a [u8]),
+    /// Encoded already; what the socket does not take is not copied.
+    Frame(&'a Bytes),
+}
+
+impl Offered<'_> {
+    fn len_at_most(&self) -> usize {
+        match self {
+            // A frame's header has at most ten bytes.
+            Offered::Payload(_, payload) => payload.len() + 10,
+            Offered::Frame(frame) => frame.len(),
+        }
+    }
+
+    fn frame(&self) -> Bytes {
+        match *self {
+            Offered::Payload(opcode, payload) => frame(opcode, payload),
+            Offered::Frame(frame) => frame.clone(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -59,6 +87,7 @@ impl Outlet {
             endpoint,
             io,
             state: Mutex::default(),
+            labels: Mutex::default(),
             events_out: AtomicU64::new(0),
             last_active: AtomicU64::new(unix_millis()),
             sent,
@@ -69,6 +98,15 @@ impl Outlet {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its groups and tags.
+    pub(super) fn labels(&self) -> MutexGuard<'_, Labels> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.state().closed
     }
 
     pub fn endpoint_id(&self) -> &str {
@@ -91,6 +129,27 @@ impl Outlet {
         self.state().outbox.bytes()
     }
 
+    /// Whether its endpoint makes something else of every message.
+    pub(super) fn transforms(&self) -> bool {
+        self.endpoint.current().outbound.is_some()
+    }
+
+    /// Whether the connection, as it is now, fulfils the condition.
+    pub(super) fn fulfils(&self, filter: &ConnectionFilter, scratch: &mut RouteScratch) -> bool {
+        // A tree that a template has made is not for groups and tags, which change; nor is one kept for a passing question.
+        let mut tree = description::tree(&self.description);
+        self.labels().describe(&mut tree);
+        filter.holds(&tree, scratch)
+    }
+
+    /// Sends a message that others get too. `shared` is its frame, for those whose endpoint leaves it as it is.
+    pub(super) fn deliver_shared(&self, message: &[u8], shared: &Bytes) -> PushOutcome {
+        match self.transforms() {
+            true => self.deliver(message),
+            false => self.offer(&Offered::Frame(shared)),
+        }
+    }
+
     /// Sends a service's message, through the endpoint's outbound template if it has one.
     pub fn deliver(&self, message: &[u8]) -> PushOutcome {
         let endpoint = self.endpoint.current();
@@ -104,11 +163,15 @@ impl Outlet {
 
     /// Sends one message as it is: on the spot when the socket takes it, else through the outbox under its policy.
     pub fn send(&self, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+        self.offer(&Offered::Payload(opcode, payload))
+    }
+
+    fn offer(&self, message: &Offered<'_>) -> PushOutcome {
         let mut state = self.state();
         if state.closed {
             return PushOutcome::Gone;
         }
-        let outcome = self.send_frame(&mut state, opcode, payload);
+        let outcome = self.send_frame(&mut state, message);
         drop(state);
         if outcome == PushOutcome::Queued {
             self.events_out.fetch_add(1, Ordering::Relaxed);
@@ -118,15 +181,14 @@ impl Outlet {
         outcome
     }
 
-    fn send_frame(&self, state: &mut State, opcode: Opcode, payload: &[u8]) -> PushOutcome {
+    fn send_frame(&self, state: &mut State, message: &Offered<'_>) -> PushOutcome {
         let endpoint = self.endpoint.current();
         let policy = &endpoint.settings.outbox;
-        // A frame's header has at most ten bytes.
-        if payload.len() + 10 > policy.max_bytes {
+        if message.len_at_most() > policy.max_bytes {
             return PushOutcome::TooBig;
         }
         let queued = if state.outbox.is_empty() {
-            match self.write_now(opcode, payload) {
+            match self.write_now(message) {
                 Ok(None) => return PushOutcome::Queued,
                 Ok(Some((rest, begun))) if begun => {
                     state.outbox.push_partly_written(rest);
@@ -139,7 +201,7 @@ impl Outlet {
                 }
             }
         } else {
-            state.outbox.push(frame(opcode, payload), policy)
+            state.outbox.push(message.frame(), policy)
         };
         match queued {
             Queued::Yes => {
@@ -155,17 +217,27 @@ impl Outlet {
     }
 
     /// Offers a frame to the socket; what it did not take comes back, with whether it took some.
-    fn write_now(&self, opcode: Opcode, payload: &[u8]) -> io::Result<Option<(Bytes, bool)>> {
+    fn write_now(&self, message: &Offered<'_>) -> io::Result<Option<(Bytes, bool)>> {
+        let (opcode, payload) = match *message {
+            Offered::Payload(opcode, payload) => (opcode, payload),
+            Offered::Frame(shared) => {
+                let taken = self.try_write(shared)?;
+                return Ok((taken < shared.len()).then(|| (shared.slice(taken..), taken > 0)));
+            }
+        };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             encode_frame(opcode, payload, scratch);
-            let taken = match self.io.try_write(scratch) {
-                Ok(taken) => taken,
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(err) => return Err(err),
-            };
+            let taken = self.try_write(scratch)?;
             Ok((taken < scratch.len()).then(|| (Bytes::copy_from_slice(&scratch[taken..]), taken > 0)))
         })
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.io.try_write(bytes) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
     }
 
     /// Queues a control frame; `false` when not even that has room.

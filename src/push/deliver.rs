@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures::future::{ready, BoxFuture, FutureExt};
 use wsgateway_cluster::{NodeId, PeerService};
 
-use super::forward::{cause, kinds, CloseRequest, ManyTarget, Target};
+use super::forward::{cause, kinds, CloseRequest, LabelRequest, Target};
 use super::LocalConnections;
-use crate::model::delivery::{ConnectionView, PushOutcome, Recipients, Tally};
+use crate::model::delivery::{ConnectionView, Labelled, PushOutcome, Selection};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
 
@@ -34,13 +34,23 @@ impl PeerPushes {
         answer(&self.local.push(target.key, payload))
     }
 
-    fn push_many(&self, request: &[u8]) -> Answer {
-        match postcard::take_from_bytes::<ManyTarget>(request) {
-            Ok((ManyTarget { endpoint, to }, payload)) => {
-                let (local, payload) = (self.local.clone(), Bytes::copy_from_slice(payload));
-                async move { encode(&push_many(local, endpoint, to, payload).await?) }.boxed()
-            }
-            Err(err) => refuse(err),
+    fn push_many(&self, request: &Bytes) -> Answer {
+        let (selection, message) = match postcard::take_from_bytes::<Selection>(request) {
+            Ok((selection, message)) => (selection, request.slice_ref(message)),
+            Err(err) => return refuse(err),
+        };
+        let written = self.local.push_many(selection, message);
+        async move { encode(&written.await?) }.boxed()
+    }
+
+    fn label(&self, request: &[u8]) -> Answer {
+        let LabelRequest { target, change } = match postcard::from_bytes(request) {
+            Ok(request) => request,
+            Err(err) => return refuse(err),
+        };
+        match target.generation == self.local.generation() {
+            true => answer(&self.local.label(target.key, &change)),
+            false => answer(&Labelled::Gone),
         }
     }
 
@@ -75,21 +85,11 @@ impl PeerService for PeerPushes {
             kinds::PUSH => self.push(&payload),
             kinds::DESCRIBE => self.describe(&payload),
             kinds::PUSH_MANY => self.push_many(&payload),
+            kinds::LABEL => self.label(&payload),
             kinds::CLOSE => self.close(&payload),
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),
         }
     }
-}
-
-/// Many sockets, and a template for each: not on a thread that has other nodes' heartbeats to answer.
-pub(super) async fn push_many(
-    local: Arc<dyn LocalConnections>,
-    endpoint: String,
-    to: Recipients,
-    payload: Bytes,
-) -> Result<Tally, String> {
-    let written = tokio::task::spawn_blocking(move || local.push_many(&endpoint, &to, &payload)).await;
-    written.map_err(|err| format!("a push to many did not end: {err}"))
 }
 
 fn encode<T: serde::Serialize>(value: &T) -> Result<Bytes, String> {

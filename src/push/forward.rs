@@ -4,21 +4,27 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use wsgateway_cluster::{Channel, PeerAddress, PeerError};
+use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError};
 
 use super::{PushError, Pushes};
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, Initiator, PushOutcome, Recipients, Tally};
+use crate::model::delivery::{
+    CloseCause, ConnectionView, Initiator, Labelled, Labelling, PushOutcome, Selection, Tally,
+};
 
 /// An owner that has not answered by then is reported as unreachable.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// The same for a message to many: templates of thousands of connections take their time.
+const MANY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Request kinds between gateways: part of the wire format, never renumbered.
 pub(super) mod kinds {
     pub const PUSH: u16 = 100;
     pub const DESCRIBE: u16 = 101;
     pub const CLOSE: u16 = 102;
-    pub const PUSH_MANY: u16 = 103;
+    // 103 was a push to many without groups and filters.
+    pub const PUSH_MANY: u16 = 104;
+    pub const LABEL: u16 = 105;
 }
 
 /// Names a connection of the receiver; in front of each request. The payload of a push follows raw.
@@ -35,11 +41,10 @@ pub(super) struct CloseRequest {
     pub reason: String,
 }
 
-/// In front of a push to several connections; the payload follows raw.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ManyTarget {
-    pub endpoint: String,
-    pub to: Recipients,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LabelRequest {
+    pub target: Target,
+    pub change: Labelling,
 }
 
 fn target(id: &ConnectionId) -> Target {
@@ -65,18 +70,30 @@ pub(super) async fn push(
     }
 }
 
-pub(super) async fn push_many(
+/// The request for a message to many: the selection, and behind it the message, raw.
+pub(super) fn many(selection: &Selection, payload: &[u8]) -> Result<Bytes, String> {
+    let mut request = postcard::to_stdvec(selection).map_err(|err| err.to_string())?;
+    request.extend_from_slice(payload);
+    Ok(request.into())
+}
+
+pub(super) async fn push_many(pushes: &Pushes, peer: &PeerAddress, request: Bytes) -> Result<Tally, PeerError> {
+    let answer = pushes.transport.call(peer, Channel::Push, kinds::PUSH_MANY, request, MANY_DEADLINE).await?;
+    postcard::from_bytes(&answer).map_err(|err| PeerError::Remote(format!("its answer was not understood: {err}")))
+}
+
+pub(super) async fn label(
     pushes: &Pushes,
     peer: &PeerAddress,
-    endpoint: &str,
-    to: &Recipients,
-    payload: &[u8],
-) -> Result<Tally, PushError> {
-    let head = ManyTarget { endpoint: endpoint.to_owned(), to: to.clone() };
-    let mut request = postcard::to_stdvec(&head).map_err(malformed)?;
-    request.extend_from_slice(payload);
-    match pushes.transport.call(peer, Channel::Push, kinds::PUSH_MANY, request.into(), DEADLINE).await {
+    id: &ConnectionId,
+    change: &Labelling,
+) -> Result<Labelled, PushError> {
+    let request = LabelRequest { target: target(id), change: change.clone() };
+    let request = Bytes::from(postcard::to_stdvec(&request).map_err(malformed)?);
+    // On the way of pushes: one that is sent after the answer finds it so.
+    match pushes.transport.call(peer, Channel::Push, kinds::LABEL, request, DEADLINE).await {
         Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
+        Err(err) if owner_is_dead(pushes, id, &err) => Ok(Labelled::Gone),
         Err(err) => Err(unreachable(&err)),
     }
 }
@@ -113,6 +130,10 @@ pub(super) async fn describe(
 /// nothing listens at its address (or another node does), and nobody has heard it gossip lately. A machine that does not answer at all may be
 /// cut off with its connections alive: that is "unreachable".
 fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
+    is_dead(pushes, Some(id.node), err)
+}
+
+pub(super) fn is_dead(pushes: &Pushes, node: Option<NodeId>, err: &PeerError) -> bool {
     let gone = match err {
         PeerError::Unreachable { reason, .. } => reason.contains("refused"),
         // Another node lives at its address now: its disk was wiped or replaced.
@@ -120,7 +141,7 @@ fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
         _ => false,
     };
     let gossip = pushes.gossip.borrow();
-    let heard = gossip.get(&id.node).is_some_and(|peer| peer.live);
+    let heard = node.and_then(|node| gossip.get(&node)).is_some_and(|peer| peer.live);
     !heard && gone
 }
 

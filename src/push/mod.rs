@@ -1,23 +1,26 @@
-//! Messages of services to connections, on whichever node those are: `locate → (forward) → deliver`. Called by the admin
-//! side and by peers; imports model and the cluster floor. This node's own connections are behind [`LocalConnections`].
+//! Messages of services to connections, on whichever node those are: `locate → (forward) → deliver`, and to many at once
+//! (`many`). Called by the admin side, by sources and by peers; imports model and the cluster floor. This node's own connections are behind [`LocalConnections`].
 
 mod deliver;
 mod forward;
 mod locate;
+mod many;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::{join_all, BoxFuture};
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use wsgateway_cluster::membership::Members;
-use wsgateway_cluster::{PeerAddress, PeerTransport};
+use wsgateway_cluster::PeerTransport;
 
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, ConnectionView, PushOutcome, Recipients, Tally};
+use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
+use crate::model::limits::GROUPS_MAX;
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
+pub use many::{Reached, Unreached};
 
 /// What became of a request on a connection, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum PushError {
     /// 422
     #[error("the endpoint's outbound template failed: {0}")]
     TransformFailed(String),
+    /// 409
+    #[error("the connection is in {GROUPS_MAX} groups already")]
+    TooManyGroups,
     /// 503: alive, as far as is known, but it cannot be asked now. Nothing was sent, unless it says that this is unknown.
     #[error("the node that owns the connection cannot be reached: {0}")]
     OwnerUnreachable(String),
@@ -50,6 +56,7 @@ impl PushError {
             PushError::OutboxFull => "outbox_full",
             PushError::TooBig => "too_big",
             PushError::TransformFailed(_) => "transform_failed",
+            PushError::TooManyGroups => "too_many_groups",
             PushError::OwnerUnreachable(_) => "owner_unreachable",
             PushError::Overloaded(_) => "overloaded",
         }
@@ -66,11 +73,8 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
     }
 }
 
-/// Before a node that could not be reached is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-
-/// Cluster addresses of Raft's members: a second opinion on who is there, for nodes that gossip has not heard of.
-pub type MemberAddresses = Box<dyn Fn(u64) -> Option<String> + Send + Sync>;
+/// Cluster addresses of Raft's members, by node: a second opinion on who is there, for nodes that gossip has not heard of.
+pub type MemberAddresses = Box<dyn Fn() -> BTreeMap<u64, String> + Send + Sync>;
 
 /// The connections that this node owns, by the random part of their ids. An `Err` says why they cannot be asked now.
 pub trait LocalConnections: Send + Sync + 'static {
@@ -79,8 +83,9 @@ pub trait LocalConnections: Send + Sync + 'static {
     fn generation(&self) -> u64;
     /// In the connection's socket or outbox when this returns.
     fn push(&self, key: u128, payload: &[u8]) -> PushOutcome;
-    /// The same for several connections of an endpoint.
-    fn push_many(&self, endpoint: &str, to: &Recipients, payload: &[u8]) -> Tally;
+    /// The same for all of them that are selected.
+    fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>>;
+    fn label(&self, key: u128, change: &Labelling) -> Labelled;
     /// Whether an open connection was closed by this.
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>>;
     fn describe(&self, key: u128) -> BoxFuture<'static, Result<Option<ConnectionView>, String>>;
@@ -106,7 +111,7 @@ impl Pushes {
 
     fn locate(&self, id: &ConnectionId) -> Location {
         let gossip = self.gossip.borrow();
-        locate(id, (self.local.node_id(), self.local.generation()), &gossip, &self.members)
+        locate(id, (self.local.node_id(), self.local.generation()), &gossip, &|node| (self.members)().remove(&node))
     }
 
     /// Sends one message to one connection. `Ok`: in its socket or its outbox.
@@ -118,47 +123,18 @@ impl Pushes {
         }
     }
 
-    /// Sends one message to several connections of an endpoint, on every node that gossip says is live. Nodes that cannot
-    /// be reached are tried again for as long as `patience` says; how many were not is the second part of the answer.
-    pub async fn push_many(&self, endpoint: &str, to: &Recipients, payload: Bytes, patience: Duration) -> (Tally, u64) {
-        let began = Instant::now();
-        let here = deliver::push_many(self.local.clone(), endpoint.to_owned(), to.clone(), payload.clone()).await;
-        let mut tally = here.unwrap_or_else(|err| {
-            tracing::error!("{err}");
-            Tally::default()
-        });
-        let mut left = self.live_peers();
-        while !left.is_empty() {
-            let calls = left.iter().map(|peer| forward::push_many(self, peer, endpoint, to, &payload));
-            let answers = join_all(calls).await;
-            let mut unreached = Vec::new();
-            for (peer, answer) in left.into_iter().zip(answers) {
-                match answer {
-                    Ok(reached) => tally.add(&reached),
-                    Err(err) => {
-                        tracing::debug!("a message for several connections: {err}");
-                        unreached.push(peer);
-                    }
-                }
-            }
-            if unreached.is_empty() || began.elapsed() > patience {
-                return (tally, unreached.len() as u64);
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
-            // A node that has died meanwhile has taken its connections with it.
-            let live = self.live_peers();
-            left = unreached.into_iter().filter(|peer| live.contains(peer)).collect();
+    /// Changes what one connection is called.
+    pub async fn label(&self, id: &ConnectionId, change: &Labelling) -> Result<(), PushError> {
+        let labelled = match self.locate(id) {
+            Location::Here => self.local.label(id.random, change),
+            Location::Gone => Labelled::Gone,
+            Location::Peer(peer) => forward::label(self, &peer, id, change).await?,
+        };
+        match labelled {
+            Labelled::Done => Ok(()),
+            Labelled::TooMany => Err(PushError::TooManyGroups),
+            Labelled::Gone => Err(PushError::Gone),
         }
-        (tally, 0)
-    }
-
-    /// Every other node that may have connections.
-    fn live_peers(&self) -> Vec<PeerAddress> {
-        let gossip = self.gossip.borrow();
-        let others = gossip.values().filter(|peer| peer.live && peer.node_id != self.local.node_id());
-        let others = others.filter(|peer| !peer.facts.cluster_addr.is_empty());
-        let address = |addr: &String, node| PeerAddress { node_id: Some(node), addr: addr.clone() };
-        others.map(|peer| address(&peer.facts.cluster_addr, peer.node_id)).collect()
     }
 
     /// Closes one connection.

@@ -54,12 +54,16 @@ pub(super) async fn hand_over(
                 metrics.messages(to_connection(clients, id, &message, until).await, 1);
             }
         }
-        Target::User(_) => {
+        Target::User(_) | Target::Group(_) => {
             if names.is_empty() {
                 return metrics.record("no_target");
             }
-            for user in names {
-                to_many(clients, to, (Recipients::User(user), until), &message, metrics).await;
+            let recipients = match to.target {
+                Target::Group(_) => Recipients::Group,
+                _ => Recipients::User,
+            };
+            for name in names {
+                to_many(clients, to, (recipients(name), until), &message, metrics).await;
             }
         }
         Target::All => to_many(clients, to, (Recipients::All, until), &message, metrics).await,
@@ -197,7 +201,9 @@ mod tests {
         assert!(clients.got.lock().unwrap().is_empty());
         let expected = "messages outbox_full 1, messages queued 2, messages unreachable 1, records handed_over 1";
         assert_eq!(hand(&clients, by_value, "x", r#"{"user": "ann"}"#).await, expected);
+        let by_group = Target::Group(JsonPath::parse("$.key").unwrap());
+        assert_eq!(hand(&clients, by_group, "chat", "[]").await, expected);
         assert_eq!(hand(&clients, Target::All, "x", "[]").await, expected);
-        assert_eq!(*clients.got.lock().unwrap(), ["User(\"ann\")", "All"]);
+        assert_eq!(*clients.got.lock().unwrap(), ["User(\"ann\")", "Group(\"chat\")", "All"]);
     }
 }

@@ -59,6 +59,16 @@ pub struct PushLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BroadcastLabels {
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BroadcastMessageLabels {
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AdminRefusalLabels {
     pub status: u32,
 }
@@ -111,6 +121,9 @@ pub struct Metrics {
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
     pub backend_retries: Family<BackendLabels, Counter>,
     pub pushes: Family<PushLabels, Counter>,
+    pub broadcasts: Family<BroadcastLabels, Counter>,
+    pub broadcast_messages: Family<BroadcastMessageLabels, Counter>,
+    pub broadcast_nodes_missed: Counter,
     pub throttled: Family<ThrottleLabels, Counter>,
     pub admin_refused: Family<AdminRefusalLabels, Counter>,
     pub source_records: Family<SourceOutcomeLabels, Counter>,
@@ -137,6 +150,9 @@ impl Default for Metrics {
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             backend_retries: Family::default(),
             pushes: Family::default(),
+            broadcasts: Family::default(),
+            broadcast_messages: Family::default(),
+            broadcast_nodes_missed: Counter::default(),
             throttled: Family::default(),
             admin_refused: Family::default(),
             source_records: Family::default(),
@@ -181,6 +197,7 @@ impl Default for Metrics {
             "Requests to the admin API without the right token, and refused writes",
             metrics.admin_refused.clone(),
         );
+        metrics.register_broadcasts(&mut registry);
         metrics.register_sources(&mut registry);
         let help = "Events that a backend had not taken for good, by what became of them";
         registry.register("dead_letters", help, metrics.dead_letters.clone());
@@ -193,6 +210,14 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_broadcasts(&self, registry: &mut Registry) {
+        registry.register("broadcasts", "Pushes to users, groups and endpoints, by result", self.broadcasts.clone());
+        let help = "Messages of such pushes for single connections on all nodes, by what became of them";
+        registry.register("broadcast_messages", help, self.broadcast_messages.clone());
+        let help = "Nodes that such a push could not be handed to";
+        registry.register("broadcast_nodes_missed", help, self.broadcast_nodes_missed.clone());
+    }
+
     fn register_sources(&self, registry: &mut Registry) {
         registry.register("source_records", "Records that sources have read, by outcome", self.source_records.clone());
         let help = "Messages of sources for connections, by what became of them";

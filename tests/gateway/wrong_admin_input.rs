@@ -48,7 +48,13 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
         ("POST", format!("{endpoint}/replay")),
         ("GET", connection.clone()),
         ("POST", connection.clone()),
-        ("DELETE", connection),
+        ("DELETE", connection.clone()),
+        ("PUT", format!("{connection}/tags")),
+        ("PUT", format!("/api/v1/groups/g/connections/{cid}")),
+        ("DELETE", format!("/api/v1/groups/g/connections/{cid}")),
+        ("POST", "/api/v1/groups/g".to_string()),
+        ("POST", "/api/v1/users/u".to_string()),
+        ("POST", format!("{endpoint}/broadcast")),
         ("GET", "/api/v1/cluster".to_string()),
         ("GET", format!("{endpoint}/asyncapi")),
         ("GET", format!("{endpoint}/rollout")),
@@ -73,7 +79,9 @@ fn body(method: &str, target: &str, document: &Value) -> String {
         ("POST" | "PUT", target) if target.contains("/endpoints") && !target.ends_with("/activate") => {
             document.to_string()
         }
+        ("PUT", target) if target.ends_with("/tags") => "{}".to_string(),
         ("POST", target) if target.contains("/connections/") => "1".to_string(),
+        ("POST", "/api/v1/groups/g" | "/api/v1/users/u") => "1".to_string(),
         _ => String::new(),
     }
 }
@@ -129,6 +137,8 @@ async fn queries() {
         ("GET", "/api/v1/audit?limit=1001", "limit"),
         ("GET", "/api/v1/audit?cursor=x", "cursor"),
         ("GET", "/api/v1/audit?cursor=-1", "cursor"),
+        ("POST", "/api/v1/endpoints/{id}/broadcast?filter=1", "filter"),
+        ("POST", "/api/v1/groups/g?filter=%7B%7D", "filter"),
         ("POST", "/api/v1/connections/{cid}?confirm=perhaps", "confirm"),
         ("POST", "/api/v1/connections/{cid}?confirm", "confirm"),
     ] {

@@ -17,7 +17,18 @@ pub fn compile(
     regexes: &mut usize,
     findings: &mut Findings,
 ) -> Option<Expression> {
-    let mut compiler = Compiler { leaves: 0, regexes, findings };
+    compile_over(from, path, regexes, None, findings)
+}
+
+/// The same where there is nothing but this source to look at.
+pub fn compile_over(
+    from: &document::Expression,
+    path: &str,
+    regexes: &mut usize,
+    only: Option<Source>,
+    findings: &mut Findings,
+) -> Option<Expression> {
+    let mut compiler = Compiler { leaves: 0, regexes, only, findings };
     let compiled = compiler.node(from, path, 1);
     let leaves = compiler.leaves;
     if leaves > limits::EXPRESSION_LEAVES_MAX {
@@ -31,6 +42,8 @@ pub fn compile(
 struct Compiler<'a> {
     leaves: usize,
     regexes: &'a mut usize,
+    /// None: the event, unless a comparison names another.
+    only: Option<Source>,
     findings: &'a mut Findings,
 }
 
@@ -90,10 +103,16 @@ impl Compiler<'_> {
             }
         };
         let json_path = self.findings.take(format!("{path}.path"), JsonPath::parse(&from.path));
-        let source = match from.source {
-            None | Some(ComparisonSource::Event) => Source::Event,
-            Some(ComparisonSource::Connection) => Source::Connection,
-        };
+        let named = from.source.map(|source| match source {
+            ComparisonSource::Event => Source::Event,
+            ComparisonSource::Connection => Source::Connection,
+        });
+        if let (Some(named), Some(only)) = (named, self.only) {
+            if named != only {
+                self.findings.add(format!("{path}.source"), "is not there to be looked at here");
+            }
+        }
+        let source = named.or(self.only).unwrap_or(Source::Event);
         Some(Expression::Test { source, path: json_path?, check: check? })
     }
 }

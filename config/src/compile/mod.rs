@@ -5,6 +5,7 @@
 
 mod authentication;
 mod backends;
+pub mod connection_filter;
 mod delivery;
 mod expression;
 mod kafka;

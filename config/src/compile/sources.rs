@@ -99,12 +99,13 @@ fn target(from: &SourceTarget, path: &str, findings: &mut Findings) -> Option<Ta
     match from {
         SourceTarget { connection: Some(text), .. } => parsed("connection", text).map(Target::Connection),
         SourceTarget { user: Some(text), .. } => parsed("user", text).map(Target::User),
+        SourceTarget { group: Some(text), .. } => parsed("group", text).map(Target::Group),
         SourceTarget { all: Some(true), .. } => Some(Target::All),
         SourceTarget { all: Some(false), .. } => {
             findings.add(format!("{path}.all"), "must be true");
             None
         }
-        // Refused as long as there are no groups.
-        _ => None,
+        // Counted above: one is given.
+        SourceTarget { all: None, .. } => None,
     }
 }

@@ -38,7 +38,8 @@ fn source_faults() {
         (target(json!({"user": "key"})), "sources[0].target.user", "is not a JSONPath"),
         (target(json!({"user": "$.name"})), "sources[0].target.user", "$.key, $.headers or $.value"),
         (target(json!({"connection": "$[?match(@.a, 'x')]"})), "sources[0].target.connection", "matches"),
-        (target(json!({"group": "$.key"})), "sources[0].target.group", "not supported by this build yet"),
+        (target(json!({"group": "key"})), "sources[0].target.group", "is not a JSONPath"),
+        (target(json!({"group": "$.key", "user": "$.key"})), "sources[0].target", "has 2"),
         (twice, "sources[1].group", "an earlier source has the same topic and group"),
     ] {
         refused(&document, path, part);
