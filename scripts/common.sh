@@ -110,6 +110,9 @@ need_node() {
   [ "${major:-0}" -ge "$NODE_MIN" ] || die "the tests need Node.js $NODE_MIN; node here is ${major:-unknown}"
 }
 
+# The browser of the client tests is the system's; none is ever downloaded.
+need_chromium() { [ -x /usr/bin/chromium ] || apt_install chromium; }
+
 # RocksDB's build folder is what takes the time; when it is there, the build is a matter of minutes.
 target_is_cold() {
   ! compgen -G "$CARGO_TARGET_DIR/release/deps/liblibrocksdb_sys-*.rlib" >/dev/null

@@ -20,7 +20,7 @@ fetch() {
         say "Installing the Node.js packages of $from (once) …"
         cp "$from/package.json" "$from/package-lock.json" "$folder"
         # Nothing of what is installed is run while it is installed.
-        (cd "$folder" && npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error >&2) ||
+        (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2) ||
           die "npm could not install what $from/package-lock.json lists"
         touch "$stamp"
       fi

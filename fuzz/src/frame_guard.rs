@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod guard;
 
-use guard::{FrameGuard, Violation, FRAGMENTS_PER_MESSAGE_MAX};
+use guard::{FrameGuard, Violation, FRAGMENTS_PER_MESSAGE_MAX, FRAGMENT_BYTES_MIN};
 
 pub fn check(data: &[u8]) {
     let [high, low, piece, window, stream @ ..] = data else { return };
@@ -63,7 +63,7 @@ fn reference(mut stream: &[u8], limit: u64) -> Verdict {
             if size > limit {
                 return (messages, Some(Violation::TooBig));
             }
-            if fragments > FRAGMENTS_PER_MESSAGE_MAX {
+            if fragments > FRAGMENTS_PER_MESSAGE_MAX && size < u64::from(fragments) * FRAGMENT_BYTES_MIN {
                 return (messages, Some(Violation::TooManyFragments));
             }
         }

@@ -19,6 +19,7 @@ pub const NOT_UTF8: CloseCode = close(1007, "text is not UTF-8");
 pub const POLICY: CloseCode = close(1008, "policy violation");
 pub const THROTTLED: CloseCode = close(1008, "throttled");
 pub const TOO_MANY_FRAGMENTS: CloseCode = close(1008, "too many fragments");
+pub const TOO_MANY_CONTROL_FRAMES: CloseCode = close(1008, "too many control frames");
 pub const MAX_DURATION: CloseCode = close(1008, "maximum connection duration reached");
 pub const IDLE: CloseCode = close(1000, "idle timeout");
 pub const TOO_BIG: CloseCode = close(1009, "message too big");

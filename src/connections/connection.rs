@@ -59,6 +59,10 @@ pub struct Opening {
 /// How long a closing connection's last bytes and the client's half of the close are waited for.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 
+/// Pings, pongs and closes of one client within a second; more is a flood: 1008. A client that measures its latency sends
+/// a few, and pongs come as often as the heartbeat's pings. As many as one read brings are looked at first.
+pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 256;
+
 /// One client.
 pub struct Connection {
     pub facts: Facts,
@@ -74,6 +78,8 @@ pub struct Connection {
     close_deadline: Cell<Option<Instant>>,
     opened: Instant,
     last_read: Cell<Instant>,
+    /// The control frames read in the second that began then.
+    control_frames: Cell<(Instant, u32)>,
     missed_pings: Cell<u32>,
     sequence: Cell<u64>,
     events_in: Cell<u64>,
@@ -96,6 +102,7 @@ impl Connection {
             close_deadline: Cell::new(None),
             opened: now,
             last_read: Cell::new(now),
+            control_frames: Cell::new((now, 0)),
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
             events_in: Cell::new(0),
@@ -181,7 +188,28 @@ impl Connection {
         self.outlet.send(opcode, payload)
     }
 
-    /// Queues bytes that the actor's context has encoded (pong), or a ping.
+    /// Answers a ping.
+    pub(super) fn pong(&self, payload: &[u8]) {
+        self.outlet.pong(frame(Opcode::Pong, payload));
+    }
+
+    /// Counts control frames that were read; `false` when there were too many of them.
+    pub(super) fn control_frames_read(&self, count: u32) -> bool {
+        if count == 0 {
+            return true;
+        }
+        // Reading has just set it.
+        let now = self.last_read.get();
+        let (mut since, mut seen) = self.control_frames.get();
+        if now.duration_since(since) >= Duration::from_secs(1) {
+            (since, seen) = (now, 0);
+        }
+        seen = seen.saturating_add(count);
+        self.control_frames.set((since, seen));
+        seen <= CONTROL_FRAMES_PER_SECOND_MAX
+    }
+
+    /// Queues bytes that the actor's context has encoded, or a ping.
     pub(super) fn queue_control(&self, bytes: Bytes) {
         if !self.outlet.queue_control(bytes) {
             self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));

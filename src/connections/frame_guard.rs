@@ -2,8 +2,13 @@
 //! is buffered, caps fragments, and passes no more messages than the in-flight window has room for. Pure: bytes in,
 //! verdict out; [`super::socket`] performs it. Everything else that is wrong with a frame is the codec's to find.
 
-/// Fragments of one message; more is an attack, not a use (a 128 KiB message in 1 KiB pieces has 128).
+/// Fragments of one message, whatever their size (a 128 KiB message in 1 KiB pieces has 128). A message may have more
+/// when they carry something: see [`FRAGMENT_BYTES_MIN`].
 pub const FRAGMENTS_PER_MESSAGE_MAX: u32 = 1024;
+
+/// Beyond [`FRAGMENTS_PER_MESSAGE_MAX`] the fragments of a message carry at least so much on average: smaller ones cost
+/// more in headers than they bring. The Autobahn cases have messages of 4 MiB in pieces of 64 bytes.
+pub const FRAGMENT_BYTES_MIN: u64 = 32;
 
 /// RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: u64 = 125;
@@ -16,7 +21,7 @@ const HEADER_BYTES_MAX: usize = 14;
 pub enum Violation {
     /// The message is, or will be, larger than the endpoint allows: 1009.
     TooBig,
-    /// More fragments than [`FRAGMENTS_PER_MESSAGE_MAX`]: 1008.
+    /// More fragments than [`FRAGMENTS_PER_MESSAGE_MAX`], and small ones: 1008.
     TooManyFragments,
     /// A control frame that is longer than RFC 6455 §5.5 allows: 1002. The codec would make room for it first.
     LongControlFrame,
@@ -29,6 +34,8 @@ pub struct Scan {
     pub pass: usize,
     /// So many data messages end within them.
     pub messages: u32,
+    /// So many control frames begin within them.
+    pub controls: u32,
     /// Set when the stream must stop after `pass` bytes.
     pub violation: Option<Violation>,
 }
@@ -46,6 +53,13 @@ pub struct FrameGuard {
     fragments: u32,
     /// The frame whose payload is passing ends a data message.
     ends_message: bool,
+}
+
+/// What a frame's header says of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Data,
+    Control,
 }
 
 impl FrameGuard {
@@ -70,6 +84,7 @@ impl FrameGuard {
     pub fn scan(&mut self, bytes: &[u8], budget: u32) -> Scan {
         let mut at = 0;
         let mut messages = 0;
+        let mut controls = 0;
         while at < bytes.len() {
             if messages == budget {
                 break;
@@ -88,10 +103,14 @@ impl FrameGuard {
             self.header_len += 1;
             at += 1;
             let Some(payload) = self.header_payload() else { continue };
-            if let Err(violation) = self.admit(payload) {
-                // The header itself stays back: the codec must not begin to wait for the payload.
-                let held = (self.header_len as usize).min(at);
-                return Scan { pass: at - held, messages, violation: Some(violation) };
+            match self.admit(payload) {
+                Ok(Kind::Control) => controls += 1,
+                Ok(Kind::Data) => {}
+                Err(violation) => {
+                    // The header itself stays back: the codec must not begin to wait for the payload.
+                    let held = (self.header_len as usize).min(at);
+                    return Scan { pass: at - held, messages, controls, violation: Some(violation) };
+                }
             }
             self.header_len = 0;
             self.payload_left = payload;
@@ -100,7 +119,7 @@ impl FrameGuard {
                 self.ends_message = false;
             }
         }
-        Scan { pass: at, messages, violation: None }
+        Scan { pass: at, messages, controls, violation: None }
     }
 
     /// The payload length, once the header is complete.
@@ -127,12 +146,12 @@ impl FrameGuard {
     }
 
     /// Checks a complete header against the limits and notes what its frame does to the message.
-    fn admit(&mut self, payload: u64) -> Result<(), Violation> {
+    fn admit(&mut self, payload: u64) -> Result<Kind, Violation> {
         let fin = self.header[0] & 0x80 != 0;
         let opcode = self.header[0] & 0x0f;
         if opcode >= 8 {
             // Control frames may come between fragments.
-            return if payload > CONTROL_BYTES_MAX { Err(Violation::LongControlFrame) } else { Ok(()) };
+            return if payload > CONTROL_BYTES_MAX { Err(Violation::LongControlFrame) } else { Ok(Kind::Control) };
         }
         if opcode != 0 {
             self.message_bytes = 0;
@@ -143,11 +162,12 @@ impl FrameGuard {
         if self.message_bytes > self.max_message_bytes {
             return Err(Violation::TooBig);
         }
-        if self.fragments > FRAGMENTS_PER_MESSAGE_MAX {
+        let many = self.fragments > FRAGMENTS_PER_MESSAGE_MAX;
+        if many && self.message_bytes < u64::from(self.fragments) * FRAGMENT_BYTES_MIN {
             return Err(Violation::TooManyFragments);
         }
         self.ends_message = fin;
-        Ok(())
+        Ok(Kind::Data)
     }
 }
 
@@ -179,7 +199,7 @@ mod tests {
         bytes.extend(frame(0x89, 5));
         bytes.extend(frame(0x81, 0));
         let mut guard = FrameGuard::new(100);
-        assert_eq!(guard.scan(&bytes, 10), Scan { pass: bytes.len(), messages: 2, violation: None });
+        assert_eq!(guard.scan(&bytes, 10), Scan { pass: bytes.len(), messages: 2, controls: 1, violation: None });
     }
 
     #[test]
@@ -202,7 +222,10 @@ mod tests {
         let first = bytes.len();
         bytes.extend(&frame(0x81, 200)[..8]);
         let mut guard = FrameGuard::new(100);
-        assert_eq!(guard.scan(&bytes, 9), Scan { pass: first, messages: 1, violation: Some(Violation::TooBig) });
+        assert_eq!(
+            guard.scan(&bytes, 9),
+            Scan { pass: first, messages: 1, controls: 0, violation: Some(Violation::TooBig) }
+        );
     }
 
     #[test]
@@ -221,7 +244,7 @@ mod tests {
     fn refuses_long_control_frames_on_their_header() {
         let huge_ping = [0x89, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
         let scan = FrameGuard::new(100).scan(&huge_ping, 9);
-        assert_eq!(scan, Scan { pass: 0, messages: 0, violation: Some(Violation::LongControlFrame) });
+        assert_eq!(scan, Scan { pass: 0, messages: 0, controls: 0, violation: Some(Violation::LongControlFrame) });
         assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 126), 9).violation, Some(Violation::LongControlFrame));
         assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 125), 9).violation, None);
     }
@@ -238,12 +261,23 @@ mod tests {
     }
 
     #[test]
+    fn many_fragments_may_be_had_when_they_carry_something() {
+        for (size, refused) in [(FRAGMENT_BYTES_MIN as usize, false), (FRAGMENT_BYTES_MIN as usize - 1, true)] {
+            let mut guard = FrameGuard::new(1 << 20);
+            assert_eq!(guard.scan(&frame(0x01, size), 9).violation, None);
+            let mut rest = (0..4 * FRAGMENTS_PER_MESSAGE_MAX).map(|_| guard.scan(&frame(0x00, size), 9).violation);
+            let violation = rest.find_map(|violation| violation);
+            assert_eq!(violation.is_some(), refused, "pieces of {size}");
+        }
+    }
+
+    #[test]
     fn stops_at_the_budget() {
         let one = frame(0x81, 3);
         let bytes: Vec<u8> = std::iter::repeat_n(one.clone(), 5).flatten().collect();
         let mut guard = FrameGuard::new(100);
         let scan = guard.scan(&bytes, 2);
-        assert_eq!(scan, Scan { pass: one.len() * 2, messages: 2, violation: None });
+        assert_eq!(scan, Scan { pass: one.len() * 2, messages: 2, controls: 0, violation: None });
         assert_eq!(guard.scan(&bytes[scan.pass..], 9).messages, 3);
     }
 }

@@ -10,6 +10,10 @@ use crate::model::endpoint::{OutboxSettings, WhenFull};
 /// Room for the gateway's own control frames (pong, close) beyond the policy's bytes: they must get out of a full queue.
 const CONTROL_RESERVE_BYTES: usize = 4096;
 
+/// Answers to pings that wait for a client that does not read them. Beyond that the newest takes the place of the one
+/// before it, which RFC 6455 §5.5.3 allows.
+const PONGS_MAX: usize = 16;
+
 /// Opcodes of RFC 6455 §5.2 that the gateway writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
@@ -60,6 +64,12 @@ struct Entry {
     bytes: Bytes,
     /// Counted against the limits and droppable; control frames are neither.
     message: bool,
+}
+
+impl Entry {
+    fn is_pong(&self) -> bool {
+        !self.message && self.bytes.first() == Some(&(0x80 | Opcode::Pong as u8))
+    }
 }
 
 /// Frames not yet taken by the socket. The first may be partly written.
@@ -116,6 +126,18 @@ impl Outbox {
         }
         self.append(frame, false);
         true
+    }
+
+    /// Queues the answer to a ping: a few of them, whatever a client that does not read them sends.
+    pub fn push_pong(&mut self, frame: Bytes) {
+        let from = usize::from(self.front_written);
+        if self.queue.iter().skip(from).filter(|entry| entry.is_pong()).count() < PONGS_MAX {
+            return self.append(frame, false);
+        }
+        if let Some(newest) = self.queue.iter_mut().skip(from).rev().find(|entry| entry.is_pong()) {
+            self.bytes = self.bytes - newest.bytes.len() + frame.len();
+            newest.bytes = frame;
+        }
     }
 
     fn append(&mut self, bytes: Bytes, message: bool) {
@@ -260,6 +282,21 @@ mod tests {
         outbox.push(bytes(100), &policy);
         let queued = (0..10_000).take_while(|_| outbox.push_control(bytes(127), &policy)).count();
         assert_eq!(queued, CONTROL_RESERVE_BYTES / 127);
+    }
+
+    #[test]
+    fn pongs_that_nobody_reads_are_a_few() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(bytes(10), &policy(WhenFull::Close)), Queued::Yes);
+        for number in 0..1000_u32 {
+            outbox.push_pong(frame(Opcode::Pong, &number.to_be_bytes()));
+        }
+        assert_eq!((outbox.queue.len(), outbox.bytes()), (1 + PONGS_MAX, 10 + PONGS_MAX * 6));
+        let newest = outbox.queue.back().map(|entry| entry.bytes.clone());
+        assert_eq!(newest, Some(frame(Opcode::Pong, &999_u32.to_be_bytes())));
+        outbox.written(10 + 6);
+        outbox.push_pong(frame(Opcode::Pong, b"next"));
+        assert_eq!(outbox.queue.len(), PONGS_MAX, "there is room again");
     }
 
     #[test]

@@ -247,6 +247,14 @@ impl Outlet {
         state.closed || state.outbox.push_control(bytes, &endpoint.settings.outbox)
     }
 
+    /// Queues the answer to a ping, which is written by the driver.
+    pub(super) fn pong(&self, bytes: Bytes) {
+        let mut state = self.state();
+        if !state.closed {
+            state.outbox.push_pong(bytes);
+        }
+    }
+
     /// Takes nothing more; the close frame, if any, is the last. `discard`: what is queued is not worth waiting for.
     pub(super) fn close(&self, last: Option<Bytes>, discard: bool) {
         let endpoint = self.endpoint.current();

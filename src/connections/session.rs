@@ -52,7 +52,7 @@ impl Session {
         Session { connection, events, supervisor, state: SessionState::default() }
     }
 
-    fn perform(&mut self, action: Action, context: &mut WebsocketContext<Session>) {
+    fn perform(&mut self, action: Action) {
         match action {
             Action::Text(data) => self.events.text(data),
             Action::Binary(data) => {
@@ -60,7 +60,8 @@ impl Session {
                     self.connection.close(CloseCause::gateway(code));
                 }
             }
-            Action::Pong(payload) => context.pong(&payload),
+            // Not through the context, which writes later: answers keep the order of what they answer.
+            Action::Pong(payload) => self.connection.pong(&payload),
             Action::Close(code) => self.connection.close(CloseCause::gateway(code)),
             Action::ClosedByClient(reason) => {
                 let (code, reason) = reason.unwrap_or((1005, String::new()));
@@ -89,7 +90,7 @@ impl Actor for Session {
 }
 
 impl StreamHandler<Result<WsMessage, ProtocolError>> for Session {
-    fn handle(&mut self, item: Result<WsMessage, ProtocolError>, context: &mut Self::Context) {
+    fn handle(&mut self, item: Result<WsMessage, ProtocolError>, _: &mut Self::Context) {
         if self.connection.is_closing() {
             return;
         }
@@ -97,7 +98,7 @@ impl StreamHandler<Result<WsMessage, ProtocolError>> for Session {
             Ok(message) => self.state.on_message(message),
             Err(error) => Action::Close(on_protocol_error(&error)),
         };
-        self.perform(action, context);
+        self.perform(action);
     }
 
     fn finished(&mut self, context: &mut Self::Context) {

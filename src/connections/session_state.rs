@@ -28,6 +28,32 @@ pub struct SessionState {
 struct Assembly {
     text: bool,
     buffer: BytesMut,
+    /// So many leading bytes are whole characters of UTF-8; text only.
+    checked: usize,
+}
+
+impl Assembly {
+    fn begin(text: bool, data: &[u8]) -> Assembly {
+        Assembly { text, buffer: BytesMut::from(data), checked: 0 }
+    }
+
+    /// Looks at what has come since the last time: text that cannot become UTF-8 any more is not waited for to its end.
+    fn is_sound_so_far(&mut self) -> bool {
+        if !self.text {
+            return true;
+        }
+        match simdutf8::compat::from_utf8(&self.buffer[self.checked..]) {
+            Ok(more) => self.checked += more.len(),
+            // A character that the next fragment may complete.
+            Err(err) if err.error_len().is_none() => self.checked += err.valid_up_to(),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    fn ends_in_a_character(&self) -> bool {
+        self.text && self.checked < self.buffer.len()
+    }
 }
 
 impl SessionState {
@@ -43,32 +69,28 @@ impl SessionState {
     }
 
     fn on_fragment(&mut self, item: Item) -> Action {
-        let (data, last) = match item {
-            Item::FirstText(data) => {
-                self.assembling = Some(Assembly { text: true, buffer: BytesMut::from(&data[..]) });
-                return Action::Nothing;
+        let last = match &item {
+            Item::FirstText(data) | Item::FirstBinary(data) => {
+                self.assembling = Some(Assembly::begin(matches!(item, Item::FirstText(_)), data));
+                false
             }
-            Item::FirstBinary(data) => {
-                self.assembling = Some(Assembly { text: false, buffer: BytesMut::from(&data[..]) });
-                return Action::Nothing;
+            Item::Continue(data) | Item::Last(data) => {
+                let Some(assembly) = &mut self.assembling else { return Action::Close(close_code::PROTOCOL_ERROR) };
+                assembly.buffer.extend_from_slice(data);
+                matches!(item, Item::Last(_))
             }
-            Item::Continue(data) => (data, false),
-            Item::Last(data) => (data, true),
         };
-        let Some(assembly) = &mut self.assembling else { return Action::Close(close_code::PROTOCOL_ERROR) };
-        assembly.buffer.extend_from_slice(&data);
+        if !self.assembling.as_mut().is_some_and(Assembly::is_sound_so_far) {
+            return Action::Close(close_code::NOT_UTF8);
+        }
         if !last {
             return Action::Nothing;
         }
-        let Some(Assembly { text, buffer }) = self.assembling.take() else {
-            return Action::Close(close_code::PROTOCOL_ERROR);
-        };
-        if !text {
-            Action::Binary(buffer.freeze())
-        } else if simdutf8::basic::from_utf8(&buffer).is_err() {
-            Action::Close(close_code::NOT_UTF8)
-        } else {
-            Action::Text(buffer.freeze())
+        match self.assembling.take() {
+            None => Action::Close(close_code::PROTOCOL_ERROR),
+            Some(assembly) if assembly.ends_in_a_character() => Action::Close(close_code::NOT_UTF8),
+            Some(Assembly { text: true, buffer, .. }) => Action::Text(buffer.freeze()),
+            Some(Assembly { buffer, .. }) => Action::Binary(buffer.freeze()),
         }
     }
 }
@@ -118,6 +140,18 @@ mod tests {
         state.on_message(Message::Continuation(Item::FirstText(Bytes::copy_from_slice(&euro[..1]))));
         let cut = state.on_message(Message::Continuation(Item::Last(Bytes::new())));
         assert_eq!(cut, Action::Close(close_code::NOT_UTF8));
+    }
+
+    #[test]
+    fn text_that_cannot_become_utf8_is_not_waited_for() {
+        let mut state = SessionState::default();
+        state.on_message(Message::Continuation(Item::FirstText(Bytes::from_static(b"ab\xe2\x82"))));
+        let wrong = state.on_message(Message::Continuation(Item::Continue(Bytes::from_static(b"(more"))));
+        assert_eq!(wrong, Action::Close(close_code::NOT_UTF8));
+        let binary = state.on_message(Message::Continuation(Item::FirstBinary(Bytes::from_static(b"\xff\xfe"))));
+        assert_eq!(binary, Action::Nothing);
+        let whole = state.on_message(Message::Continuation(Item::Last(Bytes::from_static(b"\xff"))));
+        assert_eq!(whole, Action::Binary(Bytes::from_static(b"\xff\xfe\xff")));
     }
 
     #[test]

@@ -80,14 +80,16 @@ impl Stream for FrameStream {
         let scan = this.guard.scan(&bytes, window);
         this.connection.messages_read(scan.messages);
         this.yield_first = bytes.len() >= Worker::READ_BYTES;
-        if let Some(violation) = scan.violation {
+        let flooded = !this.connection.control_frames_read(scan.controls);
+        let verdict = scan.violation.map(|violation| match violation {
+            Violation::TooBig => close_code::TOO_BIG,
+            Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
+            Violation::LongControlFrame => close_code::PROTOCOL_ERROR,
+        });
+        if let Some(close) = verdict.or(flooded.then_some(close_code::TOO_MANY_CONTROL_FRAMES)) {
             // What came before it is still decoded and served; then the driver closes.
             this.stopped = true;
-            this.connection.violated(match violation {
-                Violation::TooBig => close_code::TOO_BIG,
-                Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
-                Violation::LongControlFrame => close_code::PROTOCOL_ERROR,
-            });
+            this.connection.violated(close);
         } else if scan.pass < bytes.len() {
             // A copy, so that a stalled connection does not pin the worker's whole read buffer.
             this.held = Some(Bytes::copy_from_slice(&bytes[scan.pass..]));

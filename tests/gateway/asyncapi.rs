@@ -7,23 +7,18 @@ use std::time::Duration;
 use serde_json::{json, Value};
 
 use crate::document::{custom, document, http, route, with};
-use crate::programs::{ended, ROOT};
+use crate::programs::{ended, node_packages, ROOT};
 use crate::sandbox::{run_folder, shared, unique_path};
 use crate::service::{Behaviour, Service};
 use crate::ws::Client;
 
-/// Includes installing the parser on a machine that has none yet.
-const INSTALL_WITHIN: Duration = Duration::from_secs(240);
 /// spectral's numbers.
 const WARNING: u64 = 1;
 
 /// What the reference parser finds wrong with documents, errors and warnings.
 async fn findings(documents: &[Value]) -> Vec<String> {
-    let mut fetch = Command::new(format!("{ROOT}/scripts/node.sh"));
-    fetch.args(["fetch", &format!("{ROOT}/tests/asyncapi")]);
-    let fetched = ended(fetch, "scripts/node.sh", INSTALL_WITHIN).await;
     let mut parse = Command::new("node");
-    parse.arg(format!("{ROOT}/tests/asyncapi/validate.cjs")).arg(String::from_utf8_lossy(&fetched.stdout).trim());
+    parse.arg(format!("{ROOT}/tests/asyncapi/validate.cjs")).arg(node_packages("tests/asyncapi").await);
     let folder = run_folder().join("asyncapi");
     std::fs::create_dir_all(&folder).expect("a folder");
     for (number, document) in documents.iter().enumerate() {

@@ -26,12 +26,17 @@ pub async fn python() -> &'static str {
         .await
 }
 
-/// The output of a program that must succeed.
-pub async fn ended(mut command: Command, what: &str, within: Duration) -> Output {
+/// The output of a program, however it ended.
+pub async fn ran(mut command: Command, what: &str, within: Duration) -> Output {
     command.stdin(std::process::Stdio::null());
     let mut running = tokio::process::Command::from(command);
     let output = tokio::time::timeout(within, running.kill_on_drop(true).output()).await;
-    let output = output.unwrap_or_else(|_| panic!("{what} did not end within {within:?}")).expect("it starts");
+    output.unwrap_or_else(|_| panic!("{what} did not end within {within:?}")).expect("it starts")
+}
+
+/// The output of a program that must succeed.
+pub async fn ended(command: Command, what: &str, within: Duration) -> Output {
+    let output = ran(command, what, within).await;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{what}: {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr));
     output
@@ -49,4 +54,19 @@ pub async fn run_python(program: &str, argument: &Value, within: Duration) -> Va
     let printed = ended(command, program, within).await.stdout;
     serde_json::from_slice(&printed)
         .unwrap_or_else(|error| panic!("{program} printed no JSON ({error}): {}", String::from_utf8_lossy(&printed)))
+}
+
+/// The folder with the packages that `folder/package-lock.json` pins; the first caller makes sure that they are there.
+pub async fn node_packages(folder: &str) -> String {
+    let mut command = Command::new(Path::new(ROOT).join("scripts/node.sh"));
+    command.arg("fetch").arg(Path::new(ROOT).join(folder));
+    let made = ended(command, "scripts/node.sh", INSTALL_WITHIN).await;
+    String::from_utf8_lossy(&made.stdout).trim().to_owned()
+}
+
+/// Debian's Chromium, which `./test` installs.
+pub fn chromium() -> &'static str {
+    const CHROMIUM: &str = "/usr/bin/chromium";
+    assert!(Path::new(CHROMIUM).exists(), "there is no {CHROMIUM}: apt-get install chromium");
+    CHROMIUM
 }

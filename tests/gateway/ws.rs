@@ -218,6 +218,27 @@ fn pairs(headers: &tokio_tungstenite::tungstenite::http::HeaderMap) -> Vec<(Stri
 pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
 
+/// The bytes of [`RawSocket::send_frame`].
+fn masked_frame(opcode: u8, fin: bool, payload: &[u8], announced: Option<u64>) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let length = announced.unwrap_or(payload.len() as u64);
+    let mut frame = vec![opcode | if fin { 0x80 } else { 0 }];
+    match length {
+        0..126 => frame.push(0x80 | length as u8),
+        126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
 /// A socket after the handshake, on which frames are written by hand and nothing is read or answered unasked.
 pub struct RawSocket {
     socket: TcpStream,
@@ -251,22 +272,7 @@ impl RawSocket {
 
     /// A masked frame; `announced` is the payload length that its header tells, when it shall not be the true one.
     pub async fn send_frame(&mut self, opcode: u8, fin: bool, payload: &[u8], announced: Option<u64>) {
-        const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-        let length = announced.unwrap_or(payload.len() as u64);
-        let mut frame = vec![opcode | if fin { 0x80 } else { 0 }];
-        match length {
-            0..126 => frame.push(0x80 | length as u8),
-            126..65_536 => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-            _ => {
-                frame.push(0x80 | 127);
-                frame.extend_from_slice(&length.to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&MASK);
-        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        let frame = masked_frame(opcode, fin, payload, announced);
         self.socket.write_all(&frame).await.expect("the socket takes a frame");
     }
 

@@ -1,0 +1,357 @@
+// The client: one connection to an endpoint that is kept, over sockets that come and go.
+
+import { delayMillis, type Backoff } from "./backoff.js";
+import { after, CloseCode } from "./close_codes.js";
+import { Emitter } from "./events.js";
+import { asAck, asError, type Ack, type GatewayError } from "./frames.js";
+import { defaultSocket, OPEN, type SocketConstructor, type SocketLike } from "./socket.js";
+
+/** `idle`: not asked to connect yet. `waiting`: for the next attempt. `stopped`: will not come back by itself. */
+export type State = "idle" | "connecting" | "open" | "waiting" | "stopped";
+
+export interface OpenInfo {
+  url: string;
+  /** The subprotocol that the gateway chose, or an empty text. */
+  protocol: string;
+  /** Attempts that had failed before this one. */
+  failedAttempts: number;
+}
+
+export interface ClosedInfo {
+  code: number;
+  reason: string;
+  /** When the client comes back by itself; `null` when it does not. */
+  reconnectInMillis: number | null;
+  /** What failed on this side, when something did: the token, the URL, the socket. */
+  error?: unknown;
+}
+
+export interface Events<Received> {
+  open: OpenInfo;
+  /** A message of a service: a push or a reply. */
+  message: Received;
+  ack: Ack;
+  error: GatewayError;
+  /** A socket has ended, or could not be had. */
+  close: ClosedInfo;
+  state: State;
+  /** A message that is not JSON; only an echo that is raw sends one. */
+  unparsable: unknown;
+}
+
+export interface Heartbeat {
+  /** The event that is sent; a route of the endpoint must answer it, or an ack. */
+  event: unknown;
+  /** It is sent when nothing has arrived for so long. */
+  everyMillis: number;
+  /** When nothing arrives for so long after it, the socket is given up. */
+  answerWithinMillis: number;
+}
+
+export interface Options {
+  /** Of the endpoint. Of several (the nodes of a cluster) the next one is tried after each failure. */
+  url: string | readonly string[];
+  /** Subprotocols to offer, best first. */
+  protocols?: readonly string[];
+  /** Asked before each handshake. `null`: there is none any more (signed out); the client stops. */
+  token?: () => string | null | Promise<string | null>;
+  /** `subprotocol` (the default) offers `bearer.<token>`; browsers then need a subprotocol of the endpoint beside it. */
+  tokenIn?: "subprotocol" | { query: string };
+  backoff?: Partial<Backoff>;
+  /** A handshake that takes longer is given up. */
+  handshakeTimeoutMillis?: number;
+  /** A connection that has held so long begins the backoff anew when it ends. */
+  stableAfterMillis?: number;
+  /** Events that wait while there is no connection. */
+  queueMax?: number;
+  heartbeat?: Heartbeat;
+  WebSocket?: SocketConstructor;
+  /** Of [0, 1); for tests. */
+  random?: () => number;
+}
+
+/** There is no connection, and so many events wait already. */
+export class QueueFullError extends Error {
+  override name = "QueueFullError";
+}
+
+/** The client does not come back by itself. */
+export class StoppedError extends Error {
+  override name = "StoppedError";
+}
+
+const FIRST_MILLIS = 500;
+const MAX_MILLIS = 30_000;
+// The gateway's own deadlines, of the handshake (5 s) and of the connect route behind it, are shorter.
+const HANDSHAKE_TIMEOUT_MILLIS = 15_000;
+const STABLE_AFTER_MILLIS = 5_000;
+const QUEUE_MAX = 64;
+
+type Timer = ReturnType<typeof setTimeout>;
+
+export class GatewayClient<Sent = unknown, Received = unknown> {
+  readonly #options: Options;
+  readonly #backoff: Backoff;
+  readonly #Socket: SocketConstructor;
+  readonly #events = new Emitter<Events<Received>>();
+  readonly #queue: string[] = [];
+  #state: State = "idle";
+  #socket: SocketLike | undefined;
+  /** Of the attempt under way: what belongs to an earlier one is ignored. */
+  #attempt = 0;
+  #failures = 0;
+  #urlIndex = 0;
+  #lastToken: string | null | undefined;
+  /** Closed with 4401: another one is needed. */
+  #refusedToken: string | undefined;
+  #timer: Timer | undefined;
+  #stable: Timer | undefined;
+  #heartbeat: Timer | undefined;
+
+  constructor(options: Options) {
+    if (urls(options).length === 0) throw new TypeError("url: at least one");
+    this.#options = options;
+    this.#backoff = { firstMillis: FIRST_MILLIS, maxMillis: MAX_MILLIS, ...options.backoff };
+    this.#Socket = options.WebSocket ?? defaultSocket();
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Bytes that the socket has not sent yet. */
+  get bufferedAmount(): number {
+    return this.#socket?.bufferedAmount ?? 0;
+  }
+
+  /** Events that wait for a connection. */
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  /** Answers the function that takes the listener away again. */
+  on<Name extends keyof Events<Received>>(name: Name, listener: (value: Events<Received>[Name]) => void): () => void {
+    return this.#events.on(name, listener);
+  }
+
+  /** Connects, and from then on keeps the connection. Of a client that has stopped: begins again. */
+  connect(): void {
+    if (this.#state !== "idle" && this.#state !== "stopped") return;
+    this.#failures = 0;
+    this.#refusedToken = undefined;
+    addOnlineListener(this.#cameOnline);
+    void this.#open();
+  }
+
+  /** Resolves when the connection is open; rejects with {@link StoppedError} when the client has stopped. */
+  ready(): Promise<void> {
+    if (this.#state === "open") return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const look = (state: State): void => {
+        if (state !== "open" && state !== "stopped") return;
+        forget();
+        if (state === "open") resolve();
+        else reject(new StoppedError("the client has stopped"));
+      };
+      const forget = this.on("state", look);
+      if (this.#state === "stopped") look("stopped");
+    });
+  }
+
+  /**
+   * Sends an event, or keeps it for the next connection. An event is sent at most once: one that was handed to a socket
+   * which then broke may be lost. Give events an `id` and ask for acks where that matters.
+   */
+  send(event: Sent): "sent" | "queued" {
+    const text = JSON.stringify(event);
+    if (text === undefined) throw new TypeError("this event has no JSON");
+    if (this.#state === "open" && this.#socket?.readyState === OPEN) {
+      this.#socket.send(text);
+      return "sent";
+    }
+    if (this.#state === "stopped") throw new StoppedError("the client has stopped");
+    const max = this.#options.queueMax ?? QUEUE_MAX;
+    if (this.#queue.length >= max) throw new QueueFullError(`there is no connection, and ${max} events wait for one`);
+    this.#queue.push(text);
+    return "queued";
+  }
+
+  /** Ends the connection and stays away. What waits is dropped. */
+  close(code: number = CloseCode.Normal, reason = ""): void {
+    if (this.#state === "stopped") return;
+    const socket = this.#socket;
+    this.#leave();
+    this.#queue.length = 0;
+    socket?.close(code, reason);
+    this.#become("stopped");
+    this.#events.emit("close", { code, reason, reconnectInMillis: null });
+  }
+
+  // ---- one attempt
+
+  async #open(): Promise<void> {
+    this.#leave();
+    const attempt = this.#attempt;
+    this.#become("connecting");
+    // Counts from here: a token that never comes is a handshake that takes too long.
+    const timeout = this.#options.handshakeTimeoutMillis ?? HANDSHAKE_TIMEOUT_MILLIS;
+    this.#timer = setTimeout(() => this.#gaveUp("no connection in time"), timeout);
+    let socket: SocketLike;
+    let url: string;
+    try {
+      const token = await this.#options.token?.();
+      if (attempt !== this.#attempt) return;
+      if (token === null) return this.#stop(CloseCode.CredentialExpired, "there is no token");
+      if (token !== undefined && token === this.#refusedToken) {
+        return this.#stop(CloseCode.CredentialExpired, "the token is the one that was refused");
+      }
+      this.#lastToken = token;
+      const list = urls(this.#options);
+      url = list[this.#urlIndex % list.length] as string;
+      const handshake = shown(url, this.#options, token);
+      socket = new this.#Socket(handshake.url, handshake.protocols);
+    } catch (error) {
+      if (attempt === this.#attempt) this.#failed(CloseCode.Lost, "no connection was begun", error);
+      return;
+    }
+    this.#socket = socket;
+    this.#listen(socket, attempt, url);
+  }
+
+  #listen(socket: SocketLike, attempt: number, url: string): void {
+    const current = (): boolean => attempt === this.#attempt;
+    let error: unknown;
+    socket.onopen = () => {
+      if (current()) this.#opened(socket, url);
+    };
+    socket.onmessage = (event: { data: unknown }) => {
+      if (current()) this.#received(event.data);
+    };
+    // A close follows. Browsers say nothing here; `ws` says what the handshake was answered.
+    socket.onerror = (event: { error?: unknown; message?: unknown }) => {
+      error = event.error ?? event.message;
+    };
+    socket.onclose = (event: { code: number; reason: string }) => {
+      if (current()) this.#failed(event.code, event.reason, error);
+    };
+  }
+
+  #opened(socket: SocketLike, url: string): void {
+    clearTimeout(this.#timer);
+    const failedAttempts = this.#failures;
+    this.#stable = setTimeout(() => (this.#failures = 0), this.#options.stableAfterMillis ?? STABLE_AFTER_MILLIS);
+    this.#refusedToken = undefined;
+    this.#awaitSilence();
+    // Before anything that a listener sends.
+    for (const text of this.#queue.splice(0)) socket.send(text);
+    this.#become("open");
+    this.#events.emit("open", { url, protocol: socket.protocol, failedAttempts });
+  }
+
+  #received(data: unknown): void {
+    this.#awaitSilence();
+    let message: unknown;
+    try {
+      message = JSON.parse(data as string);
+    } catch {
+      return this.#events.emit("unparsable", data);
+    }
+    const ack = asAck(message);
+    if (ack) return this.#events.emit("ack", ack);
+    const error = asError(message);
+    if (error) return this.#events.emit("error", error);
+    this.#events.emit("message", message as Received);
+  }
+
+  // ---- the end of one
+
+  /** The socket has not ended; it is as good as that. */
+  #gaveUp(reason: string): void {
+    const socket = this.#socket;
+    this.#failed(CloseCode.Lost, reason, undefined);
+    socket?.close();
+  }
+
+  #failed(code: number, reason: string, error: unknown): void {
+    const verdict = after(code);
+    if (verdict === "stop") return this.#stop(code, reason);
+    if (verdict === "new-token") {
+      if (this.#options.token === undefined) return this.#stop(code, reason);
+      this.#refusedToken = this.#lastToken ?? undefined;
+    }
+    this.#leave();
+    const delay = delayMillis(this.#failures, this.#backoff, this.#options.random ?? Math.random);
+    this.#failures += 1;
+    this.#urlIndex += 1;
+    this.#timer = setTimeout(() => void this.#open(), delay);
+    this.#become("waiting");
+    const info = { code, reason, reconnectInMillis: delay };
+    this.#events.emit("close", error === undefined ? info : { ...info, error });
+  }
+
+  #stop(code: number, reason: string): void {
+    this.#leave();
+    this.#queue.length = 0;
+    this.#become("stopped");
+    this.#events.emit("close", { code, reason, reconnectInMillis: null });
+  }
+
+  /** Has nothing to do with the last attempt any more. */
+  #leave(): void {
+    this.#attempt += 1;
+    this.#socket = undefined;
+    for (const timer of [this.#timer, this.#stable, this.#heartbeat]) clearTimeout(timer);
+  }
+
+  #become(state: State): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    if (state === "stopped") removeOnlineListener(this.#cameOnline);
+    this.#events.emit("state", state);
+  }
+
+  /** The network is back: what is left of the wait would be for nothing. */
+  readonly #cameOnline = (): void => {
+    if (this.#state === "waiting") void this.#open();
+  };
+
+  // ---- silence
+
+  /** Browsers do not show the gateway's pings, so a network that has gone is seen by what no longer arrives. */
+  #awaitSilence(): void {
+    const { heartbeat } = this.#options;
+    if (heartbeat === undefined) return;
+    clearTimeout(this.#heartbeat);
+    this.#heartbeat = setTimeout(() => {
+      this.#heartbeat = setTimeout(() => this.#gaveUp("the heartbeat was not answered"), heartbeat.answerWithinMillis);
+      if (this.#socket?.readyState === OPEN) this.#socket.send(JSON.stringify(heartbeat.event));
+    }, heartbeat.everyMillis);
+  }
+}
+
+function urls(options: Options): readonly string[] {
+  return typeof options.url === "string" ? [options.url] : options.url;
+}
+
+/** What the handshake shows of a token. */
+function shown(url: string, options: Options, token: string | undefined): { url: string; protocols: string[] } {
+  const protocols = [...(options.protocols ?? [])];
+  if (token === undefined) return { url, protocols };
+  const place = options.tokenIn ?? "subprotocol";
+  if (place === "subprotocol") return { url, protocols: [...protocols, `bearer.${token}`] };
+  const parsed = new URL(url);
+  parsed.searchParams.set(place.query, token);
+  return { url: parsed.href, protocols };
+}
+
+type Network = { addEventListener?: unknown; removeEventListener?: unknown };
+
+function addOnlineListener(listener: () => void): void {
+  const { addEventListener } = globalThis as Network;
+  if (typeof addEventListener === "function") globalThis.addEventListener("online", listener);
+}
+
+function removeOnlineListener(listener: () => void): void {
+  const { removeEventListener } = globalThis as Network;
+  if (typeof removeEventListener === "function") globalThis.removeEventListener("online", listener);
+}

@@ -1,0 +1,43 @@
+// The gateway's own frames among the messages. Everything else is the services'.
+
+export interface Ack {
+  type: "ack";
+  eventId: string;
+  status: "received" | "delivered";
+  /** The field `id` of the event that is acknowledged. */
+  clientEventId?: unknown;
+}
+
+export type ErrorCode =
+  | "invalid_json"
+  | "schema_violation"
+  | "transform_failed"
+  | "no_route"
+  | "throttled"
+  | "delivery_failed";
+
+export interface GatewayError {
+  type: "error";
+  error: { code: ErrorCode; message: string; retryAfterMillis?: number };
+  connectionId: string;
+  eventId?: string;
+  clientEventId?: unknown;
+}
+
+type Fields = Record<string, unknown>;
+
+function fields(value: unknown): Fields | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : undefined;
+}
+
+export function asAck(message: unknown): Ack | undefined {
+  const frame = fields(message);
+  if (frame?.["type"] !== "ack" || typeof frame["eventId"] !== "string") return undefined;
+  return frame["status"] === "received" || frame["status"] === "delivered" ? (message as Ack) : undefined;
+}
+
+export function asError(message: unknown): GatewayError | undefined {
+  const frame = fields(message);
+  if (frame?.["type"] !== "error" || typeof frame["connectionId"] !== "string") return undefined;
+  return typeof fields(frame["error"])?.["code"] === "string" ? (message as GatewayError) : undefined;
+}

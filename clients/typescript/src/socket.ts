@@ -1,0 +1,26 @@
+// The part of the WebSocket interface that is used here: browsers have it, Node.js from 22 on, and npm's `ws`.
+
+export interface SocketLike {
+  readonly protocol: string;
+  readonly readyState: number;
+  readonly bufferedAmount: number;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(data: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+export type SocketConstructor = new (url: string, protocols: string[]) => SocketLike;
+
+/** Of `readyState`. */
+export const OPEN = 1;
+
+export function defaultSocket(): SocketConstructor {
+  const found = (globalThis as { WebSocket?: unknown }).WebSocket;
+  if (typeof found !== "function") {
+    throw new TypeError("there is no global WebSocket here: give one as the option WebSocket (npm's ws is one)");
+  }
+  return found as SocketConstructor;
+}

@@ -1,0 +1,151 @@
+// What the client does against a real cluster; the same in Node.js and in a browser, so without imports. A scenario gets
+// the rig: { GatewayClient, WebSocket (or undefined), plan, admin(method, node, path) → { status, json } }.
+
+function same(actual, expected, what) {
+  const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
+  if (a !== e) throw new Error(`${what}: ${a}, expected ${e}`);
+}
+
+/** What a client tells, in order, and the wait for the next of a kind. */
+function follow(client) {
+  const heard = [];
+  let look = () => {};
+  for (const name of ["open", "message", "ack", "error", "close"]) {
+    client.on(name, (value) => {
+      heard.push({ name, value });
+      look();
+    });
+  }
+  const next = (name, within = 15_000) =>
+    new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`no ${name} in ${within} ms: ${JSON.stringify(heard)}`)), within);
+      look = () => {
+        const at = heard.findIndex((one) => one.name === name);
+        if (at < 0) return;
+        clearTimeout(late);
+        look = () => {};
+        resolve(heard.splice(at, 1)[0].value);
+      };
+      look();
+    });
+  return { heard, next };
+}
+
+function begin(rig, options) {
+  const socket = rig.WebSocket ? { WebSocket: rig.WebSocket } : {};
+  const backoff = { firstMillis: 200, maxMillis: 1000 };
+  const client = new rig.GatewayClient({ backoff, ...socket, ...options });
+  const { heard, next } = follow(client);
+  client.connect();
+  return { client, heard, next };
+}
+
+const at = (rig, node, path) => `ws://${rig.plan.nodes[node].client}${path}`;
+
+async function idOf({ client, next }) {
+  client.send({ action: "whoami" });
+  return (await next("message")).id;
+}
+
+export const scenarios = {
+  async "messages, subprotocol, acks, errors and pushes"(rig) {
+    const it = begin(rig, { url: at(rig, 0, rig.plan.echo), protocols: ["chat.v9", "chat.v1"] });
+    it.client.send({ before: "the connection" });
+    await it.client.ready();
+    same((await it.next("open")).protocol, "chat.v1", "subprotocol");
+    same(await it.next("message"), { before: "the connection" }, "what waited");
+    it.client.send({ text: "grüße 🦀", big: "x".repeat(100_000) });
+    same((await it.next("message")).text, "grüße 🦀", "text");
+    it.client.send({ action: "acked", id: 7 });
+    const ack = await it.next("ack");
+    same([ack.status, ack.clientEventId], ["received", 7], "ack");
+    await it.next("message");
+    it.client.send({ action: "fails", id: "f" });
+    const error = await it.next("error");
+    same([error.error.code, error.clientEventId], ["delivery_failed", "f"], "error");
+    const id = await idOf(it);
+    same((await rig.admin("POST", 2, `/api/v1/connections/${id}`, { pushed: true })).status, 202, "push");
+    same(await it.next("message"), { pushed: true }, "the push");
+    it.client.close();
+    same(it.client.state, "stopped", "state");
+  },
+
+  async "an end below 4400 is followed by another connection"(rig) {
+    const it = begin(rig, { url: at(rig, 1, rig.plan.echo) });
+    const first = await idOf(it);
+    for (const code of [1012, 1013, 4000, 4408]) {
+      const id = await idOf(it);
+      same((await rig.admin("DELETE", 0, `/api/v1/connections/${id}?code=${code}`)).status, 204, "delete");
+      const closed = await it.next("close");
+      same([closed.code, closed.reconnectInMillis !== null], [code, true], "closed");
+      it.client.send({ sent: code });
+      same(await it.next("message"), { sent: code }, "what waited");
+    }
+    same((await idOf(it)) !== first, true, "another connection");
+    it.client.close();
+  },
+
+  async "an operator's removal is for good"(rig) {
+    const it = begin(rig, { url: at(rig, 0, rig.plan.echo) });
+    const id = await idOf(it);
+    await rig.admin("DELETE", 1, `/api/v1/connections/${id}`);
+    const closed = await it.next("close");
+    same([closed.code, closed.reconnectInMillis, it.client.state], [4403, null, "stopped"], "closed");
+    it.client.connect();
+    await it.client.ready();
+    it.client.close();
+  },
+
+  async "a token for each handshake, in a subprotocol and in the query"(rig) {
+    for (const tokenIn of ["subprotocol", { query: "token" }]) {
+      const it = begin(rig, {
+        url: at(rig, 2, rig.plan.token),
+        protocols: ["chat.v1"],
+        token: async () => `good-${Math.random()}`,
+        tokenIn,
+      });
+      same((await it.next("open")).protocol, "chat.v1", "only the real subprotocol");
+      it.client.close();
+    }
+  },
+
+  async "a token that is no longer good is replaced"(rig) {
+    const tokens = [`once-${Math.random()}`, `good-${Math.random()}`];
+    let asked = 0;
+    const it = begin(rig, {
+      url: at(rig, 0, rig.plan.token),
+      protocols: ["chat.v1"],
+      token: () => tokens[Math.min(asked++, 1)],
+    });
+    await it.next("open");
+    const closed = await it.next("close");
+    same([closed.code, closed.reconnectInMillis !== null], [4401, true], "closed");
+    await it.next("open");
+    same(asked, 2, "tokens asked for");
+    it.client.close();
+    // One that does not change is not tried again.
+    const same_ = begin(rig, {
+      url: at(rig, 0, rig.plan.token),
+      protocols: ["chat.v1"],
+      token: ((token) => () => token)(`once-${Math.random()}`),
+    });
+    same((await same_.next("close")).code, 4401, "closed");
+    same((await same_.next("close")).reconnectInMillis, null, "stopped");
+    same(same_.client.state, "stopped", "state");
+  },
+
+  async "the next node takes over when one is killed"(rig) {
+    const nodes = rig.plan.nodes.map((_, node) => at(rig, node, rig.plan.echo));
+    const it = begin(rig, { url: nodes });
+    same((await it.next("open")).url, nodes[0], "the first node");
+    const begun = Date.now();
+    it.client.send({ action: "die" });
+    const closed = await it.next("close");
+    same(closed.code, 1006, "a killed node says nothing");
+    it.client.send({ after: "the kill" });
+    same((await it.next("open")).url !== nodes[0], true, "another node");
+    same(await it.next("message"), { after: "the kill" }, "what waited");
+    it.client.close();
+    return `back on another node ${Date.now() - begun} ms after the order to kill its node`;
+  },
+};

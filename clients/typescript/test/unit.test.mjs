@@ -1,0 +1,262 @@
+// The client over sockets that do as they are told, with a clock that is moved by hand.
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+import { after, delayMillis, GatewayClient, QueueFullError, StoppedError } from "../dist/index.js";
+
+let sockets;
+
+/** Timers that fire when `tick` says that their time has come. */
+const clock = {
+  real: { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout },
+  begin() {
+    this.now = 0;
+    this.timers = new Map();
+    let ids = 0;
+    globalThis.setTimeout = (call, millis) => {
+      this.timers.set(++ids, { call, at: this.now + millis });
+      return ids;
+    };
+    globalThis.clearTimeout = (id) => this.timers.delete(id);
+  },
+  end() {
+    Object.assign(globalThis, this.real);
+  },
+  tick(millis) {
+    const end = this.now + millis;
+    for (;;) {
+      const [next] = [...this.timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at);
+      if (!next) break;
+      const [id, { call, at }] = next;
+      this.timers.delete(id);
+      this.now = at;
+      call();
+    }
+    this.now = end;
+  },
+};
+
+class FakeSocket {
+  constructor(url, protocols) {
+    Object.assign(this, { url, protocols, protocol: "", readyState: 0, bufferedAmount: 0, sent: [] });
+    sockets.push(this);
+  }
+  send(text) {
+    this.sent.push(text);
+  }
+  close(code, reason) {
+    this.readyState = 3;
+    this.closedWith = [code, reason];
+  }
+  opens() {
+    this.readyState = 1;
+    this.onopen({});
+  }
+  says(message) {
+    this.onmessage({ data: JSON.stringify(message) });
+  }
+  saysText(data) {
+    this.onmessage({ data });
+  }
+  ends(code, reason = "") {
+    this.readyState = 3;
+    this.onclose({ code, reason });
+  }
+}
+
+beforeEach(() => {
+  sockets = [];
+  clock.begin();
+});
+afterEach(() => clock.end());
+
+/** What the client awaits before it makes a socket has no timers in it. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+const last = () => sockets.at(-1);
+
+function client(options = {}) {
+  const made = new GatewayClient({ url: "ws://gateway/chat", WebSocket: FakeSocket, random: () => 0.5, ...options });
+  const heard = [];
+  for (const name of ["open", "message", "ack", "error", "close", "unparsable"]) {
+    made.on(name, (value) => heard.push([name, value]));
+  }
+  return { made, heard };
+}
+
+async function opened(options) {
+  const it = client(options);
+  it.made.connect();
+  await turn();
+  last().opens();
+  return it;
+}
+
+test("each close code has its verdict", () => {
+  const reconnect = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4000, 4399, 4408];
+  for (const code of reconnect) assert.equal(after(code), "reconnect", String(code));
+  for (const code of [4400, 4402, 4403, 4407, 4409, 4410, 4999]) assert.equal(after(code), "stop", String(code));
+  assert.equal(after(4401), "new-token");
+});
+
+test("the wait is anything up to a bound that doubles to its maximum", () => {
+  const backoff = { firstMillis: 100, maxMillis: 1000 };
+  const most = (attempt) => delayMillis(attempt, backoff, () => 0.999999);
+  assert.deepEqual([0, 1, 2, 3, 4, 50, 5000].map(most), [99, 199, 399, 799, 999, 999, 999]);
+  assert.equal(delayMillis(7, backoff, () => 0), 0);
+});
+
+test("it comes back with growing waits, to the next URL, and begins anew after a while", async () => {
+  const { made, heard } = await opened({ url: ["ws://a/x", "ws://b/x"], backoff: { firstMillis: 1000 } });
+  const waits = [];
+  for (let round = 0; round < 3; round++) {
+    last().ends(1006);
+    waits.push(heard.at(-1)[1].reconnectInMillis);
+    assert.equal(made.state, "waiting");
+    clock.tick(waits.at(-1));
+    await turn();
+    last().opens();
+  }
+  assert.deepEqual(waits, [500, 1000, 2000]);
+  assert.deepEqual(sockets.map((socket) => socket.url), ["ws://a/x", "ws://b/x", "ws://a/x", "ws://b/x"]);
+  assert.equal(heard.at(-1)[1].failedAttempts, 3);
+  clock.tick(5000);
+  last().ends(1012, "node restarting, reconnect");
+  assert.equal(heard.at(-1)[1].reconnectInMillis, 500);
+});
+
+test("from 4400 on it stays away until it is told to come", async () => {
+  for (const code of [4403, 4410]) {
+    const { made, heard } = await opened();
+    last().ends(code, "why");
+    assert.deepEqual(heard.at(-1), ["close", { code, reason: "why", reconnectInMillis: null }]);
+    assert.equal(made.state, "stopped");
+    assert.throws(() => made.send(1), StoppedError);
+    await assert.rejects(made.ready(), StoppedError);
+    const before = sockets.length;
+    clock.tick(3_600_000);
+    await turn();
+    assert.equal(sockets.length, before);
+    made.connect();
+    await turn();
+    last().opens();
+    await made.ready();
+    made.close();
+  }
+});
+
+test("4401 wants a token that is another one", async () => {
+  const tokens = ["one", "two", "two"];
+  const { made, heard } = await opened({ token: () => tokens.shift(), protocols: ["chat.v1"] });
+  assert.deepEqual(last().protocols, ["chat.v1", "bearer.one"]);
+  last().ends(4401);
+  clock.tick(500);
+  await turn();
+  assert.deepEqual(last().protocols, ["chat.v1", "bearer.two"]);
+  last().opens();
+  last().ends(4401);
+  clock.tick(500);
+  await turn();
+  clock.tick(60_000);
+  await turn();
+  assert.equal(made.state, "stopped", JSON.stringify(heard));
+  assert.equal(sockets.length, 2);
+  const without = await opened();
+  last().ends(4401);
+  assert.equal(without.made.state, "stopped");
+});
+
+test("a token in the query, one that fails, and none any more", async () => {
+  const said = [() => Promise.resolve("a&b"), () => Promise.reject(new Error("no network")), () => null];
+  const { made, heard } = client({ token: () => said.shift()(), tokenIn: { query: "token" } });
+  made.connect();
+  await turn();
+  assert.equal(last().url, "ws://gateway/chat?token=a%26b");
+  assert.deepEqual(last().protocols, []);
+  last().ends(1006);
+  clock.tick(500);
+  await turn();
+  assert.equal(heard.at(-1)[1].error.message, "no network");
+  clock.tick(1000);
+  await turn();
+  assert.equal(made.state, "stopped");
+  assert.equal(sockets.length, 1);
+});
+
+test("events wait for a connection, in order and not without end", async () => {
+  const { made } = client({ queueMax: 2 });
+  made.connect();
+  assert.deepEqual([made.send(1), made.send({ n: 2 })], ["queued", "queued"]);
+  assert.throws(() => made.send(3), QueueFullError);
+  await turn();
+  last().opens();
+  assert.equal(made.send(4), "sent");
+  assert.deepEqual(last().sent, ["1", '{"n":2}', "4"]);
+  assert.throws(() => made.send(undefined), TypeError);
+  last().ends(1013);
+  assert.equal(made.send(5), "queued");
+  made.close();
+  assert.equal(made.queued, 0);
+});
+
+test("the gateway's frames are told from messages", async () => {
+  const { heard } = await opened();
+  const ack = { type: "ack", eventId: "e", status: "received", clientEventId: 7 };
+  const error = { type: "error", error: { code: "no_route", message: "m" }, connectionId: "c", eventId: "e" };
+  const others = [{ type: "ack", of: "ours" }, { type: "error", error: "ours" }, [1], null, "text", 1.5];
+  for (const message of [ack, error, ...others]) last().says(message);
+  last().saysText("{");
+  assert.deepEqual(heard.slice(1), [
+    ["ack", ack],
+    ["error", error],
+    ...others.map((message) => ["message", message]),
+    ["unparsable", "{"],
+  ]);
+});
+
+test("a handshake that hangs and a silent connection are given up", async () => {
+  const heartbeat = { event: { action: "ping" }, everyMillis: 10_000, answerWithinMillis: 2000 };
+  const { made, heard } = client({ handshakeTimeoutMillis: 3000, heartbeat });
+  made.connect();
+  await turn();
+  clock.tick(3000);
+  assert.deepEqual(heard.at(-1)[1].reason, "no connection in time");
+  clock.tick(500);
+  await turn();
+  last().opens();
+  clock.tick(9000);
+  last().says(1);
+  clock.tick(9000);
+  assert.deepEqual(last().sent, [], "something had arrived");
+  clock.tick(1000);
+  assert.deepEqual(last().sent, ['{"action":"ping"}']);
+  const silent = last();
+  clock.tick(2000);
+  assert.equal(made.state, "waiting");
+  assert.ok(silent.closedWith);
+  silent.says("too late");
+  assert.notEqual(heard.at(-1)[0], "message");
+});
+
+test("closing is for good, and a listener's fault is its own", async () => {
+  const { made, heard } = await opened();
+  const faults = [];
+  const known = process.listeners("uncaughtException");
+  process.removeAllListeners("uncaughtException");
+  process.once("uncaughtException", (error) => faults.push(error.message));
+  made.on("message", () => {
+    throw new Error("of a listener");
+  });
+  const also = [];
+  const forget = made.on("message", (message) => also.push(message));
+  last().says(1);
+  forget();
+  await turn();
+  for (const listener of known) process.on("uncaughtException", listener);
+  assert.deepEqual([faults, also], [["of a listener"], [1]]);
+  made.close(1000, "bye");
+  assert.deepEqual(last().closedWith, [1000, "bye"]);
+  last().ends(1000, "bye");
+  clock.tick(3_600_000);
+  await turn();
+  assert.equal(sockets.length, 1);
+  assert.equal(heard.filter(([name]) => name === "close").length, 1);
+});
