@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::discovery::{discover, get_json, usable, DiscoveryError};
 use super::outbound::Outbound;
+use super::public_key::PublicKey;
 use crate::model::authentication::{sha256, KeysFrom};
 
 /// Older keys are renewed beside the handshake that uses them.
@@ -43,7 +44,7 @@ pub struct Key {
     pub id: Option<String>,
     /// The one algorithm that it is for, if it says so.
     pub algorithm: Option<Algorithm>,
-    pub decoding: DecodingKey,
+    pub public: PublicKey,
     /// Tells it from every other key, whatever its id.
     pub digest: [u8; 32],
 }
@@ -84,9 +85,9 @@ fn key(value: Value) -> Option<Key> {
         None => None,
         Some(named) => Some(Algorithm::try_from(named).ok()?),
     };
-    let decoding = DecodingKey::from_jwk(&jwk).ok()?;
+    let public = PublicKey::new(&DecodingKey::from_jwk(&jwk).ok()?)?;
     let digest = sha256(&serde_json::to_vec(&jwk.algorithm).ok()?);
-    Some(Key { id: jwk.common.key_id, algorithm, decoding, digest })
+    Some(Key { id: jwk.common.key_id, algorithm, public, digest })
 }
 
 /// What for keys are wanted.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
-use jsonwebtoken::{crypto, Algorithm};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -128,7 +128,7 @@ impl Parts<'_> {
                 None => true,
             })
             .filter(|key| key.algorithm.is_none_or(|only| only == self.algorithm))
-            .filter(|key| key.decoding.family() == self.algorithm.family())
+            .filter(|key| key.public.is_for(self.algorithm))
             .take(KEYS_TRIED_MAX)
     }
 
@@ -145,12 +145,13 @@ impl Parts<'_> {
     }
 
     fn check_signature<'k>(&self, keys: &'k Keys) -> Result<&'k Key, TokenFault> {
+        let signature = URL_SAFE_NO_PAD.decode(self.signature).map_err(|_| TokenFault::Signature)?;
         let mut fault = TokenFault::Key;
         for key in self.candidates(keys) {
-            match crypto::verify(self.signature, self.message.as_bytes(), &key.decoding, self.algorithm) {
-                Ok(true) => return Ok(key),
-                Ok(false) | Err(_) => fault = TokenFault::Signature,
+            if key.public.verifies(self.algorithm, self.message.as_bytes(), &signature) {
+                return Ok(key);
             }
+            fault = TokenFault::Signature;
         }
         Err(fault)
     }

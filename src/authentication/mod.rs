@@ -16,6 +16,7 @@ mod jwks;
 mod jwt;
 mod outbound;
 mod passwords;
+mod public_key;
 mod tokens;
 
 use std::net::IpAddr;
