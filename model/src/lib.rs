@@ -8,6 +8,7 @@ pub mod authentication;
 pub mod close_code;
 pub mod connection_filter;
 pub mod connection_id;
+pub mod connection_query;
 pub mod dead_letter;
 pub mod decode;
 pub mod delivery;

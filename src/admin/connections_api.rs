@@ -16,7 +16,7 @@ use super::Api;
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
 use crate::model::connection_id::ConnectionId;
-use crate::model::delivery::{CloseCause, Initiator};
+use crate::model::delivery::{CloseCause, ConnectionView, Initiator};
 use crate::model::json_check::validate_json;
 use crate::telemetry::metrics::PushLabels;
 
@@ -108,6 +108,16 @@ pub(super) async fn send(api: &Api, cid: &str, payload: Payload, query: &str) ->
         Ok(body) => push_body(api, cid, body, query).await,
         Err(problem) => Err(("invalid", problem)),
     };
+    counted(api, pushed)
+}
+
+/// A message that has been checked, for a connection; counted.
+pub(super) async fn push_message(api: &Api, id: &ConnectionId, message: Bytes) -> Result<(), Problem> {
+    let pushed = api.pushes.push(id, message).await;
+    counted(api, pushed.map_err(|err| (err.result(), err.into())))
+}
+
+fn counted(api: &Api, pushed: Result<(), (&'static str, Problem)>) -> Result<(), Problem> {
     match pushed {
         Ok(()) => {
             api.pushes_queued.inc();
@@ -135,7 +145,7 @@ async fn push_body(api: &Api, cid: &str, body: Bytes, query: &str) -> Result<(),
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Connection")]
-struct ConnectionBody {
+pub(super) struct ConnectionBody {
     id: String,
     endpoint: String,
     path: String,
@@ -162,22 +172,28 @@ struct IdentityBody {
 
 async fn describe(api: web::Data<Api>, cid: web::Path<String>) -> Result<HttpResponse, Problem> {
     let view = api.pushes.describe(&connection_id(&cid)?).await?;
-    Ok(HttpResponse::Ok().json(ConnectionBody {
-        id: view.id,
-        endpoint: view.endpoint,
-        path: view.path,
-        node: view.node,
-        connected_at: rfc3339(view.connected_at_millis),
-        last_active_at: rfc3339(view.last_active_at_millis),
-        identity: IdentityBody { user: view.user, source_ip: view.source_ip, user_agent: view.user_agent },
-        groups: view.groups,
-        // Made from a tree: it parses.
-        tags: view.tags.and_then(|tags| serde_json::from_str(&tags).ok()),
-        events_in: view.events_in,
-        events_out: view.events_out,
-        pending_bytes: view.pending_bytes,
-        in_flight: view.in_flight,
-    }))
+    Ok(HttpResponse::Ok().json(ConnectionBody::from(view)))
+}
+
+impl From<ConnectionView> for ConnectionBody {
+    fn from(view: ConnectionView) -> ConnectionBody {
+        ConnectionBody {
+            id: view.id,
+            endpoint: view.endpoint,
+            path: view.path,
+            node: view.node,
+            connected_at: rfc3339(view.connected_at_millis),
+            last_active_at: rfc3339(view.last_active_at_millis),
+            identity: IdentityBody { user: view.user, source_ip: view.source_ip, user_agent: view.user_agent },
+            groups: view.groups,
+            // Made from a tree: it parses.
+            tags: view.tags.and_then(|tags| serde_json::from_str(&tags).ok()),
+            events_in: view.events_in,
+            events_out: view.events_out,
+            pending_bytes: view.pending_bytes,
+            in_flight: view.in_flight,
+        }
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -90,11 +90,17 @@ pub(super) struct ReachedBody {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Unreached")]
-struct UnreachedBody {
+pub(super) struct UnreachedBody {
     node: String,
     reason: String,
     /// Its connections may have got the message all the same.
     perhaps: bool,
+}
+
+impl From<Unreached> for UnreachedBody {
+    fn from(missed: Unreached) -> UnreachedBody {
+        UnreachedBody { node: missed.node, reason: missed.reason, perhaps: missed.perhaps }
+    }
 }
 
 impl ReachedBody {
@@ -106,13 +112,12 @@ impl ReachedBody {
             ("gone", tally.gone),
             ("transformFailed", tally.transform_failed),
         ];
-        let unreached = |Unreached { node, reason, perhaps }| UnreachedBody { node, reason, perhaps };
         ReachedBody {
             matched: tally.matched(),
             queued: tally.queued,
             nodes: reached.nodes,
             missed: missed.into_iter().filter(|(_, count)| *count > 0).collect(),
-            unreachable: reached.unreachable.into_iter().map(unreached).collect(),
+            unreachable: reached.unreachable.into_iter().map(UnreachedBody::from).collect(),
         }
     }
 }

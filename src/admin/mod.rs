@@ -6,10 +6,12 @@ mod asyncapi;
 mod asyncapi_api;
 mod audit_api;
 mod aws_api;
+mod batch_api;
 mod body;
 mod change;
 mod cluster_api;
 mod connections_api;
+mod connections_query_api;
 mod diff_api;
 mod endpoints_api;
 mod explain_api;
@@ -82,6 +84,8 @@ fn operations() -> Vec<Operation> {
         connections_api::operations(),
         groups_api::operations(),
         many_api::operations(),
+        batch_api::operations(),
+        connections_query_api::operations(),
         replay_api::operations(),
         rollout_api::operations(),
         cluster_api::operations(),

@@ -151,7 +151,7 @@ fn tag(operation: &Operation) -> &'static str {
         Errors::Problems if path.ends_with("/broadcast") => "connections",
         Errors::Problems if starts("/api/v1/endpoints") => "endpoints",
         Errors::Problems if starts("/api/v1/connections") || starts("/api/v1/users") => "connections",
-        Errors::Problems if starts("/api/v1/groups") => "connections",
+        Errors::Problems if starts("/api/v1/groups") || path == "/api/v1/push" => "connections",
         Errors::Problems if starts("/api/v1/tokens") || starts("/api/v1/audit") => "access",
         Errors::Problems if starts("/api/v1/schemas") || starts("/api/openapi") => "reference",
         Errors::Problems => "cluster",

@@ -7,10 +7,18 @@ use futures::future::{BoxFuture, FutureExt};
 
 use crate::config::compile::connection_filter;
 use crate::connections::Hub;
+use crate::model::connection_filter::ConnectionFilter;
+use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::push::LocalConnections;
 
 pub(super) struct OwnConnections(pub Arc<Hub>);
+
+/// The condition of a selection. The node that sent it has checked it: an error is that of a node of another version.
+fn compiled(selection: &Selection) -> Result<Option<ConnectionFilter>, String> {
+    let compiled = selection.filter.as_ref().map(|text| connection_filter::compile(text, "filter")).transpose();
+    compiled.map_err(|findings| format!("its filter is not understood: {findings:?}"))
+}
 
 impl LocalConnections for OwnConnections {
     fn node_id(&self) -> u64 {
@@ -28,10 +36,17 @@ impl LocalConnections for OwnConnections {
     fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>> {
         let hub = self.0.clone();
         async move {
-            let compiled = selection.filter.as_ref().map(|text| connection_filter::compile(text, "filter")).transpose();
-            // The node that sent it has checked it: this is a node of another version.
-            let filter = compiled.map_err(|findings| format!("its filter is not understood: {findings:?}"))?;
+            let filter = compiled(&selection)?;
             hub.push_many(&selection, filter, payload).await.map_err(|err| err.to_string())
+        }
+        .boxed()
+    }
+
+    fn query(&self, query: ConnectionQuery) -> BoxFuture<'static, Result<ConnectionPage, String>> {
+        let hub = self.0.clone();
+        async move {
+            let filter = compiled(&query.selection)?;
+            hub.query(query, filter).await.map_err(|err| err.to_string())
         }
         .boxed()
     }

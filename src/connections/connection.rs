@@ -65,14 +65,13 @@ pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 256;
 
 /// One client.
 pub struct Connection {
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     pub endpoint: Arc<LiveEndpoint>,
     pub worker: Rc<Worker>,
     pub outlet: Arc<Outlet>,
     /// Set while the reader waits for room in the in-flight window.
     reader_paused: Cell<bool>,
     violation: Cell<Option<CloseCode>>,
-    in_flight: Cell<u32>,
     cause: RefCell<Option<CloseCause>>,
     /// Set with the cause: when the socket is dropped whatever its state.
     close_deadline: Cell<Option<Instant>>,
@@ -82,7 +81,6 @@ pub struct Connection {
     control_frames: Cell<(Instant, u32)>,
     missed_pings: Cell<u32>,
     sequence: Cell<u64>,
-    events_in: Cell<u64>,
     admission: Cell<Option<Admission>>,
 }
 
@@ -90,14 +88,14 @@ impl Connection {
     pub(super) fn new(opening: Opening, worker: Rc<Worker>) -> Rc<Connection> {
         let Opening { facts, endpoint, io, last_sequence, sent, admission, .. } = opening;
         let now = Instant::now();
+        let facts = Arc::new(facts);
         Rc::new(Connection {
-            outlet: Outlet::new(endpoint.clone(), io, sent, facts.description.clone()),
+            outlet: Outlet::new(endpoint.clone(), io, sent, facts.clone()),
             facts,
             endpoint,
             worker,
             reader_paused: Cell::new(false),
             violation: Cell::new(None),
-            in_flight: Cell::new(0),
             cause: RefCell::new(None),
             close_deadline: Cell::new(None),
             opened: now,
@@ -105,7 +103,6 @@ impl Connection {
             control_frames: Cell::new((now, 0)),
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
-            events_in: Cell::new(0),
             admission: Cell::new(Some(admission)),
         })
     }
@@ -130,7 +127,7 @@ impl Connection {
     }
 
     pub fn events_in(&self) -> u64 {
-        self.events_in.get()
+        self.outlet.activity.events_in()
     }
 
     /// The next number of this connection's events to backends.
@@ -145,24 +142,23 @@ impl Connection {
     /// How many more messages may be read.
     pub fn window_left(&self) -> u32 {
         let max = self.endpoint.current().settings.max_in_flight;
-        (max as u32).saturating_sub(self.in_flight.get())
+        (max as u32).saturating_sub(self.in_flight())
     }
 
     pub(super) fn messages_read(&self, count: u32) {
-        self.in_flight.set(self.in_flight.get() + count);
-        self.events_in.set(self.events_in.get() + u64::from(count));
+        self.outlet.activity.read(count);
         if count > 0 {
             self.outlet.touch();
         }
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.get()
+        self.outlet.activity.in_flight()
     }
 
     /// One accepted message is delivered, or has failed for good.
     pub fn event_done(&self) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.outlet.activity.done();
         if self.reader_paused.replace(false) {
             self.outlet.wake_driver();
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::hub::{Hub, OutletMap, Overloaded};
 use super::outbox::{frame, Opcode};
@@ -20,7 +20,7 @@ use crate::model::expression::RouteScratch;
 const WRITTEN_AT_ONCE_MAX: usize = 16;
 /// A thread is worth waking for so many.
 const OF_A_THREAD_MIN: usize = 128;
-/// Messages for many that wait or are being written, by node; more are answered 503. Each holds a list of its receivers.
+/// Messages for many that wait or are being written, and lists that are being made, by node; more are answered 503. Each holds a list of its receivers.
 const UNDER_WAY_MAX: usize = 256;
 
 /// What bounds the fan-outs of a node.
@@ -38,8 +38,25 @@ impl Default for FanOuts {
     }
 }
 
+impl FanOuts {
+    /// One more, if there may be one.
+    pub fn begin(&self) -> Result<UnderWay<'_>, Overloaded> {
+        let under_way = UnderWay(&self.under_way);
+        match self.under_way.fetch_add(1, Ordering::Relaxed) < UNDER_WAY_MAX {
+            true => Ok(under_way),
+            false => Err(Overloaded),
+        }
+    }
+
+    /// Leave to use one of the threads, while it is held.
+    pub async fn thread(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.threads.clone().acquire_owned().await.ok()
+    }
+}
+
 /// Counts one while it lasts.
-struct UnderWay<'a>(&'a AtomicUsize);
+pub(super) struct UnderWay<'a>(&'a AtomicUsize);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
@@ -77,10 +94,7 @@ impl Hub {
         filter: Option<ConnectionFilter>,
         payload: Bytes,
     ) -> Result<Tally, Overloaded> {
-        let under_way = UnderWay(&self.fan_outs.under_way);
-        if self.fan_outs.under_way.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY_MAX {
-            return Err(Overloaded);
-        }
+        let under_way = self.fan_outs.begin()?;
         let receivers = self.receivers(selection);
         let message = Message { frame: frame(Opcode::Text, &payload), payload, filter };
         let plain = message.filter.is_none() && !receivers.iter().any(|outlet| outlet.transforms());
@@ -97,9 +111,9 @@ impl Hub {
         let mut writing = Vec::new();
         while !receivers.is_empty() {
             let part = receivers.split_off(receivers.len().saturating_sub(of_a_thread));
-            let (message, threads) = (message.clone(), self.fan_outs.threads.clone());
+            let message = message.clone();
             writing.push(async move {
-                let permit = threads.acquire_owned().await;
+                let permit = self.fan_outs.thread().await;
                 tokio::task::spawn_blocking(move || {
                     let _while_it_writes = permit;
                     message.deliver(&part)
@@ -118,7 +132,7 @@ impl Hub {
     }
 
     /// Those whom a message may be for; its filter has not been asked.
-    fn receivers(&self, selection: &Selection) -> Vec<Arc<Outlet>> {
+    pub(super) fn receivers(&self, selection: &Selection) -> Vec<Arc<Outlet>> {
         let mut receivers = Vec::new();
         let mut collect = |outlets: &OutletMap| {
             let concerned = |outlet: &&Arc<Outlet>| match &selection.endpoint {

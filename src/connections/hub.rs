@@ -181,25 +181,7 @@ impl Worker {
 
     fn describe(&self, key: u128) -> Option<ConnectionView> {
         let connection = self.find(key).filter(|connection| !connection.is_closing())?;
-        let facts = &connection.facts;
-        let labels = connection.outlet.labels();
-        Some(ConnectionView {
-            id: facts.id_text.clone(),
-            endpoint: connection.endpoint.id().to_owned(),
-            path: facts.path.clone(),
-            node: self.hub.node_name.clone(),
-            user: facts.user.clone(),
-            groups: labels.groups(),
-            tags: labels.tags().map(|tags| tags.to_string()),
-            source_ip: facts.source_ip.to_string(),
-            user_agent: facts.user_agent.clone(),
-            connected_at_millis: facts.connected_at_millis,
-            last_active_at_millis: connection.outlet.last_active_millis(),
-            events_in: connection.events_in(),
-            events_out: connection.outlet.events_out(),
-            pending_bytes: connection.outlet.pending_bytes(),
-            in_flight: connection.in_flight(),
-        })
+        Some(connection.outlet.view(&self.hub.node_name))
     }
 
     async fn answer_requests(self: Rc<Self>, mut requests: mpsc::Receiver<WorkerRequest>) {

@@ -32,7 +32,7 @@ impl Labels {
         if self.ended {
             return Joined::Ended;
         }
-        if self.groups.iter().any(|known| **known == *group) {
+        if self.has(group) {
             return Joined::Already;
         }
         if self.groups.len() >= GROUPS_MAX {
@@ -67,6 +67,10 @@ impl Labels {
         self.ended = true;
         self.tags = None;
         std::mem::take(&mut self.groups)
+    }
+
+    pub fn has(&self, group: &str) -> bool {
+        self.groups.iter().any(|known| **known == *group)
     }
 
     pub fn groups(&self) -> Vec<String> {

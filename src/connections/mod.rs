@@ -10,6 +10,7 @@ mod index;
 mod labels;
 pub mod outbox;
 pub mod outlet;
+mod query;
 pub mod session;
 pub mod session_state;
 mod socket;

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 use tokio::io::Interest;
 
-use super::connection::unix_millis;
+use super::connection::{unix_millis, Facts};
 use super::labels::Labels;
 use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
 use crate::close_code;
@@ -42,9 +42,38 @@ pub struct Outlet {
     /// Unix milliseconds of the last message either way.
     last_active: AtomicU64,
     sent: Counter,
-    /// The connection description as a text, and as a tree once a template has asked for it.
-    description: Arc<str>,
+    pub(super) facts: Arc<Facts>,
+    pub(super) activity: Activity,
+    /// The connection description as a tree, once a template has asked for it.
     described: OnceLock<Arc<Value>>,
+}
+
+/// What the connection's worker counts of its client's messages; others may look. One writer, so no atomic addition.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    events_in: AtomicU64,
+    in_flight: AtomicU32,
+}
+
+impl Activity {
+    pub fn events_in(&self) -> u64 {
+        self.events_in.load(Ordering::Relaxed)
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// So many more have been read.
+    pub fn read(&self, count: u32) {
+        self.events_in.store(self.events_in() + u64::from(count), Ordering::Relaxed);
+        self.in_flight.store(self.in_flight() + count, Ordering::Relaxed);
+    }
+
+    /// One of those in flight is answered.
+    pub fn done(&self) {
+        self.in_flight.store(self.in_flight().saturating_sub(1), Ordering::Relaxed);
+    }
 }
 
 /// A message on its way to the socket.
@@ -82,7 +111,7 @@ struct State {
 }
 
 impl Outlet {
-    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter, description: Arc<str>) -> Arc<Outlet> {
+    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter, facts: Arc<Facts>) -> Arc<Outlet> {
         Arc::new(Outlet {
             endpoint,
             io,
@@ -91,7 +120,8 @@ impl Outlet {
             events_out: AtomicU64::new(0),
             last_active: AtomicU64::new(unix_millis()),
             sent,
-            description,
+            facts,
+            activity: Activity::default(),
             described: OnceLock::new(),
         })
     }
@@ -137,7 +167,7 @@ impl Outlet {
     /// Whether the connection, as it is now, fulfils the condition.
     pub(super) fn fulfils(&self, filter: &ConnectionFilter, scratch: &mut RouteScratch) -> bool {
         // A tree that a template has made is not for groups and tags, which change; nor is one kept for a passing question.
-        let mut tree = description::tree(&self.description);
+        let mut tree = description::tree(&self.facts.description);
         self.labels().describe(&mut tree);
         filter.holds(&tree, scratch)
     }
@@ -154,7 +184,7 @@ impl Outlet {
     pub fn deliver(&self, message: &[u8]) -> PushOutcome {
         let endpoint = self.endpoint.current();
         let Some(template) = &endpoint.outbound else { return self.send(Opcode::Text, message) };
-        let described = || self.described.get_or_init(|| Arc::new(description::tree(&self.description))).clone();
+        let described = || self.described.get_or_init(|| Arc::new(description::tree(&self.facts.description))).clone();
         match outbound::transformed(template, &endpoint, message, described, unix_millis()) {
             Ok(made) => self.send(Opcode::Text, made.as_bytes()),
             Err(err) => PushOutcome::TransformFailed(err.to_string()),

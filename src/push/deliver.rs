@@ -9,6 +9,7 @@ use wsgateway_cluster::{NodeId, PeerService};
 
 use super::forward::{cause, kinds, CloseRequest, LabelRequest, Target};
 use super::LocalConnections;
+use crate::model::connection_query::ConnectionQuery;
 use crate::model::delivery::{ConnectionView, Labelled, PushOutcome, Selection};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
@@ -41,6 +42,15 @@ impl PeerPushes {
         };
         let written = self.local.push_many(selection, message);
         async move { encode(&written.await?) }.boxed()
+    }
+
+    fn query(&self, request: &[u8]) -> Answer {
+        let query: ConnectionQuery = match postcard::from_bytes(request) {
+            Ok(query) => query,
+            Err(err) => return refuse(err),
+        };
+        let page = self.local.query(query);
+        async move { encode(&page.await?) }.boxed()
     }
 
     fn label(&self, request: &[u8]) -> Answer {
@@ -85,6 +95,7 @@ impl PeerService for PeerPushes {
             kinds::PUSH => self.push(&payload),
             kinds::DESCRIBE => self.describe(&payload),
             kinds::PUSH_MANY => self.push_many(&payload),
+            kinds::QUERY => self.query(&payload),
             kinds::LABEL => self.label(&payload),
             kinds::CLOSE => self.close(&payload),
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),

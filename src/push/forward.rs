@@ -8,6 +8,7 @@ use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError};
 
 use super::{PushError, Pushes};
 use crate::model::connection_id::ConnectionId;
+use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{
     CloseCause, ConnectionView, Initiator, Labelled, Labelling, PushOutcome, Selection, Tally,
 };
@@ -25,6 +26,7 @@ pub(super) mod kinds {
     // 103 was a push to many without groups and filters.
     pub const PUSH_MANY: u16 = 104;
     pub const LABEL: u16 = 105;
+    pub const QUERY: u16 = 106;
 }
 
 /// Names a connection of the receiver; in front of each request. The payload of a push follows raw.
@@ -80,6 +82,17 @@ pub(super) fn many(selection: &Selection, payload: &[u8]) -> Result<Bytes, Strin
 pub(super) async fn push_many(pushes: &Pushes, peer: &PeerAddress, request: Bytes) -> Result<Tally, PeerError> {
     let answer = pushes.transport.call(peer, Channel::Push, kinds::PUSH_MANY, request, MANY_DEADLINE).await?;
     postcard::from_bytes(&answer).map_err(|err| PeerError::Remote(format!("its answer was not understood: {err}")))
+}
+
+pub(super) async fn query(
+    pushes: &Pushes,
+    peer: &PeerAddress,
+    query: &ConnectionQuery,
+) -> Result<ConnectionPage, PeerError> {
+    let malformed = |err: postcard::Error| PeerError::Remote(err.to_string());
+    let request = postcard::to_stdvec(query).map_err(malformed)?;
+    let answer = pushes.transport.call(peer, Channel::Control, kinds::QUERY, request.into(), DEADLINE).await?;
+    postcard::from_bytes(&answer).map_err(malformed)
 }
 
 pub(super) async fn label(

@@ -101,7 +101,7 @@ impl Pushes {
         Reached { unreachable: vec![Unreached { node, reason, perhaps: false }], ..Reached::default() }
     }
 
-    fn unreached(&self, peer: &PeerAddress, reason: String, perhaps: bool) -> Unreached {
+    pub(super) fn unreached(&self, peer: &PeerAddress, reason: String, perhaps: bool) -> Unreached {
         Unreached { node: self.name_of(peer.node_id.unwrap_or_default()), reason, perhaps }
     }
 

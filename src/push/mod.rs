@@ -5,6 +5,7 @@ mod deliver;
 mod forward;
 mod locate;
 mod many;
+mod query;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use wsgateway_cluster::membership::Members;
 use wsgateway_cluster::PeerTransport;
 
 use crate::model::connection_id::ConnectionId;
+use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::model::limits::GROUPS_MAX;
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
 pub use many::{Reached, Unreached};
+pub use query::Listed;
 
 /// What became of a request on a connection, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +89,7 @@ pub trait LocalConnections: Send + Sync + 'static {
     /// The same for all of them that are selected.
     fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>>;
     fn label(&self, key: u128, change: &Labelling) -> Labelled;
+    fn query(&self, query: ConnectionQuery) -> BoxFuture<'static, Result<ConnectionPage, String>>;
     /// Whether an open connection was closed by this.
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>>;
     fn describe(&self, key: u128) -> BoxFuture<'static, Result<Option<ConnectionView>, String>>;

@@ -54,6 +54,8 @@ fn calls(id: &str, cid: &str) -> Vec<(&'static str, String)> {
         ("DELETE", format!("/api/v1/groups/g/connections/{cid}")),
         ("POST", "/api/v1/groups/g".to_string()),
         ("POST", "/api/v1/users/u".to_string()),
+        ("POST", "/api/v1/push".to_string()),
+        ("GET", "/api/v1/connections".to_string()),
         ("POST", format!("{endpoint}/broadcast")),
         ("GET", "/api/v1/cluster".to_string()),
         ("GET", format!("{endpoint}/asyncapi")),
