@@ -7,6 +7,8 @@ mod document;
 mod event;
 #[path = "../fuzz/src/frame_guard.rs"]
 mod frame_guard;
+#[path = "../fuzz/src/peer_frames.rs"]
+mod peer_frames;
 #[path = "../fuzz/src/template.rs"]
 mod template;
 
@@ -47,4 +49,9 @@ fn documents() {
 #[test]
 fn frames() {
     replay("frame_guard", frame_guard::check);
+}
+
+#[test]
+fn frames_of_peers() {
+    replay("peer_frames", peer_frames::check);
 }

@@ -11,6 +11,8 @@ mod link;
 mod options;
 mod serve;
 mod socket;
+#[doc(hidden)]
+pub mod untrusted;
 
 use std::collections::HashMap;
 use std::fmt;
