@@ -196,6 +196,8 @@ pub struct Authentication {
     /// Time until a credential is checked again.
     #[schemars(range(min = 1, max = 86_400))]
     pub recheck_in_seconds: Option<u64>,
+    /// Whether a client may show a new token while it is connected: a message `{"type": "refresh", "token"}`.
+    pub refresh: Option<bool>,
 }
 
 /// The ways to prove who one is.

@@ -20,6 +20,8 @@ pub struct Authentication {
     pub token_query: Option<String>,
     /// `recheckInSeconds`, where the document has it.
     pub recheck: Option<Duration>,
+    /// `refresh`: a client may show a new token while it is connected.
+    pub refresh: bool,
 }
 
 /// The ways to prove who one is.
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_others_can_revoke_is_checked_again_within_a_minute() {
-        let rule = |mode, recheck| Authentication { mode, token_query: None, recheck };
+        let rule = |mode, recheck| Authentication { mode, token_query: None, recheck, refresh: false };
         let bearer = |cache| Mode::Bearer(BearerCheck { url: "http://h".into(), cache: Duration::from_secs(cache) });
         let seconds = |rule: Authentication| rule.recheck_every().map(|every| every.as_secs());
         assert_eq!(seconds(rule(Mode::Authorizer { url: "http://h".into() }, None)), Some(45));

@@ -12,6 +12,7 @@ pub enum ErrorCode {
     Throttled,
     TransformFailed,
     DeliveryFailed,
+    RefreshRefused,
 }
 
 impl ErrorCode {
@@ -23,6 +24,7 @@ impl ErrorCode {
             ErrorCode::Throttled => "throttled",
             ErrorCode::TransformFailed => "transform_failed",
             ErrorCode::DeliveryFailed => "delivery_failed",
+            ErrorCode::RefreshRefused => "refresh_refused",
         }
     }
 }
@@ -80,6 +82,22 @@ struct AckFrame<'a> {
 pub fn ack_frame(status: &'static str, event_id: &str, event: &[u8]) -> Vec<u8> {
     let frame = AckFrame { r#type: "ack", event_id, status, client_event_id: client_event_id(event) };
     serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"ack"}"#.to_vec())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RefreshedFrame<'a> {
+    r#type: &'static str,
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_event_id: Option<&'a serde_json::value::RawValue>,
+}
+
+/// `{"type": "refreshed", "expiresAt", "clientEventId"}`: the token of the frame `asked` is the connection's now.
+pub fn refreshed_frame(until_unix_millis: Option<u64>, asked: &[u8]) -> Vec<u8> {
+    let expires_at = until_unix_millis.map(crate::timestamp::rfc3339);
+    let frame = RefreshedFrame { r#type: "refreshed", expires_at, client_event_id: client_event_id(asked) };
+    serde_json::to_vec(&frame).unwrap_or_else(|_| br#"{"type":"refreshed"}"#.to_vec())
 }
 
 /// `{"type": "error", "error": {code, message}, "connectionId", "eventId", "clientEventId"}`.

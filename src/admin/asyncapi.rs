@@ -10,8 +10,15 @@ use crate::config::document::{
 use crate::model::limits::MAX_MESSAGE_BYTES_DEFAULT;
 
 /// What an error frame may say.
-const ERROR_CODES: [&str; 6] =
-    ["invalid_json", "schema_violation", "no_route", "transform_failed", "throttled", "delivery_failed"];
+const ERROR_CODES: [&str; 7] = [
+    "invalid_json",
+    "schema_violation",
+    "no_route",
+    "transform_failed",
+    "throttled",
+    "delivery_failed",
+    "refresh_refused",
+];
 
 /// The one channel: an endpoint is one socket.
 const CHANNEL: &str = "#/channels/endpoint";

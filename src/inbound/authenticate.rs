@@ -80,7 +80,7 @@ mod tests {
 
     /// The credential as `kind:text`.
     fn shown(mode: Mode, name: &'static str, value: &'static str, query: &[(&str, &str)]) -> String {
-        let rule = Authentication { mode, token_query: Some("token".into()), recheck: None };
+        let rule = Authentication { mode, token_query: Some("token".into()), recheck: None, refresh: false };
         let mut headers = HeaderMap::new();
         headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         let query: Vec<_> = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

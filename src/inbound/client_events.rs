@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 use super::credential::{CredentialWatch, Held};
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
+use super::refresh;
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::throttle;
+use crate::authentication::Presented;
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
 use crate::connections::connection::unix_millis;
@@ -28,7 +30,9 @@ use crate::model::endpoint::RouteKind;
 use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
 use crate::model::ordering::Turn;
-use crate::model::reply::{error_event, error_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE};
+use crate::model::reply::{
+    error_event, error_frame, refreshed_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE,
+};
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
 use crate::model::throttling::OnExceeded;
 use crate::model::transform::{ConnectionTree, Refusal, Surroundings};
@@ -114,6 +118,10 @@ impl ClientEvents for ConnectionEvents {
             }
             return;
         }
+        if let Some(token) = runtime.endpoint.auth.refresh.then(|| refresh::token_of(&data)).flatten() {
+            self.refresh(&runtime, token, data);
+            return;
+        }
         if self.shared.echo_raw(&runtime, Opcode::Text, &data) {
             return;
         }
@@ -151,7 +159,43 @@ impl ClientEvents for ConnectionEvents {
     }
 }
 
+impl ConnectionEvents {
+    /// A new token takes the place of the one before, if it is as good and of the same user. It is told to nobody else,
+    /// and whatever becomes of it, the connection goes on as it was.
+    fn refresh(&mut self, runtime: &EndpointRuntime, token: String, data: Bytes) {
+        let Shared { worker, connection, .. } = &*self.shared;
+        let anonymous = || CredentialWatch::start(worker.authenticator.clone(), connection.clone(), Held::default());
+        let exchange = self.credential.get_or_insert_with(anonymous).exchange();
+        let (shared, endpoint) = (self.shared.clone(), runtime.endpoint.clone());
+        let Some(exchange) = exchange else {
+            shared.refresh_refused("another refresh is under way", &data);
+            return shared.connection.event_done();
+        };
+        actix_rt::spawn(async move {
+            let Shared { worker, connection, .. } = &*shared;
+            let shown = if token.is_empty() { Presented::Nothing } else { Presented::Token(&token) };
+            let checked = worker.authenticator.check(&endpoint.auth, connection.facts.source_ip, shown).await;
+            match refresh::exchanged(checked, connection.facts.user.as_deref()) {
+                Ok(accepted) => {
+                    let frame = refreshed_frame(accepted.holds.until_unix_millis, &data);
+                    exchange.take(accepted);
+                    connection.send(Opcode::Text, &frame);
+                }
+                Err(why) => shared.refresh_refused(&why, &data),
+            }
+            drop(exchange);
+            connection.event_done();
+        });
+    }
+}
+
 impl Shared {
+    fn refresh_refused(&self, why: &str, data: &Bytes) {
+        let id = self.worker.next_event_id(unix_millis());
+        let frame = error_frame(ErrorCode::RefreshRefused, why, &self.source.connection_id, id.as_str(), data);
+        self.connection.send(Opcode::Text, &frame);
+    }
+
     /// The runtime of the version that is active now.
     fn runtime(&self) -> Rc<EndpointRuntime> {
         let mut known = self.runtime.borrow_mut();

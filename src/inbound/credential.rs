@@ -1,7 +1,7 @@
 //! Watches over the credential of an open connection: closes it with 4401 when the credential ends, when a check says
 //! that it is no longer accepted, or when the endpoint's document has dropped it. Keeps no more of it than a check needs.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,18 +45,21 @@ impl Held {
 }
 
 /// One connection's watch; ends with the value.
-pub struct CredentialWatch {
-    state: Rc<State>,
-    timer: Option<JoinHandle<()>>,
-}
+pub struct CredentialWatch(Rc<State>);
 
 struct State {
     authenticator: Arc<Authenticator>,
     connection: Rc<Connection>,
-    credential: Credential,
+    credential: RefCell<Credential>,
+    /// What a token says that took the place of the handshake's; None: what the connection's description says.
+    claims: RefCell<Option<Value>>,
     until_unix_millis: Cell<Option<u64>>,
     /// When the last answer was given, as Unix milliseconds.
     known_at: Cell<u64>,
+    /// How often the credential was exchanged: an answer about an earlier one is of no interest.
+    exchanged: Cell<u64>,
+    exchanging: Cell<bool>,
+    timer: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl CredentialWatch {
@@ -65,42 +68,72 @@ impl CredentialWatch {
         let state = Rc::new(State {
             authenticator,
             connection,
-            credential,
+            credential: RefCell::new(credential),
+            claims: RefCell::default(),
             until_unix_millis: Cell::new(holds.until_unix_millis),
             known_at: Cell::new(unix_millis().saturating_sub(holds.age.as_millis() as u64)),
+            exchanged: Cell::default(),
+            exchanging: Cell::default(),
+            timer: RefCell::default(),
         });
-        let mut watch = CredentialWatch { state, timer: None };
-        watch.restart_timer();
-        watch
+        state.restart_timer();
+        CredentialWatch(state)
     }
 
     /// The endpoint's rule is another one now.
     pub fn rule_changed(&mut self) {
-        let state = self.state.clone();
+        let state = self.0.clone();
         actix_rt::spawn(async move { state.check().await });
-        self.restart_timer();
+        self.0.restart_timer();
     }
 
-    /// A connection that neither ends by itself nor is checked again costs no timer.
-    fn restart_timer(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            timer.abort();
-        }
-        if self.state.next_look(unix_millis()).is_some() {
-            self.timer = Some(actix_rt::spawn(self.state.clone().keep_watch()));
-        }
+    /// Whoever has it may exchange the credential; None: somebody has it.
+    pub fn exchange(&self) -> Option<Exchange> {
+        (!self.0.exchanging.replace(true)).then(|| Exchange(self.0.clone()))
+    }
+}
+
+/// A credential's exchange, under way while the value lives.
+pub struct Exchange(Rc<State>);
+
+impl Exchange {
+    /// Takes a new credential in the place of the one before.
+    pub fn take(&self, accepted: Accepted) {
+        let state = &self.0;
+        state.credential.replace(accepted.credential);
+        state.claims.replace(accepted.claims);
+        state.until_unix_millis.set(accepted.holds.until_unix_millis);
+        state.known_at.set(unix_millis().saturating_sub(accepted.holds.age.as_millis() as u64));
+        state.exchanged.set(state.exchanged.get() + 1);
+        state.restart_timer();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.exchanging.set(false);
     }
 }
 
 impl Drop for CredentialWatch {
     fn drop(&mut self) {
-        if let Some(timer) = &self.timer {
+        if let Some(timer) = self.0.timer.take() {
             timer.abort();
         }
     }
 }
 
 impl State {
+    /// A connection that neither ends by itself nor is checked again costs no timer.
+    fn restart_timer(self: &Rc<Self>) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+        if self.next_look(unix_millis()).is_some() {
+            self.timer.replace(Some(actix_rt::spawn(self.clone().keep_watch())));
+        }
+    }
+
     /// When the credential is to be checked again.
     fn due_unix_millis(&self) -> Option<u64> {
         let every = self.connection.endpoint.current().auth.recheck_every()?;
@@ -135,8 +168,13 @@ impl State {
         let endpoint = self.connection.endpoint.current_owned();
         let asked_at = unix_millis();
         let facts = &self.connection.facts;
-        let claims = || claims_of(&facts.description);
-        let verdict = self.authenticator.recheck(&endpoint.auth, &self.credential, facts.user.as_deref(), claims).await;
+        let exchanged = self.exchanged.get();
+        let credential = self.credential.borrow().clone();
+        let claims = || self.claims.borrow().clone().or_else(|| claims_of(&facts.description));
+        let verdict = self.authenticator.recheck(&endpoint.auth, &credential, facts.user.as_deref(), claims).await;
+        if exchanged != self.exchanged.get() {
+            return true;
+        }
         match verdict {
             Verdict::Holds(holds) => {
                 self.until_unix_millis.set(holds.until_unix_millis);

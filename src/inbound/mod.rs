@@ -10,6 +10,7 @@ mod credential;
 pub(crate) mod dead_letter;
 pub(crate) mod describe;
 mod dispatch;
+mod refresh;
 pub mod replay;
 pub mod runtime;
 mod throttle;

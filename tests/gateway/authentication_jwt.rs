@@ -106,6 +106,64 @@ async fn a_signed_token_is_found_in_each_place_and_tells_who_it_is() {
     assert!(!shared().await.nodes[0].log().contains(&token));
 }
 
+/// The next frame's type, or the message of an error frame.
+async fn answer(client: &mut Client, message: Value) -> String {
+    client.send(&message.to_string()).await;
+    let frame = client.json().await;
+    assert_eq!(frame["clientEventId"], message["id"], "{frame}");
+    let text = if frame["type"] == "error" { &frame["error"]["message"] } else { &frame["type"] };
+    text.as_str().unwrap_or_else(|| panic!("{frame}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_new_token_takes_the_place_of_the_one_before_and_a_bad_one_does_not() {
+    let (issuer, stranger) = (Issuer::start().await, Issuer::start().await);
+    let mut rule = issuer.rule();
+    rule["refresh"] = json!(true);
+    let endpoint = issuer.endpoint_with("refresh", rule).await;
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let token = |name: &str, value: Value| {
+        let mut claims = claims();
+        claims[name] = value;
+        issuer.sign(&json!({"alg": "ES256", "kid": "k1"}), &claims)
+    };
+    let ends = |after: u64| token("exp", json!(now + after));
+    let mut client = connect(&endpoint, &ends(5)).await.expect("a good token");
+    issuer.service.next("/connect").await;
+    for (refused, why) in [
+        (token("sub", json!("bob")), "another user"),
+        (ends(0), "expired"),
+        (token("aud", json!("other")), "audience"),
+        (stranger.token("k1"), "signature"),
+        ("gibberish".to_owned(), "not a signed JWT"),
+        (String::new(), "required"),
+    ] {
+        let told = answer(&mut client, json!({"type": "refresh", "token": refused, "id": why})).await;
+        assert!(told.contains(why), "{why}: {told}");
+    }
+    let good = ends(600);
+    assert_eq!(answer(&mut client, json!({"id": 7, "token": good, "type": "refresh"})).await, "refreshed");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    client.send(r#"{"type":"refreshing","still":"here"}"#).await;
+    let event = issuer.service.next("/default").await;
+    assert_eq!(event.json()["still"], "here", "the token of the handshake has ended, the connection has not");
+    assert_eq!(event.attributes().get("userid"), "ann");
+
+    // One that ends sooner than the one before ends the connection sooner.
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let soon = token("exp", json!(now + 2));
+    assert_eq!(answer(&mut client, json!({"type": "refresh", "token": soon, "id": 8})).await, "refreshed");
+    assert_eq!(client.closed().await, 4401);
+    assert!(issuer.service.received("/error").is_empty() && issuer.service.received("/default").len() == 1);
+    let said = issuer.service.next("/disconnect").await.text().to_owned() + &shared().await.nodes[0].log();
+    assert!(!said.contains(&good) && !said.contains(&soon));
+    // Where it is not allowed it is an event like any other.
+    let plain = issuer.endpoint("no-refresh").await;
+    let mut client = connect(&plain, &issuer.token("k1")).await.expect("a good token");
+    client.send(r#"{"type":"refresh","token":"t"}"#).await;
+    assert_eq!(issuer.service.next("/default").await.json()["type"], "refresh");
+}
+
 #[tokio::test]
 async fn nobody_gets_in_without_the_issuers_key() {
     let (issuer, stranger) = (Issuer::start().await, Issuer::start().await);

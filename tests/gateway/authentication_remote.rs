@@ -208,6 +208,28 @@ async fn a_token_that_ends_ends_its_connections() {
 }
 
 #[tokio::test]
+async fn checks_ask_about_the_new_token() {
+    let service = Service::start().await;
+    let mut rule = bearer(&service, "/check");
+    rule["refresh"] = json!(true);
+    rule["recheckInSeconds"] = json!(1);
+    let endpoint = endpoint("exchanged", &service, rule).await;
+    service.behave("/check", says(200, json!({"sub": "ann"})));
+    let mut client = with_token(&endpoint.path, "first").await.expect("a good token");
+    client.send(r#"{"type":"refresh","token":"second"}"#).await;
+    let frame = client.json().await;
+    assert_eq!((&frame["type"], &frame["expiresAt"]), (&json!("refreshed"), &Value::Null));
+    let asked = service.received("/check").len();
+    let again = eventually("another check", Duration::from_secs(5), async || {
+        let all = service.received("/check");
+        (all.len() > asked + 1).then(|| all[asked + 1].text().to_owned())
+    });
+    assert!(again.await.contains("second"));
+    service.behave("/check", Behaviour::status(401));
+    assert_eq!(client.closed().await, 4401, "revoked");
+}
+
+#[tokio::test]
 async fn an_authorizer_sees_the_handshake_and_says_who_it_is() {
     let service = Service::start().await;
     let rule = json!({"mode": "authorizer", "url": service.url("/authorize"), "tokenQuery": "ticket"});

@@ -34,6 +34,7 @@ pub fn compile(document: &EndpointDocument, findings: &mut Findings) -> Authenti
         mode,
         token_query: from.token_query.clone(),
         recheck: from.recheck_in_seconds.map(Duration::from_secs),
+        refresh: from.refresh.unwrap_or(false),
     }
 }
 

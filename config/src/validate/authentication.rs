@@ -12,7 +12,7 @@ use wsgateway_model::limits;
 use super::rules::report_foreign;
 
 /// Each field, whether it is given, and the modes that it belongs to. Mode "none" ignores them all.
-fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 21] {
+fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 22] {
     use Mode::{ApiKey, Authorizer, Basic, Bearer, Jwt, Oauth2};
     [
         ("username", from.username.is_some(), &[Basic]),
@@ -35,6 +35,7 @@ fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 21] 
         ("clientSecret", from.client_secret.is_some(), &[Oauth2]),
         ("url", from.url.is_some(), &[Authorizer]),
         ("tokenQuery", from.token_query.is_some(), &[Bearer, Jwt, Oauth2, Authorizer]),
+        ("refresh", from.refresh.is_some(), &[Bearer, Jwt, Oauth2]),
         ("recheckInSeconds", from.recheck_in_seconds.is_some(), &[Basic, ApiKey, Bearer, Jwt, Oauth2, Authorizer]),
     ]
 }
