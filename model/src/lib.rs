@@ -31,6 +31,7 @@ pub mod ordering;
 pub mod outbound;
 pub mod projection;
 pub mod proxies;
+pub mod receipt;
 pub mod reply;
 pub mod secret;
 pub mod shares;

@@ -147,7 +147,7 @@ async fn post(
     body: web::Payload,
 ) -> Result<HttpResponse, AwsError> {
     access.enter(&request)?;
-    send(&api, &target.cid, body.into_inner(), "").await?;
+    send(&api, &target.cid, body.into_inner()).await?;
     Ok(HttpResponse::Ok().finish())
 }
 

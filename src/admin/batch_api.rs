@@ -46,7 +46,10 @@ pub fn operations() -> Vec<Operation> {
              order: what is wrong with a line is said in its place.",
         )
         .body::<Value>(&[NDJSON], json!({"to": {"user": "alice"}, "data": {"order": 1234}}))
-        .answers_as::<ResultBody>(200, "What became of each line", NDJSON, &[])]
+        .answers_as::<ResultBody>(200, "What became of each line", NDJSON, &[])
+        // Said of single lines, within the 200.
+        .problem(400, "invalid_line")
+        .problem(503, "too_late")]
 }
 
 /// One message.

@@ -1,6 +1,7 @@
 //! Connections: push, describe, close, from any node to any node.
 
 use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
 use actix_web::{web, HttpRequest, HttpResponse};
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -11,17 +12,27 @@ use super::body::read_body;
 use super::change::note;
 use super::operation::{Operation, JSON};
 use super::problem::Problem;
-use super::request::query;
+use super::request::{idempotency_key, query};
 use super::Api;
 use crate::backends::event::rfc3339;
 use crate::close_code::REMOVED_BY_OPERATOR;
+use crate::config::findings::Finding;
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, ConnectionView, Initiator};
 use crate::model::json_check::validate_json;
+use crate::model::receipt::{Confirm, PushOptions};
 use crate::telemetry::metrics::PushLabels;
 
 /// The answer to a push that is in its connection's socket or outbox.
 const QUEUED: &[u8] = b"{\"status\":\"queued\"}";
+const WRITTEN: &[u8] = b"{\"status\":\"written\"}";
+const CONFIRMED: &[u8] = b"{\"status\":\"confirmed\"}";
+
+/// How long a confirmation is waited for; a caller that keeps its call open for longer holds a place of the node's links.
+const CONFIRM_SECONDS_DEFAULT: u32 = 10;
+const CONFIRM_SECONDS_MAX: u32 = 30;
+/// A day: outboxes are no stores.
+const TTL_SECONDS_MAX: u32 = 86_400;
 
 const PATH: &str = "/api/v1/connections/{cid}";
 
@@ -35,8 +46,12 @@ pub fn operations() -> Vec<Operation> {
             )
             .query::<PushQuery>()
             .body::<Value>(&[JSON], json!({"order": 1234}))
+            .header("Idempotency-Key")
             .answers::<PushedBody>(202, "In the client's socket or its outbox; no receipt of the client")
-            .problems(400, &["malformed_connection_id", "invalid_json"])
+            .answers::<PushedBody>(200, "As far as was waited for: written, or confirmed by the client")
+            .problems(400, &["malformed_connection_id", "invalid_json", "invalid_idempotency_key", "invalid_header"])
+            .problems(504, &["not_written", "not_confirmed", "expired"])
+            .problem(429, "too_many_unconfirmed")
             .problem(410, "connection_gone")
             .problem(413, "message_too_big")
             .problem(422, "transform_failed")
@@ -58,27 +73,73 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The reference's words for what [`push`] looks at and answers; neither is worth a parser on that path.
-#[derive(JsonSchema)]
-#[allow(dead_code, reason = "described, never made")]
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct PushQuery {
-    /// What is waited for.
-    confirm: Option<Confirm>,
+    /// What is waited for: queued (default): it is in the client's socket or outbox; written: its last byte is in the
+    /// socket; client: the client has confirmed it.
+    confirm: Option<ConfirmBy>,
+    /// How long that is waited for; default 10.
+    #[schemars(range(min = 1, max = 30))]
+    timeout_seconds: Option<u32>,
+    /// A message that has waited for so long is not sent any more.
+    #[schemars(range(min = 1, max = 86400))]
+    ttl_seconds: Option<u32>,
 }
 
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+enum ConfirmBy {
+    Queued,
+    Written,
+    Client,
+}
+
+/// How far a message has come; never made, the texts are constants.
 #[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 #[allow(dead_code, reason = "described, never made")]
-enum Confirm {
+enum Status {
     Queued,
+    Written,
+    Confirmed,
 }
 
 #[derive(JsonSchema)]
 #[schemars(rename = "Pushed")]
 #[allow(dead_code, reason = "described, never made")]
 struct PushedBody {
-    status: Confirm,
+    status: Status,
+}
+
+/// What a request wants of its push; None: nothing but that it is queued, as nearly all do.
+fn wishes(request: &HttpRequest) -> Result<Option<PushOptions>, Problem> {
+    let text = request.query_string();
+    if matches!(text, "" | "confirm=queued") && !request.headers().contains_key("idempotency-key") {
+        return Ok(None);
+    }
+    let asked: PushQuery = query(request)?;
+    let seconds = asked.timeout_seconds.unwrap_or(CONFIRM_SECONDS_DEFAULT);
+    for (name, value, max) in
+        [("timeoutSeconds", Some(seconds), CONFIRM_SECONDS_MAX), ("ttlSeconds", asked.ttl_seconds, TTL_SECONDS_MAX)]
+    {
+        if let Some(value) = value.filter(|value| !(1..=max).contains(value)) {
+            let message = format!("must be 1–{max}, is {value}");
+            return Err(Problem::invalid("invalid_query", vec![Finding { path: name.to_owned(), message }]));
+        }
+    }
+    Ok(Some(PushOptions {
+        confirm: match asked.confirm {
+            None | Some(ConfirmBy::Queued) => Confirm::Queued,
+            Some(ConfirmBy::Written) => Confirm::Written,
+            Some(ConfirmBy::Client) => Confirm::Client,
+        },
+        wait_millis: seconds * 1_000,
+        ttl_millis: asked.ttl_seconds.map(|seconds| seconds * 1_000),
+        idempotency_key: idempotency_key(request)?.map(str::to_owned),
+    }))
 }
 
 pub(super) fn connection_id(text: &str) -> Result<ConnectionId, Problem> {
@@ -92,20 +153,61 @@ async fn push_routed(
     cid: web::Path<String>,
     body: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    push(&api, &cid, body.into_inner(), request.query_string()).await
+    push(&api, &cid, body.into_inner(), &request).await
 }
 
 /// `POST /connections/{cid}`, called by the shortcut.
-pub(super) async fn push(api: &Api, cid: &str, payload: Payload, query: &str) -> Result<HttpResponse, Problem> {
-    send(api, cid, payload, query).await?;
-    Ok(HttpResponse::Accepted().content_type("application/json").body(Bytes::from_static(QUEUED)))
+pub(super) async fn push(
+    api: &Api,
+    cid: &str,
+    payload: Payload,
+    request: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let json = |status: u16, body| {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        HttpResponse::build(status).content_type(JSON).body(Bytes::from_static(body))
+    };
+    let options = match wishes(request) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            send(api, cid, payload).await?;
+            return Ok(json(202, QUEUED));
+        }
+        Err(problem) => {
+            // An unread rest would cost the caller its connection.
+            let _unwanted = read_body(payload, api.settings.push_bytes_max).await;
+            api.metrics.pushes.get_or_create(&PushLabels { result: "invalid" }).inc();
+            return Err(problem);
+        }
+    };
+    let pushed = match checked(api, cid, payload).await {
+        Ok((id, body)) => api.pushes.push_with(&id, body, options).await.map_err(|err| (err.result(), err.into())),
+        Err(problem) => Err(("invalid", problem)),
+    };
+    match pushed {
+        Ok(Confirm::Queued) => {
+            api.pushes_queued.inc();
+            Ok(json(202, QUEUED))
+        }
+        Ok(Confirm::Written) => {
+            api.metrics.pushes.get_or_create(&PushLabels { result: "written" }).inc();
+            Ok(json(200, WRITTEN))
+        }
+        Ok(Confirm::Client) => {
+            api.metrics.pushes.get_or_create(&PushLabels { result: "confirmed" }).inc();
+            Ok(json(200, CONFIRMED))
+        }
+        Err((result, problem)) => {
+            api.metrics.pushes.get_or_create(&PushLabels { result }).inc();
+            Err(problem)
+        }
+    }
 }
 
 /// Reads a push and carries it out; counted, whatever becomes of it.
-pub(super) async fn send(api: &Api, cid: &str, payload: Payload, query: &str) -> Result<(), Problem> {
-    let body = read_body(payload, api.settings.push_bytes_max).await;
-    let pushed = match body {
-        Ok(body) => push_body(api, cid, body, query).await,
+pub(super) async fn send(api: &Api, cid: &str, payload: Payload) -> Result<(), Problem> {
+    let pushed = match checked(api, cid, payload).await {
+        Ok((id, body)) => api.pushes.push(&id, body).await.map_err(|err| (err.result(), err.into())),
         Err(problem) => Err(("invalid", problem)),
     };
     counted(api, pushed)
@@ -130,16 +232,13 @@ fn counted(api: &Api, pushed: Result<(), (&'static str, Problem)>) -> Result<(),
     }
 }
 
-async fn push_body(api: &Api, cid: &str, body: Bytes, query: &str) -> Result<(), (&'static str, Problem)> {
-    let invalid = |problem| ("invalid", problem);
-    let id = connection_id(cid).map_err(invalid)?;
-    if !matches!(query, "" | "confirm=queued") {
-        let detail = format!("?{query}: only confirm=queued is supported by this build");
-        return Err(invalid(Problem::new(400, "invalid_query", detail)));
-    }
+/// Reads a push: whom it is for, and a message that is JSON.
+async fn checked(api: &Api, cid: &str, payload: Payload) -> Result<(ConnectionId, Bytes), Problem> {
+    let body = read_body(payload, api.settings.push_bytes_max).await?;
+    let id = connection_id(cid)?;
     validate_json(&body)
-        .map_err(|fault| invalid(Problem::new(400, "invalid_json", format!("the message is not JSON: {fault}"))))?;
-    api.pushes.push(&id, body).await.map_err(|err| (err.result(), err.into()))
+        .map_err(|fault| Problem::new(400, "invalid_json", format!("the message is not JSON: {fault}")))?;
+    Ok((id, body))
 }
 
 #[derive(Serialize, JsonSchema)]

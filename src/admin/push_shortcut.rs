@@ -81,7 +81,7 @@ where
 async fn answer(shortcut: &PushShortcut, request: &HttpRequest, payload: Payload) -> HttpResponse {
     let cid = request.path().strip_prefix(PUSH_PREFIX).unwrap_or_default();
     match shortcut.access.check(request, Role::Publisher) {
-        Ok(_caller) => match push(&shortcut.api, cid, payload, request.query_string()).await {
+        Ok(_caller) => match push(&shortcut.api, cid, payload, request).await {
             Ok(answer) => answer,
             Err(problem) => problem.into(),
         },

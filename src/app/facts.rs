@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 use wsgateway_cluster::membership::{LocalFacts, Members, Membership};
@@ -138,6 +139,15 @@ impl Collector for NodeCollector {
             let path = endpoint.current().path.to_string();
             let gauge = ConstGauge::new(endpoint.connections.load(Ordering::Relaxed));
             gauge.encode(family.encode_family(&[("endpoint", path.as_str())])?)?;
+        }
+        let receipts = &self.hub.receipts;
+        let counted = [
+            ("pushes_expired", "Messages not sent within their time to live", &*receipts.expired),
+            ("pushes_repeated", "Pushes answered from an earlier one of the same key", &receipts.repeated),
+        ];
+        for (name, help, count) in counted {
+            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         self.encode_shares(&mut encoder)
     }

@@ -10,6 +10,7 @@ use crate::connections::Hub;
 use crate::model::connection_filter::ConnectionFilter;
 use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
+use crate::model::receipt::{PushOptions, Receipt};
 use crate::push::LocalConnections;
 
 pub(super) struct OwnConnections(pub Arc<Hub>);
@@ -49,6 +50,10 @@ impl LocalConnections for OwnConnections {
             hub.query(query, filter).await.map_err(|err| err.to_string())
         }
         .boxed()
+    }
+
+    fn push_with(&self, key: u128, payload: Bytes, options: PushOptions) -> BoxFuture<'static, Receipt> {
+        self.0.clone().push_with(key, payload, options).boxed()
     }
 
     fn label(&self, key: u128, change: &Labelling) -> Labelled {

@@ -20,6 +20,7 @@ use super::fan_out::FanOuts;
 use super::index::Index;
 use super::labels::Joined;
 use super::outlet::Outlet;
+use super::receipts::Receipts;
 use super::session::{ClientEvents, Session};
 use super::socket::Driver;
 use super::supervisor::Supervisors;
@@ -159,6 +160,7 @@ impl Worker {
             if let Some(user) = &connection.facts.user {
                 self.hub.users.remove(user, key);
             }
+            connection.outlet.end_confirmations();
             for group in connection.outlet.labels().end() {
                 self.hub.groups.remove(&group, key);
             }
@@ -256,6 +258,7 @@ pub struct Hub {
     /// Those of connections that are in groups.
     pub(super) groups: Index,
     pub(super) fan_outs: FanOuts,
+    pub receipts: Receipts,
     pub open_connections: AtomicU64,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
@@ -282,6 +285,7 @@ impl Hub {
             users: Index::of_users(),
             groups: Index::of_groups(),
             fan_outs: FanOuts::default(),
+            receipts: Receipts::default(),
             open_connections: AtomicU64::new(0),
             deliveries: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
@@ -306,7 +310,7 @@ impl Hub {
         &self.outlets[(key >> 64) as usize % OUTLET_SHARDS]
     }
 
-    fn outlet(&self, key: u128) -> Option<Arc<Outlet>> {
+    pub(super) fn outlet(&self, key: u128) -> Option<Arc<Outlet>> {
         self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
     }
 

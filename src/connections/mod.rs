@@ -2,6 +2,7 @@
 //! connection. The only room that imports actix-web-actors, so that the transport can change without touching the rest.
 //! Called by inbound (upgrades) and push (deliveries); imports `model` and `close_code` only.
 
+mod confirmations;
 pub mod connection;
 mod fan_out;
 pub mod frame_guard;
@@ -11,10 +12,13 @@ mod labels;
 pub mod outbox;
 pub mod outlet;
 mod query;
+mod receipts;
+mod remembered;
 pub mod session;
 pub mod session_state;
 mod socket;
 pub mod supervisor;
+mod watch;
 
 pub use connection::{Connection, Facts, Opening};
 pub use hub::{Hub, Overloaded, Worker};

@@ -2,9 +2,11 @@
 //! no lock. Frames are reference-counted, so that a broadcast's copies share their bytes. No IO here: the driver writes.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::watch::Watch;
 use crate::model::endpoint::{OutboxSettings, WhenFull};
 
 /// Room for the gateway's own control frames (pong, close) beyond the policy's bytes: they must get out of a full queue.
@@ -64,6 +66,8 @@ struct Entry {
     bytes: Bytes,
     /// Counted against the limits and droppable; control frames are neither.
     message: bool,
+    /// Of a message that someone waits for, or that does not live for ever.
+    watch: Option<Box<Watch>>,
 }
 
 impl Entry {
@@ -79,6 +83,8 @@ pub struct Outbox {
     bytes: usize,
     messages: usize,
     front_written: bool,
+    /// Something in it does not live for ever.
+    expiring: bool,
 }
 
 impl Outbox {
@@ -95,6 +101,9 @@ impl Outbox {
     pub fn push(&mut self, frame: Bytes, policy: &OutboxSettings) -> Queued {
         if frame.len() > policy.max_bytes {
             return Queued::Refused;
+        }
+        if self.bytes + frame.len() > policy.max_bytes || self.messages + 1 > policy.max_messages {
+            self.drop_expired(Instant::now());
         }
         while self.bytes + frame.len() > policy.max_bytes || self.messages + 1 > policy.max_messages {
             match policy.when_full {
@@ -143,7 +152,36 @@ impl Outbox {
     fn append(&mut self, bytes: Bytes, message: bool) {
         self.bytes += bytes.len();
         self.messages += usize::from(message);
-        self.queue.push_back(Entry { bytes, message });
+        self.queue.push_back(Entry { bytes, message, watch: None });
+    }
+
+    /// Watches over the message that was queued last.
+    pub fn watch_last(&mut self, watch: Watch) {
+        self.expiring |= watch.expires.is_some();
+        if let Some(last) = self.queue.back_mut() {
+            last.watch = Some(Box::new(watch));
+        }
+    }
+
+    /// Drops messages whose time is over and of which nothing has been written.
+    pub fn drop_expired(&mut self, now: Instant) {
+        if !self.expiring {
+            return;
+        }
+        let begun = usize::from(self.front_written);
+        let mut place = begun;
+        self.expiring = false;
+        while let Some(entry) = self.queue.get(place) {
+            let over = entry.message && entry.watch.as_ref().is_some_and(|watch| watch.is_expired(now));
+            self.expiring |= !over && entry.watch.as_ref().is_some_and(|watch| watch.expires.is_some());
+            if !over {
+                place += 1;
+            } else if let Some(Entry { bytes, watch, .. }) = self.queue.remove(place) {
+                self.bytes -= bytes.len();
+                self.messages -= 1;
+                watch.into_iter().for_each(|watch| watch.expire());
+            }
+        }
     }
 
     /// Drops the oldest message of which nothing has been written.
@@ -183,7 +221,8 @@ impl Outbox {
             }
             count -= front.bytes.len();
             self.messages -= usize::from(front.message);
-            self.queue.pop_front();
+            let watch = self.queue.pop_front().and_then(|entry| entry.watch);
+            watch.into_iter().for_each(|watch| watch.written());
             self.front_written = false;
         }
         if self.queue.capacity() > 64 {
@@ -195,8 +234,9 @@ impl Outbox {
     pub fn clear_unbegun(&mut self) {
         let begun = if self.front_written { self.queue.pop_front() } else { None };
         *self = Outbox::default();
-        if let Some(Entry { bytes, message }) = begun {
+        if let Some(Entry { bytes, message, watch }) = begun {
             self.append(bytes, message);
+            watch.into_iter().for_each(|watch| self.watch_last(*watch));
             self.front_written = true;
         }
     }
@@ -297,6 +337,43 @@ mod tests {
         outbox.written(10 + 6);
         outbox.push_pong(frame(Opcode::Pong, b"next"));
         assert_eq!(outbox.queue.len(), PONGS_MAX, "there is room again");
+    }
+
+    fn watched(expires: Option<Instant>) -> (Watch, tokio::sync::oneshot::Receiver<super::super::watch::Fate>) {
+        let (tell, fate) = tokio::sync::oneshot::channel();
+        (Watch { fate: Some(tell), expires, expired: Default::default() }, fate)
+    }
+
+    #[test]
+    fn who_waits_for_a_message_hears_what_became_of_it() {
+        use super::super::watch::Fate;
+        let mut outbox = Outbox::default();
+        let policy = policy(WhenFull::DropOldest);
+        let now = Instant::now();
+        let mut fates = Vec::new();
+        for expires in [Some(now), None, Some(now)] {
+            assert_eq!(outbox.push(bytes(20), &policy), Queued::Yes);
+            let (watch, fate) = watched(expires);
+            outbox.watch_last(watch);
+            fates.push(fate);
+        }
+        outbox.written(1);
+        outbox.drop_expired(now);
+        assert_eq!((outbox.bytes(), outbox.messages), (39, 2), "the first has begun");
+        outbox.written(19);
+        let mut told = |place: usize| fates[place].try_recv();
+        assert_eq!((told(0), told(2)), (Ok(Fate::Written), Ok(Fate::Expired)));
+        assert!(told(1).is_err() && !outbox.expiring);
+        outbox.written(20);
+        assert_eq!(told(1), Ok(Fate::Written));
+        // Room is made of what is over before others are dropped.
+        for expires in [None, Some(now), None] {
+            outbox.push(bytes(10), &policy);
+            outbox.watch_last(watched(expires).0);
+        }
+        assert_eq!(outbox.push(bytes(11), &policy), Queued::Yes);
+        let lens: Vec<usize> = outbox.queue.iter().map(|entry| entry.bytes.len()).collect();
+        assert_eq!(lens, [10, 10, 11]);
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! The sending side of one connection, usable from every thread: a push is written by the thread that brings it, without
 //! a hop to the connection's worker. Its lock is this connection's own, and held for one write at most.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
 use tokio::io::Interest;
+use tokio::sync::oneshot;
 
+use super::confirmations::Confirmations;
 use super::connection::{unix_millis, Facts};
 use super::labels::Labels;
 use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
+use super::watch::Watch;
 use crate::close_code;
 use crate::model::connection_filter::ConnectionFilter;
 use crate::model::delivery::{CloseCause, PushOutcome};
@@ -38,6 +43,9 @@ pub struct Outlet {
     io: TcpStream,
     state: Mutex<State>,
     labels: Mutex<Labels>,
+    confirmations: Mutex<Confirmations>,
+    /// Whether the client owes a confirmation: its texts are then looked at.
+    owes: AtomicBool,
     events_out: AtomicU64,
     /// Unix milliseconds of the last message either way.
     last_active: AtomicU64,
@@ -117,6 +125,8 @@ impl Outlet {
             io,
             state: Mutex::default(),
             labels: Mutex::default(),
+            confirmations: Mutex::default(),
+            owes: AtomicBool::new(false),
             events_out: AtomicU64::new(0),
             last_active: AtomicU64::new(unix_millis()),
             sent,
@@ -182,13 +192,62 @@ impl Outlet {
 
     /// Sends a service's message, through the endpoint's outbound template if it has one.
     pub fn deliver(&self, message: &[u8]) -> PushOutcome {
+        match self.made(message) {
+            Ok(made) => self.send(Opcode::Text, &made),
+            Err(outcome) => outcome,
+        }
+    }
+
+    /// What the endpoint's outbound template, if it has one, makes of a message.
+    pub(super) fn made<'m>(&self, message: &'m [u8]) -> Result<Cow<'m, [u8]>, PushOutcome> {
         let endpoint = self.endpoint.current();
-        let Some(template) = &endpoint.outbound else { return self.send(Opcode::Text, message) };
+        let Some(template) = &endpoint.outbound else { return Ok(Cow::Borrowed(message)) };
         let described = || self.described.get_or_init(|| Arc::new(description::tree(&self.facts.description))).clone();
         match outbound::transformed(template, &endpoint, message, described, unix_millis()) {
-            Ok(made) => self.send(Opcode::Text, made.as_bytes()),
-            Err(err) => PushOutcome::TransformFailed(err.to_string()),
+            Ok(made) => Ok(Cow::Owned(made.into_bytes())),
+            Err(err) => Err(PushOutcome::TransformFailed(err.to_string())),
         }
+    }
+
+    /// Sends one message, of which something is to be known later.
+    pub(super) fn send_watched(&self, payload: &[u8], watch: Watch) -> PushOutcome {
+        self.offer_watched(&Offered::Payload(Opcode::Text, payload), Some(watch))
+    }
+
+    /// Lets go of waiting messages whose time is over.
+    pub(super) fn drop_expired(&self) {
+        self.state().outbox.drop_expired(Instant::now());
+    }
+
+    fn confirmations(&self) -> MutexGuard<'_, Confirmations> {
+        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message with this id will want the client's confirmation. None: it owes too many, or has gone.
+    pub(super) fn expect_confirmation(&self, id: u64) -> Option<oneshot::Receiver<()>> {
+        let mut confirmations = self.confirmations();
+        let word = confirmations.expect(id)?;
+        self.owes.store(true, Ordering::Release);
+        Some(word)
+    }
+
+    pub(super) fn forget_confirmation(&self, id: u64) {
+        self.confirmations().forget(id);
+    }
+
+    pub(super) fn end_confirmations(&self) {
+        self.confirmations().end();
+    }
+
+    /// Whether a text of the client is the confirmation of a message: no event then.
+    pub fn is_confirmed_by(&self, text: &[u8]) -> bool {
+        if !self.owes.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut confirmations = self.confirmations();
+        let taken = confirmations.take(text);
+        self.owes.store(!confirmations.is_empty(), Ordering::Release);
+        taken
     }
 
     /// Sends one message as it is: on the spot when the socket takes it, else through the outbox under its policy.
@@ -197,11 +256,22 @@ impl Outlet {
     }
 
     fn offer(&self, message: &Offered<'_>) -> PushOutcome {
+        self.offer_watched(message, None)
+    }
+
+    fn offer_watched(&self, message: &Offered<'_>, watch: Option<Watch>) -> PushOutcome {
         let mut state = self.state();
         if state.closed {
             return PushOutcome::Gone;
         }
         let outcome = self.send_frame(&mut state, message);
+        if let (PushOutcome::Queued, Some(watch)) = (&outcome, watch) {
+            // Nothing waits: the socket has taken all of it. Else it is the last that does.
+            match state.outbox.is_empty() {
+                true => watch.written(),
+                false => state.outbox.watch_last(watch),
+            }
+        }
         drop(state);
         if outcome == PushOutcome::Queued {
             self.events_out.fetch_add(1, Ordering::Relaxed);
@@ -326,6 +396,7 @@ impl Outlet {
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut state = self.state();
+            state.outbox.drop_expired(Instant::now());
             if state.outbox.is_empty() {
                 return Poll::Ready(Ok(()));
             }

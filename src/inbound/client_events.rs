@@ -111,6 +111,9 @@ impl ConnectionEvents {
 
 impl ClientEvents for ConnectionEvents {
     fn text(&mut self, data: Bytes) {
+        if self.shared.connection.outlet.is_confirmed_by(&data) {
+            return self.shared.connection.event_done();
+        }
         let runtime = self.shared.runtime();
         if let Some(exceeded) = self.shared.exceeded(&runtime) {
             if let Some(close) = self.shared.throttled(&runtime, &exceeded, &data) {

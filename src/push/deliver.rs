@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures::future::{ready, BoxFuture, FutureExt};
 use wsgateway_cluster::{NodeId, PeerService};
 
-use super::forward::{cause, kinds, CloseRequest, LabelRequest, Target};
+use super::forward::{cause, kinds, CloseRequest, LabelRequest, PushRequest, Target};
 use super::LocalConnections;
 use crate::model::connection_query::ConnectionQuery;
 use crate::model::delivery::{ConnectionView, Labelled, PushOutcome, Selection};
+use crate::model::receipt::Receipt;
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
 
@@ -42,6 +43,18 @@ impl PeerPushes {
         };
         let written = self.local.push_many(selection, message);
         async move { encode(&written.await?) }.boxed()
+    }
+
+    fn push_with(&self, request: &Bytes) -> Answer {
+        let (PushRequest { target, options }, message) = match postcard::take_from_bytes::<PushRequest>(request) {
+            Ok((head, message)) => (head, request.slice_ref(message)),
+            Err(err) => return refuse(err),
+        };
+        if target.generation != self.local.generation() {
+            return answer(&Receipt::Outcome(PushOutcome::Gone));
+        }
+        let pushed = self.local.push_with(target.key, message, options);
+        async move { encode(&pushed.await) }.boxed()
     }
 
     fn query(&self, request: &[u8]) -> Answer {
@@ -95,6 +108,7 @@ impl PeerService for PeerPushes {
             kinds::PUSH => self.push(&payload),
             kinds::DESCRIBE => self.describe(&payload),
             kinds::PUSH_MANY => self.push_many(&payload),
+            kinds::PUSH_WITH => self.push_with(&payload),
             kinds::QUERY => self.query(&payload),
             kinds::LABEL => self.label(&payload),
             kinds::CLOSE => self.close(&payload),

@@ -12,6 +12,7 @@ use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{
     CloseCause, ConnectionView, Initiator, Labelled, Labelling, PushOutcome, Selection, Tally,
 };
+use crate::model::receipt::{PushOptions, Receipt};
 
 /// An owner that has not answered by then is reported as unreachable.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -27,6 +28,7 @@ pub(super) mod kinds {
     pub const PUSH_MANY: u16 = 104;
     pub const LABEL: u16 = 105;
     pub const QUERY: u16 = 106;
+    pub const PUSH_WITH: u16 = 107;
 }
 
 /// Names a connection of the receiver; in front of each request. The payload of a push follows raw.
@@ -41,6 +43,13 @@ pub(super) struct CloseRequest {
     pub target: Target,
     pub code: u16,
     pub reason: String,
+}
+
+/// In front of a push with wishes; the message follows raw.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PushRequest {
+    pub target: Target,
+    pub options: PushOptions,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,6 +77,23 @@ pub(super) async fn push(
     match answer {
         Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
         Err(err) if owner_is_dead(pushes, id, &err) => Ok(PushOutcome::Gone),
+        Err(err) => Err(unreachable(&err)),
+    }
+}
+
+pub(super) async fn push_with(
+    pushes: &Pushes,
+    peer: &PeerAddress,
+    id: &ConnectionId,
+    payload: &[u8],
+    options: PushOptions,
+) -> Result<Receipt, PushError> {
+    let deadline = DEADLINE + Duration::from_millis(options.wait_millis.into());
+    let mut request = postcard::to_stdvec(&PushRequest { target: target(id), options }).map_err(malformed)?;
+    request.extend_from_slice(payload);
+    match pushes.transport.call(peer, Channel::Push, kinds::PUSH_WITH, request.into(), deadline).await {
+        Ok(answer) => postcard::from_bytes(&answer).map_err(malformed),
+        Err(err) if owner_is_dead(pushes, id, &err) => Ok(Receipt::Outcome(PushOutcome::Gone)),
         Err(err) => Err(unreachable(&err)),
     }
 }

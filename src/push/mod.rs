@@ -8,6 +8,7 @@ mod many;
 mod query;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::model::connection_id::ConnectionId;
 use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::model::limits::GROUPS_MAX;
+use crate::model::receipt::{Confirm, PushOptions, Receipt};
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
 pub use many::{Reached, Unreached};
@@ -43,6 +45,18 @@ pub enum PushError {
     /// 409
     #[error("the connection is in {GROUPS_MAX} groups already")]
     TooManyGroups,
+    /// 504
+    #[error("it is in the outbox, but was not written to the client's socket in time; it may yet be")]
+    NotWritten,
+    /// 504
+    #[error("it was written to the client's socket, but the client did not confirm it in time")]
+    NotConfirmed,
+    /// 504
+    #[error("its time to live was over before it could be sent; it will not be")]
+    Expired,
+    /// 429
+    #[error("the client owes as many confirmations as it may")]
+    TooManyUnconfirmed,
     /// 503: alive, as far as is known, but it cannot be asked now. Nothing was sent, unless it says that this is unknown.
     #[error("the node that owns the connection cannot be reached: {0}")]
     OwnerUnreachable(String),
@@ -60,6 +74,10 @@ impl PushError {
             PushError::TooBig => "too_big",
             PushError::TransformFailed(_) => "transform_failed",
             PushError::TooManyGroups => "too_many_groups",
+            PushError::NotWritten => "not_written",
+            PushError::NotConfirmed => "not_confirmed",
+            PushError::Expired => "expired",
+            PushError::TooManyUnconfirmed => "too_many_unconfirmed",
             PushError::OwnerUnreachable(_) => "owner_unreachable",
             PushError::Overloaded(_) => "overloaded",
         }
@@ -76,6 +94,9 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
     }
 }
 
+/// Half of what a link answers at once: the other half is for pushes that do not wait.
+const WAITING_MAX: usize = 512;
+
 /// Cluster addresses of Raft's members, by node: a second opinion on who is there, for nodes that gossip has not heard of.
 pub type MemberAddresses = Box<dyn Fn() -> BTreeMap<u64, String> + Send + Sync>;
 
@@ -86,6 +107,8 @@ pub trait LocalConnections: Send + Sync + 'static {
     fn generation(&self) -> u64;
     /// In the connection's socket or outbox when this returns.
     fn push(&self, key: u128, payload: &[u8]) -> PushOutcome;
+    /// The same; what more is wanted is waited for.
+    fn push_with(&self, key: u128, payload: Bytes, options: PushOptions) -> BoxFuture<'static, Receipt>;
     /// The same for all of them that are selected.
     fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>>;
     fn label(&self, key: u128, change: &Labelling) -> Labelled;
@@ -101,6 +124,17 @@ pub struct Pushes {
     transport: Arc<dyn PeerTransport>,
     gossip: watch::Receiver<Arc<Members>>,
     members: MemberAddresses,
+    /// Forwarded pushes whose confirmation is waited for.
+    waiting: AtomicUsize,
+}
+
+/// Counts one while it lasts.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pushes {
@@ -110,7 +144,7 @@ impl Pushes {
         gossip: watch::Receiver<Arc<Members>>,
         members: MemberAddresses,
     ) -> Arc<Pushes> {
-        Arc::new(Pushes { local, transport, gossip, members })
+        Arc::new(Pushes { local, transport, gossip, members, waiting: AtomicUsize::new(0) })
     }
 
     fn locate(&self, id: &ConnectionId) -> Location {
@@ -124,6 +158,44 @@ impl Pushes {
             Location::Here => outcome(self.local.push(id.random, &payload)),
             Location::Gone => Err(PushError::Gone),
             Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
+        }
+    }
+
+    /// The same with wishes; the answer says how far it has come.
+    pub async fn push_with(
+        &self,
+        id: &ConnectionId,
+        payload: Bytes,
+        options: PushOptions,
+    ) -> Result<Confirm, PushError> {
+        let receipt = match self.locate(id) {
+            Location::Here => self.local.push_with(id.random, payload, options).await,
+            Location::Gone => return Err(PushError::Gone),
+            Location::Peer(peer) => {
+                let _waiting = self.wait_for(options.confirm)?;
+                forward::push_with(self, &peer, id, &payload, options).await?
+            }
+        };
+        match receipt {
+            Receipt::Outcome(queued) => outcome(queued).map(|()| Confirm::Queued),
+            Receipt::Written => Ok(Confirm::Written),
+            Receipt::Confirmed => Ok(Confirm::Client),
+            Receipt::NotWritten => Err(PushError::NotWritten),
+            Receipt::NotConfirmed => Err(PushError::NotConfirmed),
+            Receipt::Expired => Err(PushError::Expired),
+            Receipt::TooManyUnconfirmed => Err(PushError::TooManyUnconfirmed),
+        }
+    }
+
+    /// One more that waits, if there may be one.
+    fn wait_for(&self, confirm: Confirm) -> Result<Option<Waiting<'_>>, PushError> {
+        if confirm == Confirm::Queued {
+            return Ok(None);
+        }
+        let waiting = Waiting(&self.waiting);
+        match self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            true => Ok(Some(waiting)),
+            false => Err(PushError::Overloaded("too many pushes wait for confirmations on other nodes".to_owned())),
         }
     }
 

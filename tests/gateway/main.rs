@@ -59,6 +59,7 @@ mod limits;
 mod ordering;
 mod push_batch;
 mod real_clients;
+mod receipts;
 mod reference;
 mod replies;
 mod retries;

@@ -141,6 +141,8 @@ async fn lines_for_a_frozen_node_are_refused_in_their_place() {
     let endpoint = cluster.create(&document(&unique_path("batch-frozen"), &all_routes_to(&service))).await;
     let (mut lives, living) = Client::connect_known(&cluster.nodes[0], &endpoint.path, &service).await;
     let (_frozen, frozen) = Client::connect_known(&cluster.nodes[1], &endpoint.path, &service).await;
+    // Over a link that is open, nobody can tell that the node hangs.
+    cluster.nodes[0].admin().push(&frozen.id, "0").await.expect(202);
     cluster.nodes[1].signal(libc::SIGSTOP);
     let to = |id: &str, data: u32| json!({"to": {"connection": id}, "data": data}).to_string();
     let lines: Vec<String> = (0..10).flat_map(|number| [to(&living.id, number), to(&frozen.id, number)]).collect();
