@@ -1,28 +1,34 @@
-//! Kafka's side of a load: the consumer that stands in for the backend, and the floor's producer. Everything of
-//! librdkafka is in here; without the feature `kafka`, `kafka_absent` takes this module's place.
+//! Kafka's side of a load: the consumer that stands in for the backend, and the floors' producer ([`producer`]).
+//! Everything of librdkafka is in here; without the feature `kafka`, `kafka_absent` takes this module's place.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+mod producer;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use crate::event::Stamp;
 use crate::meter::Board;
+pub use producer::{alone, Amount, Producer};
 
 /// For the broker to answer about metadata and offsets.
 const BROKER_LONGEST: Duration = Duration::from_secs(10);
+/// Few, so that it costs nothing.
+const MEASURED_EVERY: u64 = 100;
 /// How long the consumer's thread takes to notice its end.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Reads the topic from its current end on, on a thread of its own, and reports our own events to the board.
 pub struct Consumer {
     stop: Arc<AtomicBool>,
+    /// Of the record of a load that was measured last.
+    record_bytes: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -40,10 +46,17 @@ impl Consumer {
         consumer.assign(&ends(&consumer, topic).with_context(|| format!("topic {topic} at {brokers}"))?)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let record_bytes = Arc::new(AtomicU64::new(0));
+        let measured = record_bytes.clone();
         let thread = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
+            let mut count = 0u64;
             while !stopped.load(Ordering::Relaxed) {
                 match consumer.poll(POLL) {
                     Some(Ok(record)) => {
+                        count += 1;
+                        if count.is_multiple_of(MEASURED_EVERY) {
+                            measured.store(length(&record), Ordering::Relaxed);
+                        }
                         if let Some(stamp) = record.payload().and_then(Stamp::read) {
                             board.received(stamp, None);
                         }
@@ -53,8 +66,21 @@ impl Consumer {
                 }
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, record_bytes, thread: Some(thread) })
     }
+
+    /// Bytes of key, value and headers of one of the latest records: they show whether two servers write the same.
+    pub fn record_bytes(&self) -> u64 {
+        self.record_bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn length(record: &impl Message) -> u64 {
+    let headers = record
+        .headers()
+        .map_or(0, |headers| headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum());
+    let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    (headers + length(record.key()) + length(record.payload())) as u64
 }
 
 impl Drop for Consumer {
@@ -90,49 +116,12 @@ fn ends(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<TopicPartitionLi
     Ok(ends)
 }
 
-/// The floor's way to Kafka: idempotent as the gateway's, keyed by connection, nothing waited for but room.
-pub struct Producer {
-    inner: ThreadedProducer<DefaultProducerContext>,
-    topic: String,
-}
-
-impl Producer {
-    pub fn start(brokers: &str, topic: &str) -> anyhow::Result<Self> {
-        let inner = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .create()?;
-        Ok(Self { inner, topic: topic.to_owned() })
-    }
-
-    pub async fn send(&self, connection: usize, body: &[u8]) -> anyhow::Result<()> {
-        const ROOM_POLL: Duration = Duration::from_millis(1);
-        let key = connection.to_string();
-        let mut record = BaseRecord::to(&self.topic).key(&key).payload(body);
-        while let Err((error, unsent)) = self.inner.send(record) {
-            if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                return Err(error.into());
-            }
-            tokio::time::sleep(ROOM_POLL).await;
-            record = unsent;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        // What is left then is counted as missing by whoever waits for it.
-        let _ = self.inner.flush(POLL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::meter::now_nanos;
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::Producer as _;
 
     #[test]
     fn what_is_produced_is_reported_and_nothing_older() {

@@ -25,7 +25,7 @@ mod target;
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{bail, Context};
 use clap::Parser;
 use tokio::signal::unix::{signal, SignalKind};
 
@@ -46,6 +46,9 @@ fn run(options: Options) -> anyhow::Result<()> {
         process::raise_open_files_limit()?;
         return floor::run(backend, options.kafka(), workers);
     }
+    if let Command::Producer { in_flight } = options.command {
+        return producer(&options, in_flight);
+    }
     // This thread only waits, starts and counts; the load has threads of its own.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -56,6 +59,15 @@ fn run(options: Options) -> anyhow::Result<()> {
             _ = terminate.recv() => bail!("terminated"),
         }
     })
+}
+
+fn producer(options: &Options, in_flight: usize) -> anyhow::Result<()> {
+    let kafka = options.kafka().context("which Kafka?")?;
+    let (amounts, _) = options.amounts(u64::MAX);
+    let load::Amounts { events, event_bytes, connections, longest, .. } = amounts;
+    let amount = kafka::Amount { events, event_bytes, in_flight, connections, longest };
+    println!("{}", serde_json::to_string(&kafka::alone(&kafka.brokers, &kafka.topic, amount)?)?);
+    Ok(())
 }
 
 async fn measure(options: Options) -> anyhow::Result<()> {

@@ -96,6 +96,12 @@ pub enum Command {
     },
     /// All of these but the rules and the handshakes; Kafka where --kafka says
     All,
+    /// Kafka's producer alone; started by the others
+    #[command(hide = true)]
+    Producer {
+        #[arg(long)]
+        in_flight: usize,
+    },
     /// The floor itself; started by the others
     #[command(hide = true)]
     Floor {

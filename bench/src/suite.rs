@@ -13,7 +13,7 @@ use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::rules;
 use crate::table::{Server, Table};
-use crate::target::{start_floor, KafkaTopic, Target};
+use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
 
 pub struct Suite {
     pub rig: Rig,
@@ -76,12 +76,10 @@ impl Suite {
         }
         if self.inbound {
             let target = self.start(server, 1, None).await?;
-            self.events(server, &target, "HTTP", table).await?;
+            drop(self.events(server, &target, "HTTP", table).await?);
         }
         if let Some(kafka) = &self.kafka {
-            let _consumer = Consumer::start(&kafka.brokers, &kafka.topic, self.rig.board.clone())?;
-            let target = self.start(server, 1, Some(kafka)).await?;
-            self.events(server, &target, "Kafka", table).await?;
+            self.kafka(server, kafka, table).await?;
         }
         if self.push {
             let target = self.start(server, self.nodes, None).await?;
@@ -93,6 +91,29 @@ impl Suite {
                     record(table, server, load, "pushes/s", &flow);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Two floors: the codec with Kafka's producer behind it, and that producer alone with as many records outstanding.
+    async fn kafka(&self, server: Server, kafka: &KafkaTopic, table: &mut Table) -> anyhow::Result<()> {
+        const CPU: &str = "server CPU s per 100,000";
+        let consumer = Consumer::start(&kafka.brokers, &kafka.topic, self.rig.board.clone())?;
+        let target = self.start(server, 1, Some(kafka)).await?;
+        for (window, flow) in self.events(server, &target, "Kafka", table).await? {
+            let in_flight = window * self.rig.amounts.connections;
+            let load = format!("the producer alone, {in_flight} outstanding");
+            if server == Server::Gateway {
+                table.add(server, &load, CPU, flow.cpu_seconds / flow.outcome.completed as f64 * CPU_PER_EVENTS);
+                table.add(server, "a record to Kafka", "bytes", consumer.record_bytes() as f64);
+                continue;
+            }
+            let alone = producer_alone(kafka, &self.rig.amounts, in_flight).await?;
+            table.add(server, &load, CPU, alone.cpu_seconds / alone.events as f64 * CPU_PER_EVENTS);
+            table.add(server, &load, "records/s", alone.events as f64 / alone.seconds);
+            table.add(server, &load, "p50 ms", alone.p50_millis);
+            table.add(server, &load, "p99 ms", alone.p99_millis);
+            table.add(server, "a record to Kafka", "bytes", consumer.record_bytes() as f64);
         }
         Ok(())
     }
@@ -134,13 +155,22 @@ impl Suite {
         Ok(())
     }
 
-    async fn events(&self, server: Server, target: &Target, to: &str, table: &mut Table) -> anyhow::Result<()> {
+    /// Each window, and what it came to.
+    async fn events(
+        &self,
+        server: Server,
+        target: &Target,
+        to: &str,
+        table: &mut Table,
+    ) -> anyhow::Result<Vec<(usize, Flow)>> {
+        let mut flows = Vec::new();
         let fleet = self.rig.connect(target, self.rig.amounts.connections).await?;
         for window in &self.windows {
             let flow = self.rig.inbound(target, &fleet, *window).await?;
             record(table, server, &format!("events to {to}, window {window}"), "events/s", &flow);
+            flows.push((*window, flow));
         }
-        Ok(())
+        Ok(flows)
     }
 
     /// A server whose events go to `kafka`, or else to the HTTP backend, where connect events go in any case.

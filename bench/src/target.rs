@@ -1,12 +1,15 @@
 //! A running server under load, floor or gateway: where to connect, where to push, whose CPU and memory to count.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::floor::{Listening, PUSH_PREFIX};
+use crate::load::Amounts;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
 
@@ -64,4 +67,37 @@ pub fn start_floor(backend: SocketAddr, kafka: Option<&KafkaTopic>, workers: usi
         _processes: vec![process],
         _files: None,
     })
+}
+
+/// What Kafka's producer alone came to: the one line that `bench producer` prints.
+#[derive(Serialize, Deserialize)]
+pub struct Alone {
+    pub events: u64,
+    pub seconds: f64,
+    pub cpu_seconds: f64,
+    pub p50_millis: f64,
+    pub p99_millis: f64,
+}
+
+/// Runs `bench producer` in a process of its own and waits for its end.
+pub async fn producer_alone(kafka: &KafkaTopic, amounts: &Amounts, in_flight: usize) -> anyhow::Result<Alone> {
+    const POLL: Duration = Duration::from_millis(20);
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["producer", "--in-flight", &in_flight.to_string()]);
+    command.args(["--kafka", &kafka.brokers, "--topic", &kafka.topic]);
+    command.args(["--connections", &amounts.connections.to_string(), "--events", &amounts.events.to_string()]);
+    command.args(["--event-bytes", &amounts.event_bytes.to_string()]);
+    command.args(["--seconds-max", &amounts.longest.as_secs().to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    die_with_parent(&mut command);
+    let mut process = Owned(command.spawn().context("starting the producer")?);
+    // The warm-up and the load have that long each.
+    let deadline = Instant::now() + 2 * amounts.longest + POLL;
+    while process.0.try_wait()?.is_none() {
+        anyhow::ensure!(Instant::now() < deadline, "the producer took too long");
+        tokio::time::sleep(POLL).await;
+    }
+    let mut line = String::new();
+    process.0.stdout.take().context("the producer has no output")?.read_to_string(&mut line)?;
+    serde_json::from_str(&line).context("the producer did not say what it took")
 }
