@@ -32,3 +32,22 @@ pub const CREDENTIAL_REVOKED: CloseCode = close(4401, "credential no longer acce
 pub const REMOVED_BY_OPERATOR: CloseCode = close(4403, "removed by an operator");
 pub const HEARTBEAT_MISSED: CloseCode = close(4408, "heartbeat missed");
 pub const ENDPOINT_DELETED: CloseCode = close(4410, "endpoint deleted");
+
+/// The closes that are about what a client does or leaves undone, with their label in metrics.
+const MISCONDUCT: &[(CloseCode, &str)] = &[
+    (PROTOCOL_ERROR, "protocol_error"),
+    (BINARY_NOT_ACCEPTED, "binary"),
+    (NOT_UTF8, "not_utf8"),
+    (THROTTLED, "throttled"),
+    (TOO_MANY_FRAGMENTS, "too_many_fragments"),
+    (TOO_MANY_CONTROL_FRAMES, "too_many_control_frames"),
+    (TOO_BIG, "too_big"),
+    (SLOW_CONSUMER, "slow_consumer"),
+    (HEARTBEAT_MISSED, "heartbeat_missed"),
+];
+
+/// A metric's label when the gateway closes a connection for what its client does; `None` for other closes.
+pub fn misconduct(code: u16, reason: &str) -> Option<&'static str> {
+    let found = MISCONDUCT.iter().find(|(close, _)| close.code == code && close.reason == reason);
+    found.map(|(_, label)| *label)
+}

@@ -59,6 +59,10 @@ pub struct Opening {
 /// How long a closing connection's last bytes and the client's half of the close are waited for.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 
+/// What a closing connection's client still sends is read, so that the close frame is not lost to a reset; from so many
+/// bytes on it waits in the socket's buffers, and its sender with it.
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
 /// Pings, pongs and closes of one client within a second; more is a flood: 1008. A client that measures its latency sends
 /// a few, and pongs come as often as the heartbeat's pings. As many as one read brings are looked at first.
 pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 256;

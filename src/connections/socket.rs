@@ -13,7 +13,7 @@ use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::connection::Connection;
+use super::connection::{Connection, LINGER_BYTES_MAX};
 use super::frame_guard::{FrameGuard, Violation};
 use super::hub::Worker;
 use super::session::Session;
@@ -107,6 +107,8 @@ pub(super) struct Driver {
     context: Option<ContextStream>,
     /// The close frame is out and our half of the socket shut; waiting for the client's half.
     lingering: bool,
+    /// Bytes dropped meanwhile.
+    lingered_bytes: usize,
 }
 
 impl Driver {
@@ -114,7 +116,7 @@ impl Driver {
         let codec = Codec::new().max_size(MESSAGE_BYTES_MAX); // the guard has the endpoint's own limit, which may change
         let stream = FrameStream::new(connection.clone(), early);
         let context = Box::pin(WebsocketContext::with_codec(session, stream, codec));
-        Driver { connection, context: Some(context), lingering: false }
+        Driver { connection, context: Some(context), lingering: false, lingered_bytes: 0 }
     }
 
     fn run_actor(&mut self, cx: &mut Context<'_>) {
@@ -144,9 +146,12 @@ impl Driver {
     /// Reads and drops what the client still sends, so that the close frame is not lost to a reset.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
+            if self.lingered_bytes > LINGER_BYTES_MAX {
+                return Poll::Pending; // until the deadline
+            }
             match self.connection.poll_read(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(_discarded))) => {}
+                Poll::Ready(Ok(Some(discarded))) => self.lingered_bytes += discarded.len(),
                 Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
             }
         }

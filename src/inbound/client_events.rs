@@ -24,7 +24,7 @@ use crate::connections::connection::unix_millis;
 use crate::connections::{ClientEvents, Connection, Opcode};
 use crate::model::ack::{Ack, AckWhen};
 use crate::model::decode::decode;
-use crate::model::delivery::{CloseCause, PushOutcome};
+use crate::model::delivery::{CloseCause, Initiator, PushOutcome};
 use crate::model::description;
 use crate::model::endpoint::RouteKind;
 use crate::model::event::EventId;
@@ -36,7 +36,7 @@ use crate::model::reply::{
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
 use crate::model::throttling::OnExceeded;
 use crate::model::transform::{ConnectionTree, Refusal, Surroundings};
-use crate::telemetry::metrics::CloseLabels;
+use crate::telemetry::metrics::{CloseLabels, CutLabels};
 
 /// How long a disconnect event waits for the answers to earlier events; then it overtakes them.
 const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -155,6 +155,11 @@ impl ClientEvents for ConnectionEvents {
         let endpoint = shared.connection.endpoint.current().path.to_string();
         let labels = CloseLabels { endpoint, code: u32::from(cause.code) };
         shared.worker.metrics.connections_closed.get_or_create(&labels).inc();
+        if cause.initiator == Initiator::Gateway {
+            if let Some(reason) = close_code::misconduct(cause.code, &cause.reason) {
+                shared.worker.metrics.connections_cut.get_or_create(&CutLabels { reason }).inc();
+            }
+        }
         actix_rt::spawn(async move {
             shared.clone().say_goodbye(cause).await;
             shared.worker.worker.hub.deliveries.fetch_sub(1, Ordering::Relaxed);

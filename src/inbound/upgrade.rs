@@ -155,10 +155,11 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
         return Err(refuse(404, "Not Found", "no_endpoint", format!("there is no endpoint at {path}")));
     };
     let current = endpoint.current_owned();
-    let origin = head.headers.get(ORIGIN).and_then(|value| value.to_str().ok());
+    // Bytes that are no text are an Origin too, and none of ours.
+    let origin = head.headers.get(ORIGIN).map(|value| String::from_utf8_lossy(value.as_bytes()));
     current
         .filters
-        .admit(client.ip, client.host.as_deref(), origin, client.scheme)
+        .admit(client.ip, client.host.as_deref(), origin.as_deref(), client.scheme)
         .map_err(|err| refuse(403, "Forbidden", "filtered", err.to_string()))?;
     let query = parse_query(head.uri.query());
     let (params_of, headers) = (&params, &head.headers);

@@ -28,6 +28,11 @@ pub struct CloseLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CutLabels {
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusalLabels {
     pub status: u32,
     pub reason: &'static str,
@@ -113,6 +118,7 @@ pub struct Metrics {
     registry: Arc<std::sync::Mutex<Registry>>,
     pub connections_opened: Family<EndpointLabels, Counter>,
     pub connections_closed: Family<CloseLabels, Counter>,
+    pub connections_cut: Family<CutLabels, Counter>,
     pub handshakes_refused: Family<RefusalLabels, Counter>,
     pub authentications: Family<AuthenticationLabels, Counter>,
     pub authentication_calls: Family<AuthenticationCallLabels, Histogram, fn() -> Histogram>,
@@ -142,6 +148,7 @@ impl Default for Metrics {
             registry: Arc::default(),
             connections_opened: Family::default(),
             connections_closed: Family::default(),
+            connections_cut: Family::default(),
             handshakes_refused: Family::default(),
             authentications: Family::default(),
             authentication_calls: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
@@ -175,6 +182,8 @@ impl Default for Metrics {
             metrics.authentication_calls.clone(),
         );
         registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
+        let help = "Connections that the gateway closed for what the client did, by reason";
+        registry.register("connections_cut", help, metrics.connections_cut.clone());
         registry.register(
             "handshakes_refused",
             "Handshakes answered otherwise than 101",

@@ -49,6 +49,8 @@ mod event_flow;
 mod failures;
 mod filters;
 mod groups;
+mod hostile;
+mod hostile_input;
 mod hot_backends;
 mod https;
 mod kafka_replies;

@@ -219,7 +219,7 @@ pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
 
 /// The bytes of [`RawSocket::send_frame`].
-fn masked_frame(opcode: u8, fin: bool, payload: &[u8], announced: Option<u64>) -> Vec<u8> {
+pub fn masked_frame(opcode: u8, fin: bool, payload: &[u8], announced: Option<u64>) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let length = announced.unwrap_or(payload.len() as u64);
     let mut frame = vec![opcode | if fin { 0x80 } else { 0 }];
@@ -274,6 +274,24 @@ impl RawSocket {
     pub async fn send_frame(&mut self, opcode: u8, fin: bool, payload: &[u8], announced: Option<u64>) {
         let frame = masked_frame(opcode, fin, payload, announced);
         self.socket.write_all(&frame).await.expect("the socket takes a frame");
+    }
+
+    /// Bytes as they are.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).await.expect("the socket takes them");
+    }
+
+    /// Writes these bytes again and again, reading nothing, for so long or until the gateway takes no more; answers how
+    /// many bytes it took.
+    pub async fn flood(&mut self, bytes: &[u8], time: Duration) -> usize {
+        let mut taken = 0;
+        let writing = async {
+            while self.socket.write_all(bytes).await.is_ok() {
+                taken += bytes.len();
+            }
+        };
+        let _ended = tokio::time::timeout(time, writing).await;
+        taken
     }
 
     /// Reads frames, answering none, until a close frame comes; answers its code.

@@ -4,7 +4,8 @@ import { delayMillis, type Backoff } from "./backoff.js";
 import { after, CloseCode } from "./close_codes.js";
 import { Emitter } from "./events.js";
 import { asAck, asError, type Ack, type GatewayError } from "./frames.js";
-import { defaultSocket, OPEN, type SocketConstructor, type SocketLike } from "./socket.js";
+import { asSession, Session, type SessionFrame } from "./session.js";
+import { abandon, defaultSocket, OPEN, type SocketConstructor, type SocketLike } from "./socket.js";
 
 /** `idle`: not asked to connect yet. `waiting`: for the next attempt. `stopped`: will not come back by itself. */
 export type State = "idle" | "connecting" | "open" | "waiting" | "stopped";
@@ -26,12 +27,22 @@ export interface ClosedInfo {
   error?: unknown;
 }
 
+export interface SessionInfo {
+  connectionId: string;
+  /** It is the connection from before: nothing was missed. Otherwise it is a new one; load the state again. */
+  resumed: boolean;
+  /** Why it could not be resumed; absent when there was nothing to resume. */
+  reason?: string;
+}
+
 export interface Events<Received> {
   open: OpenInfo;
   /** A message of a service: a push or a reply. */
   message: Received;
   ack: Ack;
   error: GatewayError;
+  /** Of an endpoint with `resume`, at the beginning of each socket. */
+  session: SessionInfo;
   /** A socket has ended, or could not be had. */
   close: ClosedInfo;
   state: State;
@@ -95,8 +106,14 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
   readonly #Socket: SocketConstructor;
   readonly #events = new Emitter<Events<Received>>();
   readonly #queue: string[] = [];
+  readonly #session = new Session();
   #state: State = "idle";
   #socket: SocketLike | undefined;
+  /** The next message is the first one of its socket. */
+  #isFirst = false;
+  #connectionId: string | undefined;
+  /** Given up while open, and not closed yet: the close frame would tell the gateway that this client has left. */
+  readonly #abandoned: SocketLike[] = [];
   /** Of the attempt under way: what belongs to an earlier one is ignored. */
   #attempt = 0;
   #failures = 0;
@@ -117,6 +134,11 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
 
   get state(): State {
     return this.#state;
+  }
+
+  /** Of the connection, on an endpoint with `resume`. */
+  get connectionId(): string | undefined {
+    return this.#connectionId;
   }
 
   /** Bytes that the socket has not sent yet. */
@@ -181,7 +203,7 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
     if (this.#state === "stopped") return;
     const socket = this.#socket;
     this.#leave();
-    this.#queue.length = 0;
+    this.#forget();
     socket?.close(code, reason);
     this.#become("stopped");
     this.#events.emit("close", { code, reason, reconnectInMillis: null });
@@ -208,7 +230,7 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
       this.#lastToken = token;
       const list = urls(this.#options);
       url = list[this.#urlIndex % list.length] as string;
-      const handshake = shown(url, this.#options, token);
+      const handshake = shown(url, this.#options, token, this.#session.query(Date.now()));
       socket = new this.#Socket(handshake.url, handshake.protocols);
     } catch (error) {
       if (attempt === this.#attempt) this.#failed(CloseCode.Lost, "no connection was begun", error);
@@ -241,6 +263,7 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
     const failedAttempts = this.#failures;
     this.#stable = setTimeout(() => (this.#failures = 0), this.#options.stableAfterMillis ?? STABLE_AFTER_MILLIS);
     this.#refusedToken = undefined;
+    this.#isFirst = true;
     this.#awaitSilence();
     // Before anything that a listener sends.
     for (const text of this.#queue.splice(0)) socket.send(text);
@@ -250,17 +273,31 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
 
   #received(data: unknown): void {
     this.#awaitSilence();
+    const isFirst = this.#isFirst;
+    this.#isFirst = false;
     let message: unknown;
     try {
       message = JSON.parse(data as string);
     } catch {
+      this.#session.count();
       return this.#events.emit("unparsable", data);
     }
+    const session = isFirst ? asSession(message) : undefined;
+    if (session) return this.#began(session);
+    this.#session.count();
     const ack = asAck(message);
     if (ack) return this.#events.emit("ack", ack);
     const error = asError(message);
     if (error) return this.#events.emit("error", error);
     this.#events.emit("message", message as Received);
+  }
+
+  #began(frame: SessionFrame): void {
+    this.#session.begin(frame);
+    this.#connectionId = frame.connectionId;
+    for (const socket of this.#abandoned.splice(0)) socket.close();
+    const { connectionId, resumed, reason } = frame;
+    this.#events.emit("session", reason === undefined ? { connectionId, resumed } : { connectionId, resumed, reason });
   }
 
   // ---- the end of one
@@ -269,10 +306,13 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
   #gaveUp(reason: string): void {
     const socket = this.#socket;
     this.#failed(CloseCode.Lost, reason, undefined);
-    socket?.close();
+    if (!socket || abandon(socket)) return;
+    if (this.#session.isKept) this.#abandoned.push(socket);
+    else socket.close();
   }
 
   #failed(code: number, reason: string, error: unknown): void {
+    this.#session.ended(code, Date.now());
     const verdict = after(code);
     if (verdict === "stop") return this.#stop(code, reason);
     if (verdict === "new-token") {
@@ -291,7 +331,7 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
 
   #stop(code: number, reason: string): void {
     this.#leave();
-    this.#queue.length = 0;
+    this.#forget();
     this.#become("stopped");
     this.#events.emit("close", { code, reason, reconnectInMillis: null });
   }
@@ -301,6 +341,14 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
     this.#attempt += 1;
     this.#socket = undefined;
     for (const timer of [this.#timer, this.#stable, this.#heartbeat]) clearTimeout(timer);
+  }
+
+  /** Nothing of before is for the next time. */
+  #forget(): void {
+    this.#queue.length = 0;
+    this.#session.forget();
+    this.#connectionId = undefined;
+    for (const socket of this.#abandoned.splice(0)) socket.close();
   }
 
   #become(state: State): void {
@@ -333,14 +381,21 @@ function urls(options: Options): readonly string[] {
   return typeof options.url === "string" ? [options.url] : options.url;
 }
 
-/** What the handshake shows of a token. */
-function shown(url: string, options: Options, token: string | undefined): { url: string; protocols: string[] } {
+interface Handshake {
+  url: string;
+  protocols: string[];
+}
+
+/** What the handshake shows of a token, and of a session to resume. */
+function shown(url: string, options: Options, token: string | undefined, query: Record<string, string>): Handshake {
   const protocols = [...(options.protocols ?? [])];
-  if (token === undefined) return { url, protocols };
   const place = options.tokenIn ?? "subprotocol";
-  if (place === "subprotocol") return { url, protocols: [...protocols, `bearer.${token}`] };
+  const parameters = { ...query };
+  if (token !== undefined && place === "subprotocol") protocols.push(`bearer.${token}`);
+  else if (token !== undefined && place !== "subprotocol") parameters[place.query] = token;
+  if (Object.keys(parameters).length === 0) return { url, protocols };
   const parsed = new URL(url);
-  parsed.searchParams.set(place.query, token);
+  for (const [name, value] of Object.entries(parameters)) parsed.searchParams.set(name, value);
   return { url: parsed.href, protocols };
 }
 

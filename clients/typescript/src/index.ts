@@ -1,6 +1,6 @@
 // What an application sees of this package.
 export { GatewayClient, QueueFullError, StoppedError } from "./client.js";
-export type { ClosedInfo, Events, Heartbeat, OpenInfo, Options, State } from "./client.js";
+export type { ClosedInfo, Events, Heartbeat, OpenInfo, Options, SessionInfo, State } from "./client.js";
 export { after, CloseCode } from "./close_codes.js";
 export type { Verdict } from "./close_codes.js";
 export { delayMillis } from "./backoff.js";

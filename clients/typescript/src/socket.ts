@@ -24,3 +24,11 @@ export function defaultSocket(): SocketConstructor {
   }
   return found as SocketConstructor;
 }
+
+/** Ends a socket without a close frame, where that can be done (`ws` can, a browser cannot); `false` when it cannot. */
+export function abandon(socket: SocketLike): boolean {
+  const { terminate } = socket as { terminate?: unknown };
+  if (typeof terminate !== "function") return false;
+  terminate.call(socket);
+  return true;
+}

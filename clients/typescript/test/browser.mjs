@@ -34,7 +34,8 @@ export async function openPage(executablePath) {
       page.evaluate(
         async ([name, plan]) => {
           const [{ GatewayClient }, { scenarios }] = await Promise.all([import("/dist/index.js"), import("/test/scenarios.mjs")]);
-          return await scenarios[name]({ GatewayClient, plan, admin: globalThis.admin });
+          const { admin, openLine, cutLine } = globalThis;
+          return await scenarios[name]({ GatewayClient, plan, admin, openLine, cutLine });
         },
         [name, plan],
       ),

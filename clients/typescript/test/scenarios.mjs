@@ -1,5 +1,6 @@
 // What the client does against a real cluster; the same in Node.js and in a browser, so without imports. A scenario gets
-// the rig: { GatewayClient, WebSocket (or undefined), plan, admin(method, node, path) → { status, json } }.
+// the rig: { GatewayClient, WebSocket (or undefined), plan, admin(method, node, path, body) → { status, text },
+// openLine(node) → address of a line to the node's client listener, cutLine(address), which breaks it }.
 
 function same(actual, expected, what) {
   const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
@@ -10,7 +11,7 @@ function same(actual, expected, what) {
 function follow(client) {
   const heard = [];
   let look = () => {};
-  for (const name of ["open", "message", "ack", "error", "close"]) {
+  for (const name of ["open", "message", "ack", "error", "close", "session"]) {
     client.on(name, (value) => {
       heard.push({ name, value });
       look();

@@ -8,9 +8,11 @@ let sockets;
 /** Timers that fire when `tick` says that their time has come. */
 const clock = {
   real: { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout },
+  realNow: Date.now,
   begin() {
     this.now = 0;
     this.timers = new Map();
+    Date.now = () => this.now;
     let ids = 0;
     globalThis.setTimeout = (call, millis) => {
       this.timers.set(++ids, { call, at: this.now + millis });
@@ -20,6 +22,7 @@ const clock = {
   },
   end() {
     Object.assign(globalThis, this.real);
+    Date.now = this.realNow;
   },
   tick(millis) {
     const end = this.now + millis;
@@ -76,7 +79,7 @@ const last = () => sockets.at(-1);
 function client(options = {}) {
   const made = new GatewayClient({ url: "ws://gateway/chat", WebSocket: FakeSocket, random: () => 0.5, ...options });
   const heard = [];
-  for (const name of ["open", "message", "ack", "error", "close", "unparsable"]) {
+  for (const name of ["open", "message", "ack", "error", "close", "session", "unparsable"]) {
     made.on(name, (value) => heard.push([name, value]));
   }
   return { made, heard };
@@ -259,4 +262,101 @@ test("closing is for good, and a listener's fault is its own", async () => {
   await turn();
   assert.equal(sockets.length, 1);
   assert.equal(heard.filter(([name]) => name === "close").length, 1);
+});
+
+const session = (token, more = {}) => ({
+  type: "session",
+  connectionId: "c",
+  resumeToken: token,
+  resumed: false,
+  received: 0,
+  windowInSeconds: 60,
+  ...more,
+});
+const queryOf = (socket) => Object.fromEntries(new URL(socket.url).searchParams);
+
+test("a lost socket is resumed, with what was received", async () => {
+  const { made, heard } = await opened({ token: () => "t", tokenIn: { query: "token" } });
+  assert.deepEqual(queryOf(last()), { token: "t" });
+  last().says(session("one"));
+  assert.equal(made.connectionId, "c");
+  for (const message of [1, { type: "ack", eventId: "e", status: "received" }, session("not the first")]) last().says(message);
+  last().saysText("{");
+  for (const [code, token, received] of [[1006, "one", 4], [4408, "two", 5]]) {
+    last().ends(code);
+    // A handshake that fails changes nothing about it.
+    clock.tick(30_000);
+    await turn();
+    assert.deepEqual(queryOf(last()), { token: "t", resume: token, received: String(received) });
+    last().ends(1006);
+    clock.tick(29_000);
+    await turn();
+    assert.deepEqual(queryOf(last()), { token: "t", resume: token, received: String(received) });
+    last().opens();
+    last().says(session(token === "one" ? "two" : "three", { resumed: true, received }));
+    last().says("missed");
+  }
+  const told = heard.filter(([name]) => name === "session").map(([, value]) => value);
+  assert.deepEqual(told, [
+    { connectionId: "c", resumed: false },
+    { connectionId: "c", resumed: true },
+    { connectionId: "c", resumed: true },
+  ]);
+  assert.equal(heard.filter(([name, value]) => name === "message" && value === "missed").length, 2);
+});
+
+test("a session ends with its window, with other close codes and with the client", async () => {
+  for (const code of [1000, 1012, 1013]) {
+    await opened();
+    last().says(session("one"));
+    last().ends(code);
+    clock.tick(500);
+    await turn();
+    assert.deepEqual(queryOf(last()), {}, String(code));
+  }
+  await opened({ backoff: { firstMillis: 122_000, maxMillis: 122_000 } });
+  last().says(session("one"));
+  last().ends(1006);
+  clock.tick(61_000);
+  await turn();
+  assert.deepEqual(queryOf(last()), {}, "the window is over");
+  const { made } = await opened();
+  last().says(session("one"));
+  made.close();
+  assert.equal(made.connectionId, undefined);
+  made.connect();
+  await turn();
+  assert.deepEqual(queryOf(last()), {}, "it had left");
+});
+
+test("one that could not be resumed is a new connection", async () => {
+  const { heard, made } = await opened();
+  last().says(session("one"));
+  last().says(1);
+  last().ends(1006);
+  clock.tick(500);
+  await turn();
+  last().opens();
+  last().says(session("two", { connectionId: "d", reason: "missed_too_much" }));
+  assert.deepEqual(heard.at(-1), ["session", { connectionId: "d", resumed: false, reason: "missed_too_much" }]);
+  assert.equal(made.connectionId, "d");
+  last().ends(1006);
+  clock.tick(1000);
+  await turn();
+  assert.deepEqual(queryOf(last()), { resume: "two", received: "0" });
+});
+
+test("a silent socket is not told goodbye before its session is resumed", async () => {
+  const heartbeat = { event: 1, everyMillis: 1000, answerWithinMillis: 1000 };
+  await opened({ heartbeat });
+  last().says(session("one"));
+  const silent = last();
+  clock.tick(2000);
+  assert.equal(silent.closedWith, undefined, "a close frame would end the session");
+  clock.tick(500);
+  await turn();
+  assert.deepEqual(queryOf(last()), { resume: "one", received: "0" });
+  last().opens();
+  last().says(session("two", { resumed: true }));
+  assert.ok(silent.closedWith);
 });
