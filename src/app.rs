@@ -8,6 +8,7 @@ mod local_connections;
 mod replays;
 mod shares;
 mod sources;
+mod tunnels;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
 use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
 
 use local_connections::OwnConnections;
+use tunnels::{OwnArrivals, OwnTunnels};
 
 use crate::access::audit::AuditLog;
 use crate::access::Tokens;
@@ -41,10 +43,11 @@ use crate::config::rollout::{self, PeerRollouts, Rollouts};
 use crate::config::secrets::NodeSecrets;
 use crate::config::store::ConfigStore;
 use crate::config::validate::NodeFacts;
-use crate::connections::{Hub, Supervisors};
+use crate::connections::{Budget, Hub, Supervisors};
 use crate::egress::Egress;
+use crate::inbound::resume::OtherNodes;
 use crate::inbound::{upgrade, InboundWorker};
-use crate::push::{PeerPushes, Pushes};
+use crate::push::{PeerPushes, Pushes, TunnelEnds};
 use crate::settings::{client_tls, raise_file_limit, ClientSettings, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
 use crate::throttle;
@@ -151,7 +154,8 @@ impl Node {
         let workers = settings.workers();
         let supervisors = Supervisors::new(Arbiter::new().handle());
         let name = settings.node.name.clone();
-        let hub = Hub::new(identity.node_id, identity.generation, name, workers, supervisors.clone());
+        let budget = Budget::new(settings.client.resume_bytes_max);
+        let hub = Hub::new(identity.node_id, identity.generation, name, workers, supervisors.clone(), budget);
         let own = Arc::new(OwnConnections(hub.clone()));
         let registry = Arc::new(Registry::default());
         let shares = shares::of_limits(&identity, &registry, &store, &membership, &transport);
@@ -178,6 +182,7 @@ impl Node {
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
         services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
+        services.set_tunnels(Arc::new(TunnelEnds(Arc::new(OwnArrivals(hub.clone())))));
         cluster.spawn(config.clone().follow());
         cluster.spawn(config.clone().catch_up());
         let tokens = Tokens::new(store.clone(), settings.admin.token.as_deref());
@@ -216,7 +221,7 @@ impl Node {
             rollouts,
             tokens,
             audit,
-            pushes,
+            pushes: pushes.clone(),
             hub: hub.clone(),
             pushes_queued: metrics.pushes.get_or_create(&PushLabels { result: "queued" }).clone(),
             metrics: metrics.clone(),
@@ -231,6 +236,7 @@ impl Node {
         let destinations = Destinations::new(metrics.clone());
         let inbound = InboundParts {
             authenticator: Authenticator::new(outbound, hashing, metrics.clone()),
+            other_nodes: Arc::new(OwnTunnels { pushes: pushes.clone() }),
             hub: hub.clone(),
             registry,
             destinations: destinations.clone(),
@@ -403,6 +409,7 @@ struct InboundParts {
     metrics: Metrics,
     settings: Arc<ClientSettings>,
     authenticator: Arc<Authenticator>,
+    other_nodes: Arc<dyn OtherNodes>,
     kafka: KafkaProducers,
     destinations: Destinations,
     egress: Egress,
@@ -414,7 +421,8 @@ impl InboundParts {
         let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone(), self.egress.clone());
         let worker = self.hub.this_worker();
         let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
-        let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), pool);
+        let others = self.other_nodes.clone();
+        let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), others, pool);
         replays::set_worker(&made);
         made
     }

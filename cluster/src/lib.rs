@@ -9,4 +9,4 @@ pub mod tcp;
 pub mod transport;
 
 pub use identity::{ClusterId, Identity, NodeId};
-pub use transport::{kinds, Channel, PeerAddress, PeerError, PeerService, PeerTransport, Services};
+pub use transport::{kinds, Channel, PeerAddress, PeerError, PeerService, PeerTransport, Services, TunnelService};

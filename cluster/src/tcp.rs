@@ -23,12 +23,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::handshake::Keys;
-use self::link::Link;
+use self::link::{dial, Link};
 use self::options::{check_listen, WHOIS_TIMEOUT};
 use crate::identity::{Identity, NodeId};
 use crate::transport::{kinds, Channel, PeerAddress, PeerError, PeerTransport, Services};
@@ -65,7 +66,7 @@ impl Shared {
     fn queue(&self, channel: Channel) -> QueueBounds {
         match channel {
             Channel::Control => self.control_queue,
-            Channel::Push => self.push_queue,
+            Channel::Push | Channel::Tunnel => self.push_queue,
         }
     }
 }
@@ -79,7 +80,7 @@ impl Links {
     fn on(&self, channel: Channel) -> &Arc<Link> {
         match channel {
             Channel::Control => &self.control,
-            Channel::Push => &self.push,
+            Channel::Push | Channel::Tunnel => &self.push,
         }
     }
 }
@@ -193,6 +194,17 @@ impl PeerTransport for TcpTransport {
         if let Some(links) = links {
             links.control.close();
             links.push.close();
+        }
+    }
+
+    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<TcpStream, PeerError> {
+        let open = self.shared.timeouts.open;
+        match tokio::time::timeout(open, dial(peer, Channel::Tunnel, &self.shared)).await {
+            Ok(opened) => opened.map(|(io, _)| io),
+            Err(_) => {
+                let reason = format!("no connection within {} ms", open.as_millis());
+                Err(PeerError::Unreachable { addr: peer.addr.clone(), reason, sent: false })
+            }
         }
     }
 

@@ -3,23 +3,26 @@
 //! one suite in `tests/` runs on both. Callers: raft-store (Raft, joins, reads) and the gateway (pushes, queries).
 
 use std::ops::RangeInclusive;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 
 use crate::identity::NodeId;
 
-/// Which of the two connections to a peer a request travels on.
+/// What a connection to a peer is for: one of the two that requests travel on, or one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Channel {
     /// Raft, joins, reads, queries.
     Control,
     /// Forwarded pushes: coalesced, bounded, answered one by one.
     Push,
+    /// No requests: what follows the handshake are the bytes of a [`TunnelService`]. Not for calls.
+    Tunnel,
 }
 
 /// Where a peer listens, and who it must turn out to be.
@@ -68,6 +71,11 @@ pub trait PeerTransport: Send + Sync + 'static {
     /// Drops links to a peer that moved or was removed.
     fn forget(&self, peer: &PeerAddress);
 
+    /// A connection of its own to a peer, proven by the same handshake; the bytes on it are the peer's [`TunnelService`]'s.
+    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<TcpStream, PeerError> {
+        Err(PeerError::Refused { addr: peer.addr.clone(), reason: "this transport has no tunnels".into() })
+    }
+
     /// Who listens at this address, as proven in the handshake. For seeds of which only the address is known; call them
     /// with the id from then on.
     async fn whois(&self, addr: &str) -> Result<NodeId, PeerError> {
@@ -80,6 +88,12 @@ pub trait PeerService: Send + Sync + 'static {
     /// Called in the order in which frames arrived on a link; whatever must keep that order is done before returning.
     /// The returned future may finish in any order. An `Err` reaches the caller as [`PeerError::Remote`].
     fn handle(&self, from: NodeId, kind: u16, payload: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+/// Takes the far ends of tunnels.
+pub trait TunnelService: Send + Sync + 'static {
+    /// Must not block; called on the runtime of the links.
+    fn accept(&self, from: NodeId, io: TcpStream);
 }
 
 /// Request kinds by owner. Kinds are part of the wire format: never renumber.
@@ -99,6 +113,7 @@ pub mod kinds {
 #[derive(Clone, Default)]
 pub struct Services {
     table: Arc<RwLock<Vec<Registered>>>,
+    tunnels: Arc<OnceLock<Arc<dyn TunnelService>>>,
 }
 
 type Registered = (RangeInclusive<u16>, Arc<dyn PeerService>);
@@ -106,6 +121,16 @@ type Registered = (RangeInclusive<u16>, Arc<dyn PeerService>);
 impl Services {
     pub fn register(&self, kinds: RangeInclusive<u16>, service: Arc<dyn PeerService>) {
         self.table.write().expect("no panic while held").push((kinds, service));
+    }
+
+    /// Once; tunnels that come before are closed.
+    pub fn set_tunnels(&self, service: Arc<dyn TunnelService>) {
+        let set = self.tunnels.set(service);
+        debug_assert!(set.is_ok(), "set once");
+    }
+
+    pub(crate) fn tunnels(&self) -> Option<&Arc<dyn TunnelService>> {
+        self.tunnels.get()
     }
 
     pub fn find(&self, kind: u16) -> Option<Arc<dyn PeerService>> {

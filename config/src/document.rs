@@ -31,6 +31,8 @@ pub struct EndpointDocument {
     pub settings: Option<Settings>,
     /// How clients prove who they are.
     pub authentication: Option<Authentication>,
+    /// Lets clients that lost their network come back to their connection.
+    pub resume: Option<Resume>,
     /// From where clients may connect.
     pub filters: Option<Filters>,
     /// Rate and connection limits.
@@ -116,6 +118,9 @@ pub struct Outbox {
     /// The answer to a full outbox; "close" closes with 1013.
     #[schemars(extend("default" = "close"))]
     pub when_full: Option<WhenFull>,
+    /// JSONPath of the value of which only the newest message waits, with whenFull "coalesce".
+    #[schemars(length(min = 1, max = 512))]
+    pub coalesce_by: Option<String>,
 }
 
 /// The answer to a full outbox.
@@ -126,6 +131,19 @@ pub enum WhenFull {
     Close,
     DropOldest,
     DropNewest,
+    Coalesce,
+}
+
+/// Lets clients that lost their network come back to their connection.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Resume {
+    /// How long a connection waits for its client.
+    #[schemars(range(min = 1, max = 3_600), extend("default" = 60))]
+    pub window_in_seconds: Option<u64>,
+    /// Bytes kept of messages for it, with 64 for each.
+    #[schemars(range(min = 1_024, max = 16_777_216), extend("default" = 262_144))]
+    pub max_bytes: Option<u64>,
 }
 
 /// What a new version means for open connections.

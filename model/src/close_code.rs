@@ -31,6 +31,7 @@ pub const CREDENTIAL_EXPIRED: CloseCode = close(4401, "credential expired");
 pub const CREDENTIAL_REVOKED: CloseCode = close(4401, "credential no longer accepted");
 pub const REMOVED_BY_OPERATOR: CloseCode = close(4403, "removed by an operator");
 pub const HEARTBEAT_MISSED: CloseCode = close(4408, "heartbeat missed");
+pub const SUPERSEDED: CloseCode = close(4409, "resumed on another socket");
 pub const ENDPOINT_DELETED: CloseCode = close(4410, "endpoint deleted");
 
 /// The closes that are about what a client does or leaves undone, with their label in metrics.

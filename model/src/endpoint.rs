@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::ack::Ack;
 use super::authentication::Authentication;
+use super::coalesce::CoalesceBy;
 use super::delivery_policy::{BatchPolicy, BreakerPolicy, RetryPolicy};
 use super::event_schema::EventSchema;
 use super::expression::CustomRoutes;
@@ -15,6 +16,7 @@ use super::filters::Filters;
 pub use super::kafka::{KafkaAcks, KafkaCompression, KafkaKey, KafkaReply, KafkaSpec};
 use super::ordering::OrderRule;
 use super::projection::Projection;
+use super::resume::ResumeRule;
 use super::secret::Secret;
 use super::signing::SigningKeys;
 use super::source::SourceSpec;
@@ -41,6 +43,8 @@ pub struct CompiledEndpoint {
     pub auth: Authentication,
     /// From where one may connect.
     pub filters: Filters,
+    /// Whether connections outlive their sockets; None: they do not.
+    pub resume: Option<ResumeRule>,
     /// How much may come.
     pub throttling: Option<Throttling>,
     /// Where events go.
@@ -110,6 +114,8 @@ pub struct OutboxSettings {
     pub max_messages: usize,
     /// The answer to a full outbox.
     pub when_full: WhenFull,
+    /// Given with [`WhenFull::Coalesce`].
+    pub coalesce_by: Option<CoalesceBy>,
 }
 
 /// What happens to a message for which the outbox has no room.
@@ -121,6 +127,8 @@ pub enum WhenFull {
     DropOldest,
     /// Drop the message.
     DropNewest,
+    /// While messages wait, keep the newest of each key; what does not fit even so closes.
+    Coalesce,
 }
 
 /// What a new version means for open connections.

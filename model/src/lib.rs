@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod authentication;
 pub mod close_code;
+pub mod coalesce;
 pub mod connection_filter;
 pub mod connection_id;
 pub mod connection_query;
@@ -33,6 +34,7 @@ pub mod projection;
 pub mod proxies;
 pub mod receipt;
 pub mod reply;
+pub mod resume;
 pub mod secret;
 pub mod shares;
 pub mod signing;

@@ -54,6 +54,12 @@ pub const OUTBOX_BYTES_DEFAULT: u64 = 262_144;
 /// Messages queued for a client that reads slowly.
 pub const OUTBOX_MESSAGES_DEFAULT: u32 = 256;
 
+/// How long a connection waits for a client that lost its network, where its endpoint lets it: phones change networks in
+/// seconds, trains leave tunnels within a minute.
+pub const RESUME_WINDOW_SECONDS_DEFAULT: u64 = 60;
+/// What is kept of messages for such a client.
+pub const RESUME_BYTES_DEFAULT: u64 = 262_144;
+
 /// Whole time of one HTTP delivery, in milliseconds.
 pub const HTTP_TIMEOUT_MILLIS_DEFAULT: u64 = 1_500;
 /// Time for an HTTP backend's connection to be made, in milliseconds.

@@ -73,6 +73,16 @@ impl NodeCollector {
         vec![
             ("connections_open", "Open client connections", self.hub.open_connections.load(Ordering::Relaxed)),
             (
+                "connections_away",
+                "Of those, the ones without a socket whose client may come back",
+                self.hub.away.load(Ordering::Relaxed),
+            ),
+            (
+                "resume_bytes",
+                "Kept for clients that may come back, of client.resume_bytes_max",
+                self.hub.resume_budget.used() as u64,
+            ),
+            (
                 "deliveries_pending",
                 "Connections with unfinished deliveries, closed ones included",
                 self.hub.deliveries.load(Ordering::Relaxed),

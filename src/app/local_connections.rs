@@ -11,6 +11,7 @@ use crate::model::connection_filter::ConnectionFilter;
 use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::model::receipt::{PushOptions, Receipt};
+use crate::model::resume::{Claim, NotResumed};
 use crate::push::LocalConnections;
 
 pub(super) struct OwnConnections(pub Arc<Hub>);
@@ -54,6 +55,10 @@ impl LocalConnections for OwnConnections {
 
     fn push_with(&self, key: u128, payload: Bytes, options: PushOptions) -> BoxFuture<'static, Receipt> {
         self.0.clone().push_with(key, payload, options).boxed()
+    }
+
+    fn examine(&self, claim: &Claim) -> Result<(), NotResumed> {
+        self.0.examine(claim)
     }
 
     fn label(&self, key: u128, change: &Labelling) -> Labelled {

@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix_rt::net::TcpStream;
-use bytes::Bytes;
-use prometheus_client::metrics::counter::Counter;
-
 use super::hub::Worker;
 use super::outbox::{frame, Opcode};
-use super::outlet::Outlet;
+use super::outlet::{Outlet, OutletCounters};
+use super::resume::Resumable;
 use crate::close_code::{self, CloseCode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::model::resume::NotResumed;
 use crate::model::throttle::Admission;
+use actix_rt::net::TcpStream;
+use bytes::Bytes;
 
 /// Facts fixed at the upgrade.
 #[derive(Debug)]
@@ -50,8 +50,9 @@ pub struct Opening {
     pub early: Bytes,
     /// The number of the last event already emitted for this connection (its connect event, if any).
     pub last_sequence: u64,
-    /// Counts the messages taken for this connection.
-    pub sent: Counter,
+    pub counters: Arc<OutletCounters>,
+    /// Why it is a new one, although its client wanted another back.
+    pub not_resumed: Option<NotResumed>,
     /// Its place among the endpoint's connections.
     pub admission: Admission,
 }
@@ -86,15 +87,18 @@ pub struct Connection {
     missed_pings: Cell<u32>,
     sequence: Cell<u64>,
     admission: Cell<Option<Admission>>,
+    /// None: it ends with its socket.
+    pub(super) resumable: Option<Box<Resumable>>,
 }
 
 impl Connection {
     pub(super) fn new(opening: Opening, worker: Rc<Worker>) -> Rc<Connection> {
-        let Opening { facts, endpoint, io, last_sequence, sent, admission, .. } = opening;
+        let Opening { facts, endpoint, io, last_sequence, counters, not_resumed, admission, .. } = opening;
         let now = Instant::now();
         let facts = Arc::new(facts);
-        Rc::new(Connection {
-            outlet: Outlet::new(endpoint.clone(), io, sent, facts.clone()),
+        let rule = endpoint.current().resume;
+        let connection = Rc::new(Connection {
+            outlet: Outlet::new(endpoint.clone(), io, counters, facts.clone()),
             facts,
             endpoint,
             worker,
@@ -108,7 +112,12 @@ impl Connection {
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
             admission: Cell::new(Some(admission)),
-        })
+            resumable: rule.map(|_| Box::default()),
+        });
+        if let Some(rule) = rule {
+            connection.make_resumable(&rule, not_resumed);
+        }
+        connection
     }
 
     /// Its socket is gone: another client may have its place, though its last events may be under way.
@@ -222,6 +231,7 @@ impl Connection {
         if self.is_closing() {
             return;
         }
+        self.no_longer_away();
         self.close_deadline.set(Some(Instant::now() + CLOSE_LINGER));
         let last = (cause.code != 1006).then(|| {
             let mut payload = Vec::with_capacity(2 + cause.reason.len());
@@ -256,6 +266,13 @@ impl Connection {
         }
     }
 
+    /// Something has come from the client, a socket at least.
+    pub(super) fn heard(&self) {
+        self.last_read.set(Instant::now());
+        self.missed_pings.set(0);
+        self.outlet.touch();
+    }
+
     pub(super) fn past_close_deadline(&self) -> bool {
         self.close_deadline.get().is_some_and(|deadline| Instant::now() >= deadline)
     }
@@ -279,6 +296,9 @@ impl Connection {
             }
             next = next.min(left);
         }
+        if self.is_away() {
+            return next; // neither silence nor pings mean anything without a socket
+        }
         if let Some(idle) = settings.idle_timeout {
             let idle_for = unix_millis().saturating_sub(self.outlet.last_active_millis());
             let left = idle.saturating_sub(Duration::from_millis(idle_for));
@@ -292,11 +312,16 @@ impl Connection {
         // While the window is full we do not read, so a missing pong says nothing about the client.
         if quiet + Duration::from_millis(500) >= settings.heartbeat_interval && !self.reader_paused.get() {
             if self.missed_pings.get() >= settings.heartbeat_max_missing {
-                self.close(CloseCause::gateway(close_code::HEARTBEAT_MISSED));
+                let cause = CloseCause::gateway(close_code::HEARTBEAT_MISSED);
+                if !self.lose(cause.clone()) {
+                    self.close(cause);
+                }
                 return CLOSE_LINGER;
             }
             self.missed_pings.set(self.missed_pings.get() + 1);
-            self.queue_control(frame(Opcode::Ping, b""));
+            if !self.outlet.queue_ping() {
+                self.close(CloseCause::gateway(close_code::SLOW_CONSUMER));
+            }
             self.outlet.wake_driver();
         } else {
             next = next.min(settings.heartbeat_interval.saturating_sub(quiet));

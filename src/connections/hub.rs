@@ -19,6 +19,7 @@ use super::connection::{Connection, Opening};
 use super::fan_out::FanOuts;
 use super::index::Index;
 use super::labels::Joined;
+use super::ledger::Budget;
 use super::outlet::Outlet;
 use super::receipts::Receipts;
 use super::session::{ClientEvents, Session};
@@ -72,6 +73,8 @@ pub enum WorkerRequest {
         key: u128,
         answer: oneshot::Sender<Option<ConnectionView>>,
     },
+    /// Work that belongs on that worker's thread.
+    Run(Box<dyn FnOnce() + Send>),
     /// Close every connection within this time, spread evenly.
     Drain {
         over: Duration,
@@ -170,7 +173,7 @@ impl Worker {
         }
     }
 
-    fn find(&self, key: u128) -> Option<Rc<Connection>> {
+    pub(super) fn find(&self, key: u128) -> Option<Rc<Connection>> {
         self.connections.borrow().get(&key).cloned()
     }
 
@@ -201,6 +204,7 @@ impl Worker {
         match request {
             WorkerRequest::Close { key, cause, answer } => drop(answer.send(self.close(key, cause))),
             WorkerRequest::Describe { key, answer } => drop(answer.send(self.describe(key))),
+            WorkerRequest::Run(work) => work(),
             WorkerRequest::Drain { over } => drop(actix_rt::spawn(self.clone().drain(over))),
         }
     }
@@ -260,6 +264,10 @@ pub struct Hub {
     pub(super) fan_outs: FanOuts,
     pub receipts: Receipts,
     pub open_connections: AtomicU64,
+    /// Of those, the ones whose client has lost its socket and may come back.
+    pub away: AtomicU64,
+    /// For what is kept for such clients.
+    pub resume_budget: Arc<Budget>,
     /// Deliveries to backends that are under way, of connections that may be gone already.
     pub deliveries: AtomicU64,
     /// Sockets whose handshake is under way.
@@ -273,7 +281,14 @@ pub struct Hub {
 pub struct Overloaded;
 
 impl Hub {
-    pub fn new(node_id: u64, generation: u64, node_name: String, workers: usize, supervisors: Supervisors) -> Arc<Hub> {
+    pub fn new(
+        node_id: u64,
+        generation: u64,
+        node_name: String,
+        workers: usize,
+        supervisors: Supervisors,
+        resume_budget: Arc<Budget>,
+    ) -> Arc<Hub> {
         Arc::new(Hub {
             node_id,
             generation,
@@ -287,6 +302,8 @@ impl Hub {
             fan_outs: FanOuts::default(),
             receipts: Receipts::default(),
             open_connections: AtomicU64::new(0),
+            away: AtomicU64::new(0),
+            resume_budget,
             deliveries: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -302,8 +319,13 @@ impl Hub {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// The index of a connection's worker.
+    pub fn worker_of(&self, key: u128) -> usize {
+        (key % self.workers.len() as u128) as usize
+    }
+
     fn sender(&self, key: u128) -> Option<&mpsc::Sender<WorkerRequest>> {
-        self.workers[(key % self.workers.len() as u128) as usize].get()
+        self.workers[self.worker_of(key)].get()
     }
 
     fn shard(&self, key: u128) -> &RwLock<OutletMap> {
@@ -363,6 +385,11 @@ impl Hub {
         let (answer, receiver) = oneshot::channel();
         self.hand_over(key, WorkerRequest::Close { key, cause, answer })?;
         Ok(receiver.await.unwrap_or(false))
+    }
+
+    /// Has something done on the worker of a connection; what cannot be handed over is dropped.
+    pub fn run_on_worker_of(&self, key: u128, work: Box<dyn FnOnce() + Send>) -> Result<(), Overloaded> {
+        self.hand_over(key, WorkerRequest::Run(work))
     }
 
     pub async fn describe(&self, key: u128) -> Result<Option<ConnectionView>, Overloaded> {

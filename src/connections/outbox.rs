@@ -6,8 +6,11 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ledger::{self, Ledger};
 use super::watch::Watch;
+use crate::model::coalesce::CoalesceKey;
 use crate::model::endpoint::{OutboxSettings, WhenFull};
+use crate::model::resume::MESSAGE_OVERHEAD_BYTES;
 
 /// Room for the gateway's own control frames (pong, close) beyond the policy's bytes: they must get out of a full queue.
 const CONTROL_RESERVE_BYTES: usize = 4096;
@@ -54,37 +57,62 @@ pub fn frame(opcode: Opcode, payload: &[u8]) -> Bytes {
 /// What became of a frame given to [`Outbox::push`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
-    Yes,
+    /// With how many others gave way to it.
+    Yes { dropped: u64 },
     /// The frame was not queued, as the policy says: `dropNewest`, or a frame larger than the whole outbox.
     Refused,
     /// The policy is to close the connection: 1013.
     Close,
 }
 
+/// What a frame in the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Counted against the limits, and droppable.
+    Message,
+    /// The same; a newer message of its key takes its place.
+    Keyed(CoalesceKey),
+    /// Promised before the socket was lost: outside the limits, and not droppable.
+    Owed,
+    /// The gateway's own: neither counted as a message nor droppable.
+    Control,
+    /// The answer to a client's ping: the same, and only a few of them.
+    Pong,
+    /// A ping whose pong confirms what left before it.
+    Mark(u64),
+}
+
+impl Kind {
+    fn is_droppable(self) -> bool {
+        matches!(self, Kind::Message | Kind::Keyed(_))
+    }
+
+    fn is_message(self) -> bool {
+        self.is_droppable() || self == Kind::Owed
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     bytes: Bytes,
-    /// Counted against the limits and droppable; control frames are neither.
-    message: bool,
+    kind: Kind,
     /// Of a message that someone waits for, or that does not live for ever.
     watch: Option<Box<Watch>>,
-}
-
-impl Entry {
-    fn is_pong(&self) -> bool {
-        !self.message && self.bytes.first() == Some(&(0x80 | Opcode::Pong as u8))
-    }
 }
 
 /// Frames not yet taken by the socket. The first may be partly written.
 #[derive(Debug, Default)]
 pub struct Outbox {
     queue: VecDeque<Entry>,
+    /// Without what is owed.
     bytes: usize,
+    owed_bytes: usize,
     messages: usize,
     front_written: bool,
     /// Something in it does not live for ever.
     expiring: bool,
+    /// Of a connection that may be resumed.
+    pub ledger: Option<Box<Ledger>>,
 }
 
 impl Outbox {
@@ -94,65 +122,128 @@ impl Outbox {
 
     /// Unsent bytes; shown to operators as `pendingBytes`.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.owed_bytes
     }
 
-    /// Queues a message frame under the endpoint's policy.
-    pub fn push(&mut self, frame: Bytes, policy: &OutboxSettings) -> Queued {
+    /// Queues a message frame under the endpoint's policy. `key`: what the policy's path finds in the message, if it
+    /// coalesces.
+    pub fn push(&mut self, frame: Bytes, policy: &OutboxSettings, key: Option<CoalesceKey>) -> Queued {
         if frame.len() > policy.max_bytes {
             return Queued::Refused;
         }
+        let mut dropped = self.coalesce(key);
         if self.bytes + frame.len() > policy.max_bytes || self.messages + 1 > policy.max_messages {
             self.drop_expired(Instant::now());
         }
         while self.bytes + frame.len() > policy.max_bytes || self.messages + 1 > policy.max_messages {
-            match policy.when_full {
-                WhenFull::Close => return Queued::Close,
-                WhenFull::DropNewest => return Queued::Refused,
-                WhenFull::DropOldest => {
-                    if !self.drop_oldest() {
-                        return Queued::Refused;
-                    }
-                }
+            match self.make_room(policy.when_full) {
+                Ok(()) => dropped += 1,
+                Err(queued) => return queued,
             }
         }
-        self.append(frame, true);
-        Queued::Yes
+        self.append(frame, key.map_or(Kind::Message, Kind::Keyed));
+        Queued::Yes { dropped }
+    }
+
+    /// The same while there is no socket: what was sent last on the old one counts too, and the bounds are the resume
+    /// rule's.
+    pub fn push_while_away(&mut self, frame: Bytes, when_full: WhenFull, key: Option<CoalesceKey>) -> Queued {
+        let cost = ledger::cost(&frame);
+        if !self.ledger.as_ref().is_some_and(|ledger| ledger.could_keep(cost)) {
+            return Queued::Refused;
+        }
+        let mut dropped = self.coalesce(key);
+        self.drop_expired(Instant::now());
+        loop {
+            let waiting = self.waiting_cost();
+            let Some(ledger) = &mut self.ledger else { return Queued::Refused };
+            ledger.waits(waiting);
+            if waiting + cost <= ledger.room_bytes() && ledger.reserve(cost) {
+                break;
+            }
+            match self.make_room(when_full) {
+                Ok(()) => dropped += 1,
+                Err(queued) => return queued,
+            }
+        }
+        self.append(frame, key.map_or(Kind::Message, Kind::Keyed));
+        Queued::Yes { dropped }
+    }
+
+    fn waiting_cost(&self) -> usize {
+        self.bytes + self.messages * MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Lets one waiting message go, or says what becomes of the new one.
+    fn make_room(&mut self, when_full: WhenFull) -> Result<(), Queued> {
+        match when_full {
+            WhenFull::Close | WhenFull::Coalesce => Err(Queued::Close),
+            WhenFull::DropNewest => Err(Queued::Refused),
+            WhenFull::DropOldest => match self.drop_first(Kind::is_droppable) {
+                true => Ok(()),
+                false => Err(Queued::Refused),
+            },
+        }
+    }
+
+    /// Drops the waiting message of this key, of which there is one at most.
+    fn coalesce(&mut self, key: Option<CoalesceKey>) -> u64 {
+        let Some(key) = key else { return 0 };
+        u64::from(self.drop_first(|kind| kind == Kind::Keyed(key)))
     }
 
     /// Queues the rest of a message whose beginning the socket has taken already: it cannot be refused any more.
-    pub fn push_partly_written(&mut self, rest: Bytes) {
+    pub fn push_partly_written(&mut self, whole: &Bytes, written: usize) {
         debug_assert!(self.queue.is_empty());
-        self.append(rest, true);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.begin(whole);
+        }
+        self.append(whole.slice(written..), Kind::Message);
         self.front_written = true;
     }
 
     /// Queues a control frame. `false` when even the reserve is used up: the client does not read at all.
     #[must_use]
     pub fn push_control(&mut self, frame: Bytes, policy: &OutboxSettings) -> bool {
+        self.push_own(frame, Kind::Control, policy)
+    }
+
+    /// Queues a ping whose pong confirms what left before it; without a ledger a plain one.
+    #[must_use]
+    pub fn push_ping(&mut self, policy: &OutboxSettings) -> bool {
+        let Some(ledger) = &mut self.ledger else { return self.push_control(frame(Opcode::Ping, b""), policy) };
+        let number = ledger.next_mark();
+        self.push_own(frame(Opcode::Ping, &number.to_be_bytes()), Kind::Mark(number), policy)
+    }
+
+    fn push_own(&mut self, frame: Bytes, kind: Kind, policy: &OutboxSettings) -> bool {
         if self.bytes + frame.len() > policy.max_bytes + CONTROL_RESERVE_BYTES {
             return false;
         }
-        self.append(frame, false);
+        self.append(frame, kind);
         true
     }
 
     /// Queues the answer to a ping: a few of them, whatever a client that does not read them sends.
     pub fn push_pong(&mut self, frame: Bytes) {
         let from = usize::from(self.front_written);
-        if self.queue.iter().skip(from).filter(|entry| entry.is_pong()).count() < PONGS_MAX {
-            return self.append(frame, false);
+        if self.queue.iter().skip(from).filter(|entry| entry.kind == Kind::Pong).count() < PONGS_MAX {
+            return self.append(frame, Kind::Pong);
         }
-        if let Some(newest) = self.queue.iter_mut().skip(from).rev().find(|entry| entry.is_pong()) {
+        if let Some(newest) = self.queue.iter_mut().skip(from).rev().find(|entry| entry.kind == Kind::Pong) {
             self.bytes = self.bytes - newest.bytes.len() + frame.len();
             newest.bytes = frame;
         }
     }
 
-    fn append(&mut self, bytes: Bytes, message: bool) {
-        self.bytes += bytes.len();
-        self.messages += usize::from(message);
-        self.queue.push_back(Entry { bytes, message, watch: None });
+    fn append(&mut self, bytes: Bytes, kind: Kind) {
+        self.append_entry(Entry { bytes, kind, watch: None });
+    }
+
+    fn append_entry(&mut self, entry: Entry) {
+        self.expiring |= entry.watch.as_ref().is_some_and(|watch| watch.expires.is_some());
+        self.count(&entry.bytes, entry.kind);
+        self.queue.push_back(entry);
     }
 
     /// Watches over the message that was queued last.
@@ -172,32 +263,38 @@ impl Outbox {
         let mut place = begun;
         self.expiring = false;
         while let Some(entry) = self.queue.get(place) {
-            let over = entry.message && entry.watch.as_ref().is_some_and(|watch| watch.is_expired(now));
+            let over = entry.kind.is_message() && entry.watch.as_ref().is_some_and(|watch| watch.is_expired(now));
             self.expiring |= !over && entry.watch.as_ref().is_some_and(|watch| watch.expires.is_some());
             if !over {
                 place += 1;
-            } else if let Some(Entry { bytes, watch, .. }) = self.queue.remove(place) {
-                self.bytes -= bytes.len();
-                self.messages -= 1;
+            } else if let Some(Entry { bytes, kind, watch }) = self.queue.remove(place) {
+                match kind {
+                    Kind::Owed => self.owed_bytes -= bytes.len(),
+                    _ => self.bytes -= bytes.len(),
+                }
+                self.messages -= usize::from(kind.is_droppable());
                 watch.into_iter().for_each(|watch| watch.expire());
             }
         }
     }
 
-    /// Drops the oldest message of which nothing has been written.
-    fn drop_oldest(&mut self) -> bool {
+    fn count(&mut self, bytes: &Bytes, kind: Kind) {
+        match kind {
+            Kind::Owed => self.owed_bytes += bytes.len(),
+            _ => self.bytes += bytes.len(),
+        }
+        self.messages += usize::from(kind.is_droppable());
+    }
+
+    /// Drops the oldest frame of such a kind of which nothing has been written.
+    fn drop_first(&mut self, of: impl Fn(Kind) -> bool) -> bool {
         let from = usize::from(self.front_written);
-        let Some(at) = self.queue.iter().skip(from).position(|entry| entry.message) else { return false };
+        let Some(at) = self.queue.iter().skip(from).position(|entry| of(entry.kind)) else { return false };
         if let Some(entry) = self.queue.remove(at + from) {
             self.bytes -= entry.bytes.len();
             self.messages -= 1;
         }
         true
-    }
-
-    /// The next bytes for the socket.
-    pub fn front(&self) -> Option<&Bytes> {
-        self.queue.front().map(|entry| &entry.bytes)
     }
 
     /// The frames at the head, for one vectored write.
@@ -212,176 +309,88 @@ impl Outbox {
 
     /// The socket took so many bytes from the head.
     pub fn written(&mut self, mut count: usize) {
-        self.bytes -= count;
         while let Some(front) = self.queue.front_mut() {
+            let taken = count.min(front.bytes.len());
+            match front.kind {
+                Kind::Owed => self.owed_bytes -= taken,
+                _ => self.bytes -= taken,
+            }
             if count < front.bytes.len() {
+                if let (true, true, Some(ledger)) = (count > 0, front.kind.is_message(), &mut self.ledger) {
+                    ledger.begin(&front.bytes);
+                }
                 self.front_written |= count > 0;
                 let _ = front.bytes.split_to(count);
                 return;
             }
-            count -= front.bytes.len();
-            self.messages -= usize::from(front.message);
-            let watch = self.queue.pop_front().and_then(|entry| entry.watch);
-            watch.into_iter().for_each(|watch| watch.written());
+            count -= taken;
+            self.messages -= usize::from(front.kind.is_droppable());
             self.front_written = false;
+            let Some(Entry { bytes, kind, watch }) = self.queue.pop_front() else { return };
+            watch.into_iter().for_each(|watch| watch.written());
+            if let Some(ledger) = &mut self.ledger {
+                match kind {
+                    Kind::Mark(number) => ledger.marked(number),
+                    Kind::Control | Kind::Pong => {}
+                    Kind::Message | Kind::Keyed(_) | Kind::Owed => ledger.sent(bytes),
+                }
+            }
         }
         if self.queue.capacity() > 64 {
             self.queue.shrink_to(0); // an idle connection keeps no buffer
         }
     }
 
+    /// The socket is gone, and another is expected: what it has not taken whole waits, the gateway's own frames are void.
+    pub fn detach(&mut self) {
+        let begun = self.ledger.as_mut().and_then(|ledger| ledger.take_begun());
+        let mut waiting = std::mem::take(&mut self.queue);
+        if let (true, Some(front), Some(begun)) = (self.front_written, waiting.front_mut(), begun) {
+            front.bytes = begun;
+        }
+        (self.bytes, self.owed_bytes, self.messages, self.front_written) = (0, 0, 0, false);
+        for mut entry in waiting.into_iter().filter(|entry| entry.kind.is_message()) {
+            entry.kind = if entry.kind == Kind::Owed { Kind::Message } else { entry.kind };
+            self.append_entry(entry);
+        }
+        let waiting = self.waiting_cost();
+        if let Some(ledger) = &mut self.ledger {
+            // Promised while there was a socket: without room for it, it waits uncounted.
+            let _no_room = ledger.reserve(waiting);
+        }
+    }
+
+    /// A new socket, of a client that has received so many messages: `first`, then what it has not got, then what waits.
+    pub fn attach(&mut self, received: u64, first: Bytes) {
+        let again = self.ledger.as_mut().map(|ledger| ledger.go_on_from(received)).unwrap_or_default();
+        let waiting = std::mem::take(&mut self.queue);
+        (self.bytes, self.owed_bytes, self.messages, self.front_written) = (0, 0, 0, false);
+        self.append(first, Kind::Control);
+        again.into_iter().for_each(|bytes| self.append(bytes, Kind::Owed));
+        waiting.into_iter().for_each(|entry| self.append_entry(Entry { kind: Kind::Owed, ..entry }));
+    }
+
     /// Drops what is queued, but never the rest of a frame that has begun: what follows would be read as its payload.
     pub fn clear_unbegun(&mut self) {
         let begun = if self.front_written { self.queue.pop_front() } else { None };
-        *self = Outbox::default();
-        if let Some(Entry { bytes, message, watch }) = begun {
-            self.append(bytes, message);
-            watch.into_iter().for_each(|watch| self.watch_last(*watch));
+        self.clear();
+        if let Some(begun) = begun {
+            self.append_entry(begun);
             self.front_written = true;
         }
     }
 
     /// Nothing more will be written.
     pub fn clear(&mut self) {
-        *self = Outbox::default();
+        *self = Outbox { ledger: self.ledger.take(), ..Outbox::default() };
+    }
+
+    /// The socket has taken the start of a frame and not its end.
+    pub fn is_within_frame(&self) -> bool {
+        self.front_written
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(when_full: WhenFull) -> OutboxSettings {
-        OutboxSettings { max_bytes: 100, max_messages: 3, when_full }
-    }
-
-    fn bytes(len: usize) -> Bytes {
-        Bytes::from(vec![b'x'; len])
-    }
-
-    #[test]
-    fn bounds_bytes_and_messages() {
-        let mut outbox = Outbox::default();
-        let close = policy(WhenFull::Close);
-        assert_eq!(outbox.push(bytes(101), &close), Queued::Refused, "a frame that can never fit");
-        for _ in 0..3 {
-            assert_eq!(outbox.push(bytes(10), &close), Queued::Yes);
-        }
-        assert_eq!(outbox.push(bytes(10), &close), Queued::Close);
-        assert_eq!(outbox.push(bytes(10), &policy(WhenFull::DropNewest)), Queued::Refused);
-        assert_eq!(outbox.bytes(), 30);
-    }
-
-    #[test]
-    fn drop_oldest_never_cuts_a_frame_that_has_begun() {
-        let mut outbox = Outbox::default();
-        let policy = policy(WhenFull::DropOldest);
-        for len in [10, 20, 30] {
-            assert_eq!(outbox.push(bytes(len), &policy), Queued::Yes);
-        }
-        outbox.written(4);
-        assert_eq!(outbox.push(bytes(40), &policy), Queued::Yes);
-        let lens: Vec<usize> = outbox.queue.iter().map(|entry| entry.bytes.len()).collect();
-        assert_eq!(lens, [6, 30, 40]);
-    }
-
-    #[test]
-    fn written_counts_across_frames() {
-        let mut outbox = Outbox::default();
-        let policy = policy(WhenFull::Close);
-        for len in [10, 20] {
-            outbox.push(bytes(len), &policy);
-        }
-        assert!(outbox.push_control(bytes(5), &policy));
-        outbox.written(32);
-        assert_eq!((outbox.bytes(), outbox.messages), (3, 0));
-        outbox.written(3);
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn clearing_keeps_a_begun_frame_whole() {
-        let mut outbox = Outbox::default();
-        let policy = policy(WhenFull::Close);
-        for len in [10, 20] {
-            outbox.push(bytes(len), &policy);
-        }
-        outbox.written(4);
-        outbox.clear_unbegun();
-        assert_eq!((outbox.bytes(), outbox.messages), (6, 1));
-        outbox.written(6);
-        outbox.push(bytes(10), &policy);
-        outbox.clear_unbegun();
-        assert!(outbox.is_empty());
-    }
-
-    #[test]
-    fn control_frames_have_a_reserve_but_not_without_end() {
-        let mut outbox = Outbox::default();
-        let policy = policy(WhenFull::Close);
-        outbox.push(bytes(100), &policy);
-        let queued = (0..10_000).take_while(|_| outbox.push_control(bytes(127), &policy)).count();
-        assert_eq!(queued, CONTROL_RESERVE_BYTES / 127);
-    }
-
-    #[test]
-    fn pongs_that_nobody_reads_are_a_few() {
-        let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(bytes(10), &policy(WhenFull::Close)), Queued::Yes);
-        for number in 0..1000_u32 {
-            outbox.push_pong(frame(Opcode::Pong, &number.to_be_bytes()));
-        }
-        assert_eq!((outbox.queue.len(), outbox.bytes()), (1 + PONGS_MAX, 10 + PONGS_MAX * 6));
-        let newest = outbox.queue.back().map(|entry| entry.bytes.clone());
-        assert_eq!(newest, Some(frame(Opcode::Pong, &999_u32.to_be_bytes())));
-        outbox.written(10 + 6);
-        outbox.push_pong(frame(Opcode::Pong, b"next"));
-        assert_eq!(outbox.queue.len(), PONGS_MAX, "there is room again");
-    }
-
-    fn watched(expires: Option<Instant>) -> (Watch, tokio::sync::oneshot::Receiver<super::super::watch::Fate>) {
-        let (tell, fate) = tokio::sync::oneshot::channel();
-        (Watch { fate: Some(tell), expires, expired: Default::default() }, fate)
-    }
-
-    #[test]
-    fn who_waits_for_a_message_hears_what_became_of_it() {
-        use super::super::watch::Fate;
-        let mut outbox = Outbox::default();
-        let policy = policy(WhenFull::DropOldest);
-        let now = Instant::now();
-        let mut fates = Vec::new();
-        for expires in [Some(now), None, Some(now)] {
-            assert_eq!(outbox.push(bytes(20), &policy), Queued::Yes);
-            let (watch, fate) = watched(expires);
-            outbox.watch_last(watch);
-            fates.push(fate);
-        }
-        outbox.written(1);
-        outbox.drop_expired(now);
-        assert_eq!((outbox.bytes(), outbox.messages), (39, 2), "the first has begun");
-        outbox.written(19);
-        let mut told = |place: usize| fates[place].try_recv();
-        assert_eq!((told(0), told(2)), (Ok(Fate::Written), Ok(Fate::Expired)));
-        assert!(told(1).is_err() && !outbox.expiring);
-        outbox.written(20);
-        assert_eq!(told(1), Ok(Fate::Written));
-        // Room is made of what is over before others are dropped.
-        for expires in [None, Some(now), None] {
-            outbox.push(bytes(10), &policy);
-            outbox.watch_last(watched(expires).0);
-        }
-        assert_eq!(outbox.push(bytes(11), &policy), Queued::Yes);
-        let lens: Vec<usize> = outbox.queue.iter().map(|entry| entry.bytes.len()).collect();
-        assert_eq!(lens, [10, 10, 11]);
-    }
-
-    #[test]
-    fn encodes_all_three_lengths() {
-        for (len, header) in [(5, 2), (126, 4), (70_000, 10)] {
-            let encoded = frame(Opcode::Text, &vec![b'x'; len]);
-            assert_eq!(encoded.len(), len + header);
-            assert_eq!(encoded[0], 0x81);
-        }
-    }
-}
+#[path = "outbox_tests.rs"]
+mod tests;

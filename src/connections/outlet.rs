@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use actix_rt::net::TcpStream;
+use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
@@ -19,12 +20,16 @@ use tokio::sync::oneshot;
 use super::confirmations::Confirmations;
 use super::connection::{unix_millis, Facts};
 use super::labels::Labels;
-use super::outbox::{encode_frame, frame, Opcode, Outbox, Queued};
+use super::ledger::Ledger;
+use super::offered::{Offered, Written};
+use super::outbox::{encode_frame, Opcode, Outbox, Queued};
+use super::resume::Tokens;
 use super::watch::Watch;
 use crate::close_code;
 use crate::model::connection_filter::ConnectionFilter;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::description;
+use crate::model::endpoint::{OutboxSettings, WhenFull};
 use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::outbound;
@@ -40,7 +45,8 @@ thread_local! {
 /// Where messages for a client go.
 pub struct Outlet {
     endpoint: Arc<LiveEndpoint>,
-    io: TcpStream,
+    /// None: it is lost, and its client may come back.
+    io: ArcSwapOption<TcpStream>,
     state: Mutex<State>,
     labels: Mutex<Labels>,
     confirmations: Mutex<Confirmations>,
@@ -49,7 +55,7 @@ pub struct Outlet {
     events_out: AtomicU64,
     /// Unix milliseconds of the last message either way.
     last_active: AtomicU64,
-    sent: Counter,
+    counters: Arc<OutletCounters>,
     pub(super) facts: Arc<Facts>,
     pub(super) activity: Activity,
     /// The connection description as a tree, once a template has asked for it.
@@ -84,65 +90,67 @@ impl Activity {
     }
 }
 
-/// A message on its way to the socket.
-enum Offered<'a> {
-    Payload(Opcode, &'a [u8]),
-    /// Encoded already; what the socket does not take is not copied.
-    Frame(&'a Bytes),
-}
-
-impl Offered<'_> {
-    fn len_at_most(&self) -> usize {
-        match self {
-            // A frame's header has at most ten bytes.
-            Offered::Payload(_, payload) => payload.len() + 10,
-            Offered::Frame(frame) => frame.len(),
-        }
-    }
-
-    fn frame(&self) -> Bytes {
-        match *self {
-            Offered::Payload(opcode, payload) => frame(opcode, payload),
-            Offered::Frame(frame) => frame.clone(),
-        }
-    }
+/// What all connections of an endpoint count together.
+#[derive(Debug)]
+pub struct OutletCounters {
+    /// Messages taken for clients.
+    pub sent: Counter,
+    /// Of those, the ones that gave way to others before they left.
+    pub oldest_dropped: Counter,
+    pub coalesced: Counter,
+    /// Messages that were refused.
+    pub newest_dropped: Counter,
 }
 
 #[derive(Default)]
-struct State {
-    outbox: Outbox,
+pub(super) struct State {
+    pub outbox: Outbox,
     /// Nothing is taken any more.
     closed: bool,
     /// A sender has found that the connection must end; the driver sees to it.
     verdict: Option<CloseCause>,
     driver: Option<Waker>,
+    /// There is no socket: messages wait for the client's return.
+    pub away: bool,
+    /// By what its client proves itself when it comes back; None: it never may.
+    pub tokens: Option<Box<Tokens>>,
 }
 
 impl Outlet {
-    pub(super) fn new(endpoint: Arc<LiveEndpoint>, io: TcpStream, sent: Counter, facts: Arc<Facts>) -> Arc<Outlet> {
+    pub(super) fn new(
+        endpoint: Arc<LiveEndpoint>,
+        io: TcpStream,
+        counters: Arc<OutletCounters>,
+        facts: Arc<Facts>,
+    ) -> Arc<Outlet> {
         Arc::new(Outlet {
             endpoint,
-            io,
+            io: ArcSwapOption::from_pointee(io),
             state: Mutex::default(),
             labels: Mutex::default(),
             confirmations: Mutex::default(),
             owes: AtomicBool::new(false),
             events_out: AtomicU64::new(0),
             last_active: AtomicU64::new(unix_millis()),
-            sent,
+            counters,
             facts,
             activity: Activity::default(),
             described: OnceLock::new(),
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its groups and tags.
     pub(super) fn labels(&self) -> MutexGuard<'_, Labels> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has no socket, and may get another.
+    pub(super) fn is_away(&self) -> bool {
+        self.state().away
     }
 
     pub fn is_open(&self) -> bool {
@@ -272,10 +280,13 @@ impl Outlet {
                 false => state.outbox.watch_last(watch),
             }
         }
+        if state.outbox.ledger.is_some() {
+            state.mark_if_due(&self.endpoint.current().settings.outbox);
+        }
         drop(state);
         if outcome == PushOutcome::Queued {
             self.events_out.fetch_add(1, Ordering::Relaxed);
-            self.sent.inc();
+            self.counters.sent.inc();
             self.touch();
         }
         outcome
@@ -287,28 +298,35 @@ impl Outlet {
         if message.len_at_most() > policy.max_bytes {
             return PushOutcome::TooBig;
         }
-        let queued = if state.outbox.is_empty() {
-            match self.write_now(message) {
-                Ok(None) => return PushOutcome::Queued,
-                Ok(Some((rest, begun))) if begun => {
-                    state.outbox.push_partly_written(rest);
-                    Queued::Yes
-                }
-                Ok(Some((whole, _))) => state.outbox.push(whole, policy),
-                Err(_) => {
-                    state.condemn(CloseCause::lost());
-                    return PushOutcome::Gone;
-                }
+        let written = match state.outbox.is_empty() && !state.away {
+            true => self.write_now(state, message),
+            false => Ok(Written::No),
+        };
+        let queued = match written {
+            Ok(Written::Whole) => return PushOutcome::Queued,
+            Ok(Written::Partly) => Queued::Yes { dropped: 0 },
+            Err(_) if state.tokens.is_none() => {
+                state.condemn(CloseCause::lost());
+                return PushOutcome::Gone;
             }
-        } else {
-            state.outbox.push(message.frame(), policy)
+            // A socket that fails is found by the driver too; the message waits for the next one.
+            Ok(Written::No) | Err(_) => match state.away {
+                false => state.outbox.push(message.frame(), policy, message.key(policy)),
+                true => state.outbox.push_while_away(message.frame(), policy.when_full, message.key(policy)),
+            },
         };
         match queued {
-            Queued::Yes => {
-                state.wake_driver();
+            Queued::Yes { dropped } => {
+                self.count_dropped(policy, dropped);
+                if !state.away {
+                    state.wake_driver();
+                }
                 PushOutcome::Queued
             }
-            Queued::Refused => PushOutcome::Full,
+            Queued::Refused => {
+                self.counters.newest_dropped.inc();
+                PushOutcome::Full
+            }
             Queued::Close => {
                 state.condemn(CloseCause::gateway(close_code::SLOW_CONSUMER));
                 PushOutcome::Gone
@@ -316,41 +334,64 @@ impl Outlet {
         }
     }
 
-    /// Offers a frame to the socket; what it did not take comes back, with whether it took some.
-    fn write_now(&self, message: &Offered<'_>) -> io::Result<Option<(Bytes, bool)>> {
+    fn count_dropped(&self, policy: &OutboxSettings, dropped: u64) {
+        match policy.when_full {
+            _ if dropped == 0 => {}
+            WhenFull::Coalesce => {
+                self.counters.coalesced.inc_by(dropped);
+            }
+            _ => {
+                self.counters.oldest_dropped.inc_by(dropped);
+            }
+        }
+    }
+
+    /// Offers a frame to the socket; the rest of what it took a part of is queued.
+    fn write_now(&self, state: &mut State, message: &Offered<'_>) -> io::Result<Written> {
         let (opcode, payload) = match *message {
             Offered::Payload(opcode, payload) => (opcode, payload),
             Offered::Frame(shared) => {
                 let taken = self.try_write(shared)?;
-                return Ok((taken < shared.len()).then(|| (shared.slice(taken..), taken > 0)));
+                return Ok(state.taken(taken, shared));
             }
         };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             encode_frame(opcode, payload, scratch);
             let taken = self.try_write(scratch)?;
-            Ok((taken < scratch.len()).then(|| (Bytes::copy_from_slice(&scratch[taken..]), taken > 0)))
+            if taken == scratch.len() && state.outbox.ledger.is_none() {
+                return Ok(Written::Whole); // no copy
+            }
+            Ok(if taken == 0 { Written::No } else { state.taken(taken, &Bytes::copy_from_slice(scratch)) })
         })
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.io.try_write(bytes) {
+        let io = self.io.load();
+        match io.as_ref().map_or(Ok(0), |io| io.try_write(bytes)) {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         }
+    }
+
+    /// Queues a ping; `false` when not even that has room.
+    pub(super) fn queue_ping(&self) -> bool {
+        let endpoint = self.endpoint.current();
+        let mut state = self.state();
+        state.closed || state.away || state.outbox.push_ping(&endpoint.settings.outbox)
     }
 
     /// Queues a control frame; `false` when not even that has room.
     pub(super) fn queue_control(&self, bytes: Bytes) -> bool {
         let endpoint = self.endpoint.current();
         let mut state = self.state();
-        state.closed || state.outbox.push_control(bytes, &endpoint.settings.outbox)
+        state.closed || state.away || state.outbox.push_control(bytes, &endpoint.settings.outbox)
     }
 
     /// Queues the answer to a ping, which is written by the driver.
     pub(super) fn pong(&self, bytes: Bytes) {
         let mut state = self.state();
-        if !state.closed {
+        if !state.closed && !state.away {
             state.outbox.push_pong(bytes);
         }
     }
@@ -372,6 +413,43 @@ impl Outlet {
 
     pub(super) fn discard(&self) {
         self.state().outbox.clear();
+    }
+
+    // ---- a socket after the other, for the connection's worker
+
+    /// Makes it one that may be resumed; `first` is what its client is told before all else.
+    pub(super) fn make_resumable(&self, tokens: Tokens, ledger: Ledger, first: Bytes) {
+        let endpoint = self.endpoint.current();
+        let mut state = self.state();
+        state.tokens = Some(Box::new(tokens));
+        state.outbox.ledger = Some(Box::new(ledger));
+        // Nothing is in the outbox yet, so that it has room for it.
+        let _queued = state.outbox.push_control(first, &endpoint.settings.outbox);
+    }
+
+    /// The socket is gone, or to be given up: messages wait from now on. `goodbye` is tried, no more.
+    pub(super) fn detach(&self, goodbye: Option<&[u8]>) {
+        let mut state = self.state();
+        if let Some(goodbye) = goodbye.filter(|_| !state.outbox.is_within_frame()) {
+            let _tried = self.try_write(goodbye);
+        }
+        state.away = true;
+        state.outbox.detach();
+        drop(state);
+        self.shutdown(std::net::Shutdown::Both);
+        self.io.store(None);
+    }
+
+    /// The next socket.
+    pub(super) fn attach(&self, io: TcpStream, received: u64, first: Bytes) {
+        let endpoint = self.endpoint.current();
+        let mut state = self.state();
+        self.io.store(Some(Arc::new(io)));
+        state.away = false;
+        state.outbox.attach(received, first);
+        // Its pong says that the client has its new token.
+        let _queued = state.outbox.push_ping(&endpoint.settings.outbox);
+        state.wake_driver();
     }
 
     // ---- for the driver
@@ -400,19 +478,22 @@ impl Outlet {
             if state.outbox.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            let io = self.io.load();
+            let Some(io) = io.as_ref() else { return Poll::Pending };
             let mut slices = [IoSlice::new(&[]); VECTORED_FRAMES];
             let filled = state.outbox.slices(&mut slices);
-            match self.io.try_write_vectored(&slices[..filled]) {
+            match io.try_write_vectored(&slices[..filled]) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     state.outbox.written(count);
+                    state.mark_if_due(&self.endpoint.current().settings.outbox);
                     continue;
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
                 Err(err) => return Poll::Ready(Err(err)),
             }
             drop(state);
-            match self.io.poll_write_ready(cx) {
+            match io.poll_write_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
                 Poll::Ready(Ok(())) => {}
@@ -422,19 +503,20 @@ impl Outlet {
 
     /// Reads once into the spare capacity of `buffer`. `Ready(Ok(0))` is the end of the stream.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let io = self.io.load();
+        let Some(io) = io.as_ref() else { return Poll::Pending };
         loop {
-            match self.io.poll_read_ready(cx) {
+            match io.poll_read_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
                 Poll::Ready(Ok(())) => {}
             }
             let room = buffer.capacity() - buffer.len();
-            match self.io.try_read_buf(buffer) {
+            match io.try_read_buf(buffer) {
                 Ok(count) => {
                     if count > 0 && count < room {
                         // A short read has drained the socket: saying so spares the read that would only find that out.
-                        let drained =
-                            self.io.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                        let drained = io.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
                         debug_assert!(drained.is_err());
                     }
                     return Poll::Ready(Ok(count));
@@ -446,19 +528,49 @@ impl Outlet {
     }
 
     pub(super) fn shutdown(&self, how: std::net::Shutdown) {
-        // An error means that the socket is gone already, which is what is wanted.
-        let _gone = socket2::SockRef::from(&self.io).shutdown(how);
+        if let Some(io) = self.io.load().as_ref() {
+            // An error means that the socket is gone already, which is what is wanted.
+            let _gone = socket2::SockRef::from(&**io).shutdown(how);
+        }
     }
 }
 
 impl State {
+    /// A socket has taken so many bytes of a message's frame.
+    fn taken(&mut self, taken: usize, whole: &Bytes) -> Written {
+        if taken == whole.len() {
+            if let Some(ledger) = &mut self.outbox.ledger {
+                ledger.sent(whole.clone());
+            }
+            return Written::Whole;
+        }
+        if taken == 0 {
+            return Written::No;
+        }
+        self.outbox.push_partly_written(whole, taken);
+        Written::Partly
+    }
+
+    /// A client that is sent much is asked often how much it has got.
+    fn mark_if_due(&mut self, policy: &OutboxSettings) {
+        if self.outbox.ledger.as_ref().is_some_and(|ledger| ledger.wants_mark()) {
+            // Without room for it there will be another.
+            let _queued = self.outbox.push_ping(policy);
+            self.wake_driver();
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     fn condemn(&mut self, cause: CloseCause) {
         self.closed = true;
         self.verdict.get_or_insert(cause);
         self.wake_driver();
     }
 
-    fn wake_driver(&self) {
+    pub fn wake_driver(&self) {
         if let Some(driver) = &self.driver {
             driver.wake_by_ref();
         }

@@ -22,6 +22,8 @@ pub trait ClientEvents {
     fn binary(&mut self, data: Bytes) -> Option<CloseCode>;
     /// The endpoint's rule of authentication is another one now.
     fn authentication_changed(&mut self);
+    /// Its client has come back on another socket.
+    fn resumed(&mut self);
     /// The connection has ended; called exactly once.
     fn closed(&mut self, cause: CloseCause);
 }
@@ -38,7 +40,8 @@ pub struct Reauthenticate;
 
 pub struct Session {
     connection: Rc<Connection>,
-    events: Box<dyn ClientEvents>,
+    /// None: it ends, or has ended.
+    events: Option<Box<dyn ClientEvents>>,
     supervisor: Addr<EndpointSupervisor>,
     state: SessionState,
 }
@@ -49,19 +52,24 @@ impl Session {
         events: Box<dyn ClientEvents>,
         supervisor: Addr<EndpointSupervisor>,
     ) -> Session {
-        Session { connection, events, supervisor, state: SessionState::default() }
+        Session { connection, events: Some(events), supervisor, state: SessionState::default() }
     }
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Text(data) => self.events.text(data),
+            Action::Text(data) => {
+                if let Some(events) = &mut self.events {
+                    events.text(data);
+                }
+            }
             Action::Binary(data) => {
-                if let Some(code) = self.events.binary(data) {
+                if let Some(code) = self.events.as_mut().and_then(|events| events.binary(data)) {
                     self.connection.close(CloseCause::gateway(code));
                 }
             }
             // Not through the context, which writes later: answers keep the order of what they answer.
             Action::Pong(payload) => self.connection.pong(&payload),
+            Action::Ponged(payload) => self.connection.outlet.ponged(&payload),
             Action::Close(code) => self.connection.close(CloseCause::gateway(code)),
             Action::ClosedByClient(reason) => {
                 let (code, reason) = reason.unwrap_or((1005, String::new()));
@@ -120,7 +128,9 @@ impl Handler<Reauthenticate> for Session {
 
     fn handle(&mut self, _: Reauthenticate, _: &mut Self::Context) {
         if !self.connection.is_closing() {
-            self.events.authentication_changed();
+            if let Some(events) = &mut self.events {
+                events.authentication_changed();
+            }
         }
     }
 }
@@ -128,10 +138,13 @@ impl Handler<Reauthenticate> for Session {
 /// Clean-up hangs here, so that no way of ending, a panic included, leaks a registration or loses a disconnect.
 impl Drop for Session {
     fn drop(&mut self) {
+        let Some(events) = self.events.take() else { return };
+        // Only this socket's actor ends: the next one's registers in its place.
+        let Err(mut events) = self.connection.park(events) else { return };
         self.connection.close(CloseCause::gateway(crate::close_code::INTERNAL));
         self.supervisor.do_unregister(Unregister { key: self.connection.facts.id.random });
         let cause = self.connection.cause().unwrap_or_else(CloseCause::lost);
-        self.events.closed(cause);
+        events.closed(cause);
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Action {
     Text(Bytes),
     Binary(Bytes),
     Pong(Bytes),
+    /// The client has answered a ping.
+    Ponged(Bytes),
     /// End the connection with this code.
     Close(CloseCode),
     /// The client has begun the close handshake; `None` when its frame had no code.
@@ -63,7 +65,8 @@ impl SessionState {
             Message::Binary(data) => Action::Binary(data),
             Message::Continuation(item) => self.on_fragment(item),
             Message::Ping(payload) => Action::Pong(payload),
-            Message::Pong(_) | Message::Nop => Action::Nothing,
+            Message::Pong(payload) => Action::Ponged(payload),
+            Message::Nop => Action::Nothing,
             Message::Close(reason) => on_close(reason),
         }
     }

@@ -50,7 +50,7 @@ impl Stream for FrameStream {
         if this.done {
             return Poll::Ready(None);
         }
-        if this.stopped {
+        if this.stopped || this.connection.is_away() {
             return Poll::Pending;
         }
         if this.yield_first {
@@ -70,6 +70,8 @@ impl Stream for FrameStream {
             None => match this.connection.poll_read(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(bytes))) => bytes,
+                // What came before it is still decoded: the client may have said that it leaves.
+                Poll::Ready(Ok(None) | Err(_)) if this.connection.lose(CloseCause::lost()) => return Poll::Pending,
                 Poll::Ready(Ok(None) | Err(_)) => {
                     this.done = true;
                     return Poll::Ready(None);
@@ -100,6 +102,12 @@ impl Stream for FrameStream {
 
 type ContextStream = Pin<Box<dyn Stream<Item = Result<Bytes, actix_web::Error>>>>;
 
+fn context(connection: &Rc<Connection>, session: Session, early: Bytes) -> ContextStream {
+    let codec = Codec::new().max_size(MESSAGE_BYTES_MAX); // the guard has the endpoint's own limit, which may change
+    let stream = FrameStream::new(connection.clone(), early);
+    Box::pin(WebsocketContext::with_codec(session, stream, codec))
+}
+
 /// The future that a connection lives in.
 pub(super) struct Driver {
     connection: Rc<Connection>,
@@ -113,10 +121,19 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(connection: Rc<Connection>, session: Session, early: Bytes) -> Driver {
-        let codec = Codec::new().max_size(MESSAGE_BYTES_MAX); // the guard has the endpoint's own limit, which may change
-        let stream = FrameStream::new(connection.clone(), early);
-        let context = Box::pin(WebsocketContext::with_codec(session, stream, codec));
-        Driver { connection, context: Some(context), lingering: false, lingered_bytes: 0 }
+        let context = Some(context(&connection, session, early));
+        Driver { connection, context, lingering: false, lingered_bytes: 0 }
+    }
+
+    /// Another socket: an actor of its own, which knows nothing of a frame that the old one has not ended, takes over the
+    /// handler.
+    fn start_over(&mut self, early: Bytes) {
+        let connection = self.connection.clone();
+        let Some(mut events) = connection.handler_out_of(|| self.context = None) else { return };
+        events.resumed();
+        let supervisor = connection.worker.hub.supervisors.of(&connection.endpoint);
+        let session = Session::new(connection.clone(), events, supervisor);
+        self.context = Some(context(&connection, session, early));
     }
 
     fn run_actor(&mut self, cx: &mut Context<'_>) {
@@ -182,12 +199,16 @@ impl Future for Driver {
         if let Some(verdict) = this.connection.outlet.take_verdict() {
             this.connection.close(verdict);
         }
+        if let Some(early) = this.connection.take_returned() {
+            this.start_over(early);
+        }
         this.run_actor(cx);
-        if this.connection.past_close_deadline() {
+        if this.connection.past_close_deadline() || this.connection.is_closing() && this.connection.outlet.is_away() {
             return this.finish();
         }
         match this.connection.outlet.poll_flush(cx) {
             Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) if this.connection.lose(CloseCause::lost()) => return Poll::Pending,
             Poll::Ready(Err(_)) => {
                 this.connection.close(CloseCause::lost());
                 this.context = None;

@@ -150,8 +150,16 @@ impl ClientEvents for ConnectionEvents {
         self.credential.get_or_insert_with(anonymous).rule_changed();
     }
 
+    fn resumed(&mut self) {
+        let Shared { worker, connection, .. } = &*self.shared;
+        let Some(held) = worker.returned.borrow_mut().remove(&connection.facts.id.random) else { return };
+        let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
+        self.credential = (!held.is_nothing()).then_some(held).map(watch);
+    }
+
     fn closed(&mut self, cause: CloseCause) {
         let shared = self.shared.clone();
+        shared.worker.returned.borrow_mut().remove(&shared.connection.facts.id.random);
         let endpoint = shared.connection.endpoint.current().path.to_string();
         let labels = CloseLabels { endpoint, code: u32::from(cause.code) };
         shared.worker.metrics.connections_closed.get_or_create(&labels).inc();

@@ -12,8 +12,10 @@ pub(crate) mod describe;
 mod dispatch;
 mod refresh;
 pub mod replay;
+pub mod resume;
 pub mod runtime;
 mod throttle;
 pub mod upgrade;
 
+pub use client_address::Caller;
 pub use runtime::InboundWorker;

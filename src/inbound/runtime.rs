@@ -10,19 +10,21 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::credential::Held;
 use super::dead_letter::DeadLetters;
+use super::resume;
 use super::throttle::Throttled;
 use crate::authentication::Authenticator;
 use crate::backends::{Backend, BackendPool, RouteFacts};
 use crate::config::registry::Registry;
-use crate::connections::Worker;
+use crate::connections::{OutletCounters, Worker};
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute, RouteKind};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
-use crate::telemetry::metrics::{BackendLabels, EndpointLabels, EventLabels, Metrics};
+use crate::telemetry::metrics::{BackendLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
 
 /// How often a worker looks for what nobody uses any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -38,11 +40,14 @@ pub struct InboundWorker {
     pub metrics: Metrics,
     pub settings: Arc<ClientSettings>,
     pub authenticator: Arc<Authenticator>,
+    pub other_nodes: Arc<dyn resume::OtherNodes>,
     pool: BackendPool,
     ids: RefCell<EventIdGenerator>,
     /// Memory of route selection.
     pub scratch: RefCell<RouteScratch>,
     runtimes: RefCell<HashMap<Arc<str>, Rc<EndpointRuntime>>>,
+    /// What clients have shown that are coming back this moment, by the keys of their connections.
+    pub(super) returned: RefCell<HashMap<u128, Held>>,
 }
 
 impl InboundWorker {
@@ -52,6 +57,7 @@ impl InboundWorker {
         metrics: Metrics,
         settings: Arc<ClientSettings>,
         authenticator: Arc<Authenticator>,
+        other_nodes: Arc<dyn resume::OtherNodes>,
         pool: BackendPool,
     ) -> Rc<InboundWorker> {
         let made = Rc::new(InboundWorker {
@@ -60,11 +66,14 @@ impl InboundWorker {
             metrics,
             settings,
             authenticator,
+            other_nodes,
             pool,
             ids: RefCell::default(),
             scratch: RefCell::default(),
             runtimes: RefCell::default(),
+            returned: RefCell::default(),
         });
+        resume::set_worker(&made);
         actix_rt::spawn(sweep(Rc::downgrade(&made)));
         made
     }
@@ -118,7 +127,7 @@ pub struct EndpointRuntime {
     pub custom: Vec<Rc<RouteRuntime>>,
     /// What of events is read.
     pub looked_at: Option<Projection>,
-    pub sent: Counter,
+    pub outlets: Arc<OutletCounters>,
     pub throttled: Throttled,
     metrics: Metrics,
     /// When the last sweep first found it without users.
@@ -147,11 +156,7 @@ impl EndpointRuntime {
             default: routes.default.as_ref().map(make),
             custom: routes.custom_routes.iter().map(make).collect(),
             looked_at: endpoint.looked_at(),
-            sent: worker
-                .metrics
-                .events_out
-                .get_or_create(&EndpointLabels { endpoint: endpoint.path.to_string() })
-                .clone(),
+            outlets: Arc::new(outlet_counters(&endpoint.path, &worker.metrics)),
             throttled: Throttled::new(&endpoint, &worker.metrics),
             metrics: worker.metrics.clone(),
             unused_since: Cell::new(None),
@@ -164,6 +169,17 @@ impl EndpointRuntime {
         let route = route.unwrap_or_default().to_owned();
         let labels = EventLabels { endpoint: self.endpoint.path.to_string(), route, outcome };
         self.metrics.events_in.get_or_create(&labels).inc();
+    }
+}
+
+fn outlet_counters(path: &str, metrics: &Metrics) -> OutletCounters {
+    let dropped =
+        |reason| metrics.outbox_dropped.get_or_create(&DropLabels { endpoint: path.to_owned(), reason }).clone();
+    OutletCounters {
+        sent: metrics.events_out.get_or_create(&EndpointLabels { endpoint: path.to_owned() }).clone(),
+        oldest_dropped: dropped("oldest"),
+        coalesced: dropped("coalesced"),
+        newest_dropped: dropped("newest"),
     }
 }
 

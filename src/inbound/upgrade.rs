@@ -23,6 +23,7 @@ use super::client_events::ConnectionEvents;
 use super::credential::Held;
 use super::describe::{authorizer_question, description, refused_body, Described};
 use super::dispatch::Lanes;
+use super::resume::{self, Back, Brought, Place, Returning, Stray};
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::throttle::retry_after_seconds;
 use crate::authentication::{Accepted as Known, Denied, Presented};
@@ -35,9 +36,10 @@ use crate::model::description::tree;
 use crate::model::endpoint::CompiledEndpoint;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::ordering::Turn;
+use crate::model::resume::{Claim, NotResumed};
 use crate::model::throttle::{Admission, Exceeded};
 use crate::model::transform::{ConnectionTree, Surroundings};
-use crate::telemetry::metrics::{EndpointLabels, RefusalLabels};
+use crate::telemetry::metrics::{EndpointLabels, RefusalLabels, ResumeLabels};
 
 /// A handshake's head may have so many bytes; common servers allow 8 to 16 KiB.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -63,11 +65,44 @@ struct Accepted {
     facts: Facts,
     held: Held,
     source: Rc<EventSource>,
-    subprotocol: Option<String>,
-    accept_key: [u8; 28],
+    answer: Answer,
+    not_resumed: Option<NotResumed>,
     last_sequence: u64,
     pending: Counted,
     admission: Admission,
+}
+
+/// What an accepted handshake leads to.
+enum Decided {
+    New(Box<Accepted>),
+    Back(Box<Back>),
+}
+
+/// The answer to an accepted handshake.
+pub struct Answer {
+    subprotocol: Option<String>,
+    accept_key: [u8; 28],
+}
+
+impl Answer {
+    fn new(headers: &HeaderMap, supported: &[String]) -> Answer {
+        // verify_handshake has seen the key.
+        let key = headers.get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
+        Answer { subprotocol: choose_subprotocol(headers, supported), accept_key: hash_key(key) }
+    }
+
+    pub(super) fn head(&self) -> BytesMut {
+        let mut head = BytesMut::with_capacity(256);
+        head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+        head.extend_from_slice(b"Sec-WebSocket-Accept: ");
+        head.extend_from_slice(&self.accept_key);
+        if let Some(subprotocol) = &self.subprotocol {
+            head.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
+            head.extend_from_slice(subprotocol.as_bytes());
+        }
+        head.extend_from_slice(b"\r\n\r\n");
+        head
+    }
 }
 
 /// One of something that is counted while it lasts.
@@ -100,7 +135,7 @@ pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
         tracing::debug!(%peer, "TCP_USER_TIMEOUT: {err}");
     }
     let read = tokio::time::timeout(inbound.settings.handshake_deadline(), read_head(&mut io)).await;
-    let (request, early) = match read {
+    let Head { request, early, raw } = match read {
         Ok(Ok(Some(head))) => head,
         Ok(Ok(None)) => return, // closed or broken before a whole head
         Ok(Err(refusal)) => return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await,
@@ -118,14 +153,67 @@ pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
             return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await;
         }
     };
-    match decide(&inbound, &request, &client).await {
-        Ok(accepted) => open(inbound, io, early, accepted).await,
+    match (resume::place(&inbound, &request), raw) {
+        (Place::AnotherWorker(claim), Some(head)) => {
+            resume::arrive(&inbound.worker.hub, claim, Stray { io, head, caller: client });
+        }
+        (Place::AnotherNode(claim), Some(head)) => match inbound.other_nodes.bring(claim, &head, &client).await {
+            Brought::There(there) => {
+                let relayed = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
+                actix_rt::spawn(async move {
+                    resume::relay(inbound.worker.hub.clone(), io, there).await;
+                    drop(relayed);
+                });
+            }
+            Brought::Not(why) => serve(inbound, io, request, early, client, Returning::Not(why)).await,
+            Brought::Unreachable(reason) => {
+                let detail = format!("the node that has the connection cannot be reached: {reason}");
+                let header = Some(("Retry-After", "1".to_owned()));
+                let refusal = refuse(503, "Service Unavailable", "session_unreachable", detail);
+                answer_refusal(&inbound, &mut io, client.ip, Refusal { header, ..refusal }).await;
+            }
+        },
+        (Place::AnotherWorker(_) | Place::AnotherNode(_), None) => {} // it has just been read from there
+        (Place::ThisWorker(returning), _) => serve(inbound, io, request, early, client, returning).await,
+    }
+}
+
+/// Serves a socket that another worker has accepted, for a connection of this one.
+pub(super) async fn accept_stray(inbound: Rc<InboundWorker>, stray: Stray, claim: Claim) {
+    let Stray { io, head, caller } = stray;
+    let _counted = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
+    let mut buffer = BytesMut::from(&head[..]);
+    // It has been read before.
+    let Ok(Some(Message::Item(request))) = Codec::new(ServiceConfig::default()).decode(&mut buffer) else { return };
+    serve(inbound, io, request, buffer.freeze(), caller, Returning::With(claim)).await;
+}
+
+async fn serve(
+    inbound: Rc<InboundWorker>,
+    mut io: TcpStream,
+    request: Request,
+    early: Bytes,
+    client: Caller,
+    returning: Returning,
+) {
+    match decide(&inbound, &request, &client, returning).await {
+        Ok(Decided::New(accepted)) => open(inbound, io, early, *accepted).await,
+        Ok(Decided::Back(back)) => resume::open(inbound, io, early, *back).await,
         Err(refusal) => answer_refusal(&inbound, &mut io, client.ip, refusal).await,
     }
 }
 
-/// Reads one request head. Bytes behind it belong to the WebSocket.
-async fn read_head(io: &mut TcpStream) -> Result<Option<(Request, Bytes)>, Refusal> {
+/// A handshake that was read.
+struct Head {
+    request: Request,
+    /// Bytes behind it belong to the WebSocket.
+    early: Bytes,
+    /// All of it, if it may have to be read again.
+    raw: Option<Bytes>,
+}
+
+/// Reads one request head.
+async fn read_head(io: &mut TcpStream) -> Result<Option<Head>, Refusal> {
     let mut codec = Codec::new(ServiceConfig::default());
     let mut buffer = BytesMut::with_capacity(1024);
     loop {
@@ -134,8 +222,9 @@ async fn read_head(io: &mut TcpStream) -> Result<Option<(Request, Bytes)>, Refus
             Ok(_) => {}
         }
         let too_long = buffer.len() > HEAD_BYTES_MAX;
+        let raw = resume::may_return(&buffer).then(|| Bytes::copy_from_slice(&buffer));
         match codec.decode(&mut buffer) {
-            Ok(Some(Message::Item(request))) => return Ok(Some((request, buffer.freeze()))),
+            Ok(Some(Message::Item(request))) => return Ok(Some(Head { request, early: buffer.freeze(), raw })),
             Ok(_) if too_long => {
                 let detail = format!("the request head is longer than {HEAD_BYTES_MAX} bytes");
                 return Err(refuse(431, "Request Header Fields Too Large", "head_too_long", detail));
@@ -146,10 +235,15 @@ async fn read_head(io: &mut TcpStream) -> Result<Option<(Request, Bytes)>, Refus
     }
 }
 
-async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller) -> Result<Accepted, Refusal> {
+async fn decide(
+    inbound: &Rc<InboundWorker>,
+    request: &Request,
+    client: &Caller,
+    returning: Returning,
+) -> Result<Decided, Refusal> {
     let head = request.head();
     verify_handshake(head).map_err(|err| not_a_handshake(&err))?;
-    admit_load(inbound)?;
+    admit_load(inbound, &returning)?;
     let path = head.uri.path();
     let Some((endpoint, params)) = inbound.registry.find(path) else {
         return Err(refuse(404, "Not Found", "no_endpoint", format!("there is no endpoint at {path}")));
@@ -161,10 +255,21 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
         .filters
         .admit(client.ip, client.host.as_deref(), origin.as_deref(), client.scheme)
         .map_err(|err| refuse(403, "Forbidden", "filtered", err.to_string()))?;
-    let query = parse_query(head.uri.query());
+    let mut query = parse_query(head.uri.query());
+    if current.resume.is_some() {
+        query.retain(|(name, _)| !resume::PARAMETERS.contains(&name.as_str()));
+    }
     let (params_of, headers) = (&params, &head.headers);
     let asking = Asking { endpoint: endpoint.id(), path, params: params_of, query: &query, headers, ip: client.ip };
     let mut known = identify(inbound, &current.auth, &asking).await?;
+    let answer = Answer::new(&head.headers, &current.settings.subprotocols);
+    let not_resumed = match comes_back(inbound, returning, &endpoint, known.user.as_deref()) {
+        Ok(claim) => {
+            let endpoint = current.path.to_string();
+            return Ok(Decided::Back(Box::new(Back { claim, held: Held::new(&mut known), answer, endpoint })));
+        }
+        Err(why) => why,
+    };
 
     let admission = endpoint.throttle.admit(current.throttling.as_ref(), Instant::now()).map_err(|exceeded| {
         inbound.runtime(&endpoint).throttled.count(&exceeded);
@@ -175,14 +280,40 @@ async fn decide(inbound: &Rc<InboundWorker>, request: &Request, client: &Caller)
     let held = Held::new(&mut known);
     let accepted = Handshake { id, path, params, query, headers: &head.headers, ip: client.ip, known };
     let (facts, source) = accepted.describe(&endpoint, &current);
-    let subprotocol = choose_subprotocol(&head.headers, &current.settings.subprotocols);
-    // verify_handshake has seen the key.
-    let key = head.headers.get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
-    let accept_key = hash_key(key);
     // From its connect event on a connection is waited for by a node that leaves.
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
     let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
-    Ok(Accepted { endpoint, facts, held, source, subprotocol, accept_key, last_sequence, pending, admission })
+    Ok(Decided::New(Box::new(Accepted {
+        endpoint,
+        facts,
+        held,
+        source,
+        answer,
+        not_resumed,
+        last_sequence,
+        pending,
+        admission,
+    })))
+}
+
+/// The connection that the client has back, or why it has not, if it wanted one.
+fn comes_back(
+    inbound: &InboundWorker,
+    returning: Returning,
+    endpoint: &LiveEndpoint,
+    user: Option<&str>,
+) -> Result<Claim, Option<NotResumed>> {
+    let why = match returning {
+        Returning::No => return Err(None),
+        Returning::Not(why) => why,
+        Returning::With(claim) => match inbound.worker.may_resume(&claim, endpoint.id(), user) {
+            Ok(()) => return Ok(claim),
+            Err(why) => why,
+        },
+    };
+    let labels = ResumeLabels { endpoint: endpoint.current().path.to_string(), outcome: why.as_str() };
+    inbound.metrics.resumes.get_or_create(&labels).inc();
+    Err(Some(why))
 }
 
 /// Who is asking, before it is known.
@@ -233,12 +364,14 @@ fn not_identified(denied: &Denied, rule: &Authentication) -> Refusal {
 }
 
 /// Refuses what this node has no room for.
-fn admit_load(inbound: &InboundWorker) -> Result<(), Refusal> {
+fn admit_load(inbound: &InboundWorker, returning: &Returning) -> Result<(), Refusal> {
     let hub = &inbound.worker.hub;
     // A connection counts until its last event is answered: its socket may be held until then. Handshakes count too.
     let open = hub.deliveries.load(Ordering::Relaxed) + hub.handshakes.load(Ordering::Relaxed);
     let refusal = if hub.is_draining() {
         refuse(503, "Service Unavailable", "draining", "this node is leaving")
+    } else if matches!(returning, Returning::With(_)) {
+        return Ok(()); // its connection has its place already
     } else if open > inbound.settings.max_connections {
         let max = inbound.settings.max_connections;
         refuse(503, "Service Unavailable", "connections_max", format!("this node has its {max} connections"))
@@ -267,7 +400,7 @@ fn not_a_handshake(err: &HandshakeError) -> Refusal {
     Refusal { header, ..refuse(426, "Upgrade Required", "not_websocket", detail) }
 }
 
-fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
+pub(super) fn parse_query(query: Option<&str>) -> Vec<(String, String)> {
     form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
@@ -414,26 +547,16 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 }
 
 async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, held, source, subprotocol, accept_key, last_sequence, pending, admission } =
-        accepted;
-    let mut answer = BytesMut::with_capacity(256);
-    answer.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-    answer.extend_from_slice(b"Sec-WebSocket-Accept: ");
-    answer.extend_from_slice(&accept_key);
-    if let Some(subprotocol) = subprotocol {
-        answer.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
-        answer.extend_from_slice(subprotocol.as_bytes());
-    }
-    answer.extend_from_slice(b"\r\n\r\n");
-    if let Err(err) = io.write_all(&answer).await {
+    let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission } = accepted;
+    if let Err(err) = io.write_all(&answer.head()).await {
         // The connect event is out, so the connection opens and ends like any other, with its disconnect event.
         tracing::debug!(connection = %facts.id_text, "client gone before the answer: {err}");
     }
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
-    let sent = inbound.runtime(&endpoint).sent.clone();
+    let counters = inbound.runtime(&endpoint).outlets.clone();
     let worker = inbound.worker.clone();
-    let opening = Opening { facts, endpoint, io, early, last_sequence, sent, admission };
+    let opening = Opening { facts, endpoint, io, early, last_sequence, counters, not_resumed, admission };
     worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source, held)));
     drop(pending); // the connection counts itself now
 }

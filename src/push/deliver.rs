@@ -12,6 +12,7 @@ use super::LocalConnections;
 use crate::model::connection_query::ConnectionQuery;
 use crate::model::delivery::{ConnectionView, Labelled, PushOutcome, Selection};
 use crate::model::receipt::Receipt;
+use crate::model::resume::{Claim, NotResumed};
 
 type Answer = BoxFuture<'static, Result<Bytes, String>>;
 
@@ -77,6 +78,18 @@ impl PeerPushes {
         }
     }
 
+    /// Whether a client that is at another node may be brought here.
+    fn examine(&self, request: &[u8]) -> Answer {
+        let claim: Claim = match postcard::from_bytes(request) {
+            Ok(claim) => claim,
+            Err(err) => return refuse(err),
+        };
+        if claim.token.connection.generation != self.local.generation() {
+            return answer(&Err::<(), _>(NotResumed::NodeLost));
+        }
+        answer(&self.local.examine(&claim))
+    }
+
     fn describe(&self, request: &[u8]) -> Answer {
         let target: Target = match postcard::from_bytes(request) {
             Ok(target) => target,
@@ -112,6 +125,7 @@ impl PeerService for PeerPushes {
             kinds::QUERY => self.query(&payload),
             kinds::LABEL => self.label(&payload),
             kinds::CLOSE => self.close(&payload),
+            kinds::RESUME => self.examine(&payload),
             other => ready(Err(format!("request kind {other} is not known here"))).boxed(),
         }
     }

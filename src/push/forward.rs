@@ -29,6 +29,7 @@ pub(super) mod kinds {
     pub const LABEL: u16 = 105;
     pub const QUERY: u16 = 106;
     pub const PUSH_WITH: u16 = 107;
+    pub const RESUME: u16 = 130;
 }
 
 /// Names a connection of the receiver; in front of each request. The payload of a push follows raw.
@@ -173,15 +174,20 @@ fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
 }
 
 pub(super) fn is_dead(pushes: &Pushes, node: Option<NodeId>, err: &PeerError) -> bool {
-    let gone = match err {
+    let gone = is_lost(err);
+    let gossip = pushes.gossip.borrow();
+    let heard = node.and_then(|node| gossip.get(&node)).is_some_and(|peer| peer.live);
+    !heard && gone
+}
+
+/// Nothing listens at its address, or another node does: one witness.
+pub(super) fn is_lost(err: &PeerError) -> bool {
+    match err {
         PeerError::Unreachable { reason, .. } => reason.contains("refused"),
         // Another node lives at its address now: its disk was wiped or replaced.
         PeerError::Refused { reason, .. } => reason.contains("was expected there"),
         _ => false,
-    };
-    let gossip = pushes.gossip.borrow();
-    let heard = node.and_then(|node| gossip.get(&node)).is_some_and(|peer| peer.live);
-    !heard && gone
+    }
 }
 
 fn unreachable(err: &PeerError) -> PushError {

@@ -6,6 +6,7 @@ mod forward;
 mod locate;
 mod many;
 mod query;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,10 +23,12 @@ use crate::model::connection_query::{ConnectionPage, ConnectionQuery};
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome, Selection, Tally};
 use crate::model::limits::GROUPS_MAX;
 use crate::model::receipt::{Confirm, PushOptions, Receipt};
+use crate::model::resume::{Claim, NotResumed};
 pub use deliver::PeerPushes;
 use locate::{locate, Location};
 pub use many::{Reached, Unreached};
 pub use query::Listed;
+pub use tunnel::{Arrivals, Brought, Opening, TunnelEnds};
 
 /// What became of a request on a connection, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +115,8 @@ pub trait LocalConnections: Send + Sync + 'static {
     /// The same for all of them that are selected.
     fn push_many(&self, selection: Selection, payload: Bytes) -> BoxFuture<'static, Result<Tally, String>>;
     fn label(&self, key: u128, change: &Labelling) -> Labelled;
+    /// Whether there is a connection that this claim is for.
+    fn examine(&self, claim: &Claim) -> Result<(), NotResumed>;
     fn query(&self, query: ConnectionQuery) -> BoxFuture<'static, Result<ConnectionPage, String>>;
     /// Whether an open connection was closed by this.
     fn close(&self, key: u128, cause: CloseCause) -> BoxFuture<'static, Result<bool, String>>;

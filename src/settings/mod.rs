@@ -62,6 +62,8 @@ pub struct ClientSettings {
     pub max_connections: u64,
     /// Unacknowledged data older than this ends the socket (TCP_USER_TIMEOUT).
     pub tcp_user_timeout_seconds: u64,
+    /// What is kept in all for clients that may come back to their connection, bytes.
+    pub resume_bytes_max: usize,
     /// Peers that are believed when they say for whom they speak.
     pub trusted_proxies: TrustedProxies,
     /// Which header they say it in.
@@ -162,6 +164,7 @@ impl Default for Settings {
                 handshake_deadline_seconds: 5,
                 max_connections: 0,
                 tcp_user_timeout_seconds: 30,
+                resume_bytes_max: 256 * 1024 * 1024,
                 trusted_proxies: TrustedProxies::default(),
                 forwarded_header: ForwardedHeader::Auto,
             },

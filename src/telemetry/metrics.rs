@@ -59,6 +59,18 @@ pub struct ThrottleLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DropLabels {
+    pub endpoint: String,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResumeLabels {
+    pub endpoint: String,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PushLabels {
     pub result: &'static str,
 }
@@ -124,6 +136,8 @@ pub struct Metrics {
     pub authentication_calls: Family<AuthenticationCallLabels, Histogram, fn() -> Histogram>,
     pub events_in: Family<EventLabels, Counter>,
     pub events_out: Family<EndpointLabels, Counter>,
+    pub outbox_dropped: Family<DropLabels, Counter>,
+    pub resumes: Family<ResumeLabels, Counter>,
     pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
     pub backend_retries: Family<BackendLabels, Counter>,
     pub pushes: Family<PushLabels, Counter>,
@@ -154,6 +168,8 @@ impl Default for Metrics {
             authentication_calls: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             events_in: Family::default(),
             events_out: Family::default(),
+            outbox_dropped: Family::default(),
+            resumes: Family::default(),
             backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             backend_retries: Family::default(),
             pushes: Family::default(),
@@ -206,6 +222,7 @@ impl Default for Metrics {
             "Requests to the admin API without the right token, and refused writes",
             metrics.admin_refused.clone(),
         );
+        metrics.register_outboxes(&mut registry);
         metrics.register_broadcasts(&mut registry);
         metrics.register_sources(&mut registry);
         let help = "Events that a backend had not taken for good, by what became of them";
@@ -219,6 +236,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_outboxes(&self, registry: &mut Registry) {
+        let help = "Messages that a full outbox has dropped (oldest, coalesced) or refused (newest)";
+        registry.register("outbox_dropped", help, self.outbox_dropped.clone());
+        let help = "Clients that came back with a resume token, by what became of it";
+        registry.register("resumes", help, self.resumes.clone());
+    }
+
     fn register_broadcasts(&self, registry: &mut Registry) {
         registry.register("broadcasts", "Pushes to users, groups and endpoints, by result", self.broadcasts.clone());
         let help = "Messages of such pushes for single connections on all nodes, by what became of them";

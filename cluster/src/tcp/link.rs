@@ -161,7 +161,7 @@ impl Link {
     /// From connecting to the break; returns why it ended.
     async fn session(&self, frames: mpsc::Receiver<Frame>) -> PeerError {
         let open = self.shared.timeouts.open;
-        let (io, proven) = match tokio::time::timeout(open, self.open()).await {
+        let (io, proven) = match tokio::time::timeout(open, dial(&self.peer, self.channel, &self.shared)).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => return error,
             Err(_) => return self.unreachable(&format!("no connection within {} ms", open.as_millis()), false),
@@ -175,34 +175,6 @@ impl Link {
         };
         let reason = broken.err().map_or_else(|| "the peer closed the link".to_owned(), |error| error.to_string());
         self.unreachable(&reason, true)
-    }
-
-    async fn open(&self) -> Result<(TcpStream, ProvenPeer), PeerError> {
-        let unreachable = |error: io::Error| self.unreachable(&error.to_string(), false);
-        let addrs = tokio::net::lookup_host(&self.peer.addr).await.map_err(unreachable)?;
-        let mut last = self.unreachable("the name has no address", false);
-        for addr in addrs {
-            if self.shared.loopback_only && !is_loopback(addr.ip()) {
-                last = self.refused(format!("{addr} is not on loopback: that needs a cluster secret"));
-                continue;
-            }
-            let mut io = match TcpStream::connect(addr).await {
-                Ok(io) => io,
-                Err(error) => {
-                    last = unreachable(error);
-                    continue;
-                }
-            };
-            configure(&io, self.shared.timeouts.dead_link).map_err(unreachable)?;
-            let met =
-                initiate(&mut io, &self.shared.keys, &self.shared.identity, self.channel, self.peer.node_id).await;
-            return match met {
-                Ok(proven) => Ok((io, proven)),
-                Err(HandshakeError::Refused(reason)) => Err(self.refused(reason)),
-                Err(broken) => Err(self.unreachable(&broken.to_string(), false)),
-            };
-        }
-        Err(last)
     }
 
     /// Hands answers to their callers. `Ok` means that the peer closed the link.
@@ -283,6 +255,39 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Connects to a peer and proves who is who.
+pub(super) async fn dial(
+    peer: &PeerAddress,
+    channel: Channel,
+    shared: &Shared,
+) -> Result<(TcpStream, ProvenPeer), PeerError> {
+    let unreachable = |reason: String| PeerError::Unreachable { addr: peer.addr.clone(), reason, sent: false };
+    let refused = |reason: String| PeerError::Refused { addr: peer.addr.clone(), reason };
+    let addrs = tokio::net::lookup_host(&peer.addr).await.map_err(|error| unreachable(error.to_string()))?;
+    let mut last = unreachable("the name has no address".to_owned());
+    for addr in addrs {
+        if shared.loopback_only && !is_loopback(addr.ip()) {
+            last = refused(format!("{addr} is not on loopback: that needs a cluster secret"));
+            continue;
+        }
+        let mut io = match TcpStream::connect(addr).await {
+            Ok(io) => io,
+            Err(error) => {
+                last = unreachable(error.to_string());
+                continue;
+            }
+        };
+        configure(&io, shared.timeouts.dead_link).map_err(|error| unreachable(error.to_string()))?;
+        let met = initiate(&mut io, &shared.keys, &shared.identity, channel, peer.node_id).await;
+        return match met {
+            Ok(proven) => Ok((io, proven)),
+            Err(HandshakeError::Refused(reason)) => Err(refused(reason)),
+            Err(broken) => Err(unreachable(broken.to_string())),
+        };
+    }
+    Err(last)
 }
 
 impl Inner {

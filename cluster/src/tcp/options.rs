@@ -133,7 +133,7 @@ pub(super) fn is_loopback(ip: IpAddr) -> bool {
 pub(crate) fn frame_bytes_max(channel: Channel) -> usize {
     match channel {
         Channel::Control => CONTROL_FRAME_BYTES_MAX,
-        Channel::Push => PUSH_FRAME_BYTES_MAX,
+        Channel::Push | Channel::Tunnel => PUSH_FRAME_BYTES_MAX,
     }
 }
 

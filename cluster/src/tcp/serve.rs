@@ -67,6 +67,12 @@ pub(super) async fn accept_peers(listener: TcpListener, shared: Arc<Shared>, ser
             };
             drop(handshake);
             match met {
+                // Bounded by the connections that they belong to, not among the links.
+                Ok((io, peer)) if peer.channel == Channel::Tunnel => {
+                    if let Some(tunnels) = services.tunnels() {
+                        tunnels.accept(peer.node_id, io);
+                    }
+                }
                 Ok((io, peer)) => serve_link(io, peer, &shared, &services).await,
                 Err(reason) => tracing::warn!(%from, %reason, "cluster listener: a connection was refused"),
             }

@@ -14,13 +14,13 @@ mod sources;
 pub mod text;
 mod throttling;
 mod transform;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use wsgateway_model::endpoint::{
     CompiledEndpoint, CompiledRoute, CompiledRoutes, EndpointSettings, OnVersionChange, OutboxSettings, RouteKind,
-    WhenFull,
 };
 use wsgateway_model::expression::CustomRoutesBuilder;
 use wsgateway_model::filters::{Filters, IpRule};
@@ -38,6 +38,7 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
     let params = findings.take("path", PathParams::parse(&document.path)).unwrap_or_default();
     let auth = authentication::compile(document, &mut findings);
     let filters = filters(document, &mut findings);
+    let outbox = waiting::outbox(document.settings.as_ref(), &mut findings);
     let order = delivery::order(document.settings.as_ref(), &mut findings).unwrap_or(OrderRule::Connection);
     let throttling = throttling::compile(document.throttling.as_ref(), &mut findings);
     let routes = routes(document, &params, &mut findings);
@@ -53,9 +54,10 @@ pub fn compile(endpoint_id: &str, version: u64, document: &EndpointDocument) -> 
             name: document.name.clone(),
             path: document.path.as_str().into(),
             order,
-            settings: settings(document.settings.as_ref().unwrap_or(&document::Settings::default())),
+            settings: settings(document.settings.as_ref().unwrap_or(&document::Settings::default()), outbox),
             auth,
             filters,
+            resume: waiting::resume(document.resume.as_ref()),
             throttling,
             routes,
             sources,
@@ -71,8 +73,7 @@ fn size(number: Option<u64>, default: u64) -> usize {
     usize::try_from(number.unwrap_or(default)).unwrap_or(usize::MAX)
 }
 
-fn settings(from: &document::Settings) -> EndpointSettings {
-    let outbox = from.outbox.clone().unwrap_or_default();
+fn settings(from: &document::Settings, outbox: OutboxSettings) -> EndpointSettings {
     let interval = from.heartbeat_interval_in_seconds.unwrap_or(limits::HEARTBEAT_INTERVAL_SECONDS_DEFAULT);
     EndpointSettings {
         max_in_flight: size(from.max_in_flight.map(u64::from), u64::from(limits::MAX_IN_FLIGHT_DEFAULT)),
@@ -81,15 +82,7 @@ fn settings(from: &document::Settings) -> EndpointSettings {
         idle_timeout: from.idle_timeout_in_seconds.map(Duration::from_secs),
         max_connection_duration: from.max_connection_duration_in_seconds.map(Duration::from_secs),
         max_message_bytes: size(from.max_message_bytes, limits::MAX_MESSAGE_BYTES_DEFAULT),
-        outbox: OutboxSettings {
-            max_bytes: size(outbox.max_bytes, limits::OUTBOX_BYTES_DEFAULT),
-            max_messages: size(outbox.max_messages.map(u64::from), u64::from(limits::OUTBOX_MESSAGES_DEFAULT)),
-            when_full: match outbox.when_full {
-                None | Some(document::WhenFull::Close) => WhenFull::Close,
-                Some(document::WhenFull::DropOldest) => WhenFull::DropOldest,
-                Some(document::WhenFull::DropNewest) => WhenFull::DropNewest,
-            },
-        },
+        outbox,
         subprotocols: from.subprotocols.clone().unwrap_or_default(),
         on_version_change: match from.on_version_change {
             None | Some(document::OnVersionChange::Keep) => OnVersionChange::Keep,

@@ -3,6 +3,7 @@
 use super::*;
 use serde_json::json;
 use wsgateway_model::authentication::Authentication;
+use wsgateway_model::endpoint::WhenFull;
 use wsgateway_model::endpoint::{BackendKind, HttpMethod};
 use wsgateway_model::expression::RouteScratch;
 use wsgateway_model::json_path::JsonPath;
@@ -53,9 +54,10 @@ fn defaults_are_those_of_the_document_language() {
         (settings.idle_timeout, settings.max_connection_duration, settings.max_message_bytes),
         (None, None, 131_072)
     );
-    let outbox = OutboxSettings { max_bytes: 262_144, max_messages: 256, when_full: WhenFull::Close };
+    let outbox =
+        OutboxSettings { max_bytes: 262_144, max_messages: 256, when_full: WhenFull::Close, coalesce_by: None };
     assert_eq!((&settings.outbox, settings.on_version_change), (&outbox, OnVersionChange::Keep));
-    assert!(endpoint.looked_at().is_none());
+    assert!(endpoint.looked_at().is_none() && endpoint.resume.is_none());
     let backends = &endpoint.routes.default.as_ref().unwrap().backends;
     let BackendKind::Http(http) = &backends[0].kind else { panic!() };
     assert_eq!(
