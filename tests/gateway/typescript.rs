@@ -62,8 +62,13 @@ fn token_document(service: &Service) -> Value {
     let wanted =
         with(document(&unique_path("typescript-token"), &routes), "settings", json!({"subprotocols": ["chat.v1"]}));
     let rule = json!({"mode": "bearer", "authorizationServerUrl": service.url("/check"), "tokenQuery": "token",
-        "cacheInSeconds": 0, "recheckInSeconds": 1});
+        "cacheInSeconds": 0, "recheckInSeconds": 1, "refresh": true});
     with(wanted, "authentication", rule)
+}
+
+fn resume_document() -> Value {
+    let routes = [route("default", &[json!({"type": "echo"})])];
+    with(document(&unique_path("typescript-resume"), &routes), "resume", json!({"windowInSeconds": 30}))
 }
 
 /// The package as it would be checked out, outside the checkout: it is built there.
@@ -90,9 +95,11 @@ async fn the_client_passes_its_tests_in_node_and_in_chromium() {
     service.decide("/check", check());
     let echo = cluster.create(&echo_document(&service)).await;
     let token = cluster.create(&token_document(&service)).await;
+    let resume = cluster.create(&resume_document()).await;
     let nodes: Vec<Value> =
         cluster.nodes.iter().map(|node| json!({"client": node.client, "admin": node.admin})).collect();
-    let plan = json!({"nodes": nodes, "echo": echo.path, "token": token.path, "chromium": chromium()});
+    let plan = json!({"nodes": nodes, "echo": echo.path, "token": token.path, "resume": resume.path,
+        "chromium": chromium()});
     let mut tests = Command::new("npm");
     tests.current_dir(&folder).args(["test", "--silent"]).env("WSGATEWAY_TEST_PLAN", plan.to_string());
     let orders = async {

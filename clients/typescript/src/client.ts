@@ -3,7 +3,7 @@
 import { delayMillis, type Backoff } from "./backoff.js";
 import { after, CloseCode } from "./close_codes.js";
 import { Emitter } from "./events.js";
-import { asAck, asError, type Ack, type GatewayError } from "./frames.js";
+import { asAck, asError, asRefreshed, type Ack, type GatewayError } from "./frames.js";
 import { asSession, Session, type SessionFrame } from "./session.js";
 import { abandon, defaultSocket, OPEN, type SocketConstructor, type SocketLike } from "./socket.js";
 
@@ -91,6 +91,11 @@ export class StoppedError extends Error {
   override name = "StoppedError";
 }
 
+/** A token that was shown while connected is not taken. */
+export class RefreshError extends Error {
+  override name = "RefreshError";
+}
+
 const FIRST_MILLIS = 500;
 const MAX_MILLIS = 30_000;
 // The gateway's own deadlines, of the handshake (5 s) and of the connect route behind it, are shorter.
@@ -107,6 +112,8 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
   readonly #events = new Emitter<Events<Received>>();
   readonly #queue: string[] = [];
   readonly #session = new Session();
+  /** Waits for the answer to a token that was shown while connected. */
+  #refreshing: { settle: (end: string | null) => void; fail: (error: Error) => void } | undefined;
   #state: State = "idle";
   #socket: SocketLike | undefined;
   /** The next message is the first one of its socket. */
@@ -198,6 +205,30 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
     return "queued";
   }
 
+  /**
+   * Asks for a token and shows it on the open connection, at an endpoint with `refresh`. Answers when it ends (`null` for
+   * never). Rejects with {@link RefreshError}, and the connection goes on with the token from before, when it is not
+   * taken, or the connection ends meanwhile.
+   */
+  async refreshToken(): Promise<string | null> {
+    if (this.#refreshing) throw new RefreshError("one exchange is under way");
+    const attempt = this.#attempt;
+    const answer = new Promise<string | null>((settle, fail) => (this.#refreshing = { settle, fail }));
+    // Its failure is told to whoever awaits the answer below, if anybody gets there.
+    answer.catch(() => undefined);
+    try {
+      const token = await this.#options.token?.();
+      if (token === undefined || token === null) throw new RefreshError("there is no token");
+      if (attempt !== this.#attempt || this.#socket?.readyState !== OPEN) throw new RefreshError("there is no connection");
+      this.#socket.send(JSON.stringify({ type: "refresh", token }));
+      const end = await answer;
+      this.#lastToken = token;
+      return end;
+    } finally {
+      this.#refreshing = undefined;
+    }
+  }
+
   /** Ends the connection and stays away. What waits is dropped. */
   close(code: number = CloseCode.Normal, reason = ""): void {
     if (this.#state === "stopped") return;
@@ -287,7 +318,10 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
     this.#session.count();
     const ack = asAck(message);
     if (ack) return this.#events.emit("ack", ack);
+    const refreshed = this.#refreshing && asRefreshed(message);
+    if (refreshed) return this.#refreshing?.settle(refreshed.expiresAt);
     const error = asError(message);
+    if (error?.error.code === "refresh_refused") this.#refreshing?.fail(new RefreshError(error.error.message));
     if (error) return this.#events.emit("error", error);
     this.#events.emit("message", message as Received);
   }
@@ -340,6 +374,7 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
   #leave(): void {
     this.#attempt += 1;
     this.#socket = undefined;
+    this.#refreshing?.fail(new RefreshError("the connection has ended"));
     for (const timer of [this.#timer, this.#stable, this.#heartbeat]) clearTimeout(timer);
   }
 

@@ -14,7 +14,8 @@ export type ErrorCode =
   | "transform_failed"
   | "no_route"
   | "throttled"
-  | "delivery_failed";
+  | "delivery_failed"
+  | "refresh_refused";
 
 export interface GatewayError {
   type: "error";
@@ -22,6 +23,13 @@ export interface GatewayError {
   connectionId: string;
   eventId?: string;
   clientEventId?: unknown;
+}
+
+/** The answer to a token that was shown while connected. */
+export interface Refreshed {
+  type: "refreshed";
+  /** RFC 3339; `null` of a token without an end. */
+  expiresAt: string | null;
 }
 
 type Fields = Record<string, unknown>;
@@ -34,6 +42,13 @@ export function asAck(message: unknown): Ack | undefined {
   const frame = fields(message);
   if (frame?.["type"] !== "ack" || typeof frame["eventId"] !== "string") return undefined;
   return frame["status"] === "received" || frame["status"] === "delivered" ? (message as Ack) : undefined;
+}
+
+export function asRefreshed(message: unknown): Refreshed | undefined {
+  const frame = fields(message);
+  const end = frame?.["expiresAt"];
+  const isOne = frame?.["type"] === "refreshed" && (end === null || typeof end === "string");
+  return isOne ? (message as Refreshed) : undefined;
 }
 
 export function asError(message: unknown): GatewayError | undefined {

@@ -1,7 +1,7 @@
 // The client over sockets that do as they are told, with a clock that is moved by hand.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
-import { after, delayMillis, GatewayClient, QueueFullError, StoppedError } from "../dist/index.js";
+import { after, delayMillis, GatewayClient, QueueFullError, RefreshError, StoppedError } from "../dist/index.js";
 
 let sockets;
 
@@ -359,4 +359,27 @@ test("a silent socket is not told goodbye before its session is resumed", async 
   last().opens();
   last().says(session("two", { resumed: true }));
   assert.ok(silent.closedWith);
+});
+
+test("a new token is shown on the open connection", async () => {
+  const tokens = ["one", "two", "three", "four"];
+  const { made, heard } = await opened({ token: () => tokens.shift() });
+  const told = made.refreshToken();
+  await assert.rejects(made.refreshToken(), RefreshError, "one at a time");
+  await turn();
+  assert.deepEqual(last().sent, ['{"type":"refresh","token":"two"}']);
+  last().says({ type: "refreshed", expiresAt: "2026-11-25T09:14:00.000Z" });
+  assert.equal(await told, "2026-11-25T09:14:00.000Z");
+  const refused = made.refreshToken();
+  await turn();
+  const error = { code: "refresh_refused", message: "another user's" };
+  last().says({ type: "error", error, connectionId: "c", eventId: "e" });
+  await assert.rejects(refused, /another user's/);
+  assert.equal(heard.at(-1)[0], "error");
+  const cut = made.refreshToken();
+  await turn();
+  last().ends(1006);
+  await assert.rejects(cut, /has ended/);
+  await assert.rejects(made.refreshToken(), RefreshError, "there is no connection");
+  last().onmessage = null;
 });
