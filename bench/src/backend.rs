@@ -74,9 +74,23 @@ fn take_request(input: &[u8], board: &Board) -> anyhow::Result<Option<usize>> {
     let Some(body) = input.get(head.bytes..head.message_bytes()) else { return Ok(None) };
     // Without a stamp it is a connect event or the like: answered, and no more.
     if let Some(stamp) = Stamp::read(body) {
+        board.requested();
         board.received(stamp, head.connection_id.map(|at| &input[at]));
+    } else if body.starts_with(b"[") {
+        board.requested();
+        take_batch(body, board);
     }
     Ok(Some(head.bytes + body.len()))
+}
+
+/// Reports each event of a list of CloudEvents.
+fn take_batch(body: &[u8], board: &Board) {
+    const DATA: &[u8] = b"\"data\":";
+    for at in memchr::memmem::find_iter(body, DATA) {
+        if let Some(stamp) = Stamp::read(&body[at + DATA.len()..]) {
+            board.received(stamp, None);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,5 +113,23 @@ mod tests {
         assert_eq!(board.connection_ids(), None);
         assert_eq!(take_request(request.as_bytes(), &board).unwrap(), Some(whole));
         assert_eq!(board.connection_ids(), Some(vec!["abc".to_owned()]));
+        assert_eq!(board.requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn all_events_of_a_batch_are_reported() {
+        let board = Board::default();
+        let run = board.start(1, 2, 2);
+        assert_eq!(run.claim(0).await, Some(2));
+        let event = |id: u8| {
+            let mut data = BytesMut::new();
+            run.stamp(0).write(64, &mut data);
+            format!(r#"{{"id":"{id}","source":"/endpoints/e","data":{}}}"#, String::from_utf8_lossy(&data))
+        };
+        let body = format!("[{},{}]", event(1), event(2));
+        let request = format!("POST /events HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(take_request(request.as_bytes(), &board).unwrap(), Some(request.len()));
+        let outcome = board.finish(&run, 0, std::time::Duration::from_secs(1)).await;
+        assert_eq!((outcome.completed, outcome.missing, board.requests()), (2, 0, 1));
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use crate::event::{Stamp, HELLO_RUN};
+use crate::event::{read_ack, Stamp, HELLO_RUN};
 use crate::event_loop::EventLoop;
 use crate::frame::{self, Frame};
 use crate::http1;
@@ -23,6 +23,8 @@ use crate::meter::{now_nanos, Board, Run};
 
 /// Handshakes under way at once: well below any server's listen backlog.
 const CONCURRENT_HANDSHAKES: usize = 64;
+/// Connections that make themselves known to the backend at once.
+const INTRODUCED_AT_ONCE: usize = 256;
 pub const HANDSHAKE_LONGEST: Duration = Duration::from_secs(10);
 /// Grows where needed; ten thousand idle clients should not need gigabytes.
 const READ_BUFFER_BYTES: usize = 1024;
@@ -68,9 +70,10 @@ impl Fleet {
     fn adopt(&mut self, stream: TcpStream, input: BytesMut, board: Arc<Board>) {
         let (reader, writer) = stream.into_split();
         let client = Arc::new(Client { writer, unsent: Mutex::new(BytesMut::new()) });
+        let slot = self.clients.len();
         self.clients.push(client.clone());
         let task = tokio::spawn(async move {
-            if let Err(error) = receive(reader, input, &client, &board).await {
+            if let Err(error) = receive(reader, input, (slot, &client), &board).await {
                 board.complain(format!("client: {error:#}"));
             }
         });
@@ -79,23 +82,34 @@ impl Fleet {
 
     /// Makes every connection known to the backend by one event each, and waits for the ids the server gave them.
     pub async fn introduce(&self, handle: &Handle, board: &Board) -> anyhow::Result<Vec<String>> {
-        board.expect_connections(self.clients.len());
-        for (slot, client) in self.clients.iter().cloned().enumerate() {
-            handle.spawn(async move {
-                let stamp = Stamp { run: HELLO_RUN, slot: slot as u64, sent_nanos: now_nanos() };
-                client.append_event(stamp, 0, &mut BytesMut::new());
-                client.flush().await
-            });
-        }
         const POLL: Duration = Duration::from_millis(10);
         const POLLS_MAX: usize = 1000;
-        for _ in 0..POLLS_MAX {
-            tokio::time::sleep(POLL).await;
-            if let Some(ids) = board.connection_ids() {
-                return Ok(ids);
+        board.expect_connections(self.clients.len());
+        let mut slots = 0..self.clients.len();
+        let mut introduced = 0;
+        while introduced < self.clients.len() {
+            // Ten thousand at once would wait longer for the backend than the server waits.
+            for slot in slots.by_ref().take(INTRODUCED_AT_ONCE) {
+                let client = self.clients[slot].clone();
+                introduced += 1;
+                handle.spawn(async move {
+                    let stamp = Stamp { run: HELLO_RUN, slot: slot as u64, sent_nanos: now_nanos() };
+                    client.append_event(stamp, false, 0, &mut BytesMut::new());
+                    client.flush().await
+                });
+            }
+            let mut polls = 0;
+            while board.known_connections() < introduced {
+                polls += 1;
+                anyhow::ensure!(
+                    polls <= POLLS_MAX,
+                    "the backend did not hear from every connection within 10 s {:?}",
+                    board.take_complaints()
+                );
+                tokio::time::sleep(POLL).await;
             }
         }
-        anyhow::bail!("the backend did not hear from every connection within 10 s {:?}", board.take_complaints())
+        board.connection_ids().context("the backend knows every connection")
     }
 
     /// Starts sending events of `event_bytes` on all connections, as `run` allows. The slot is the client's index.
@@ -107,7 +121,7 @@ impl Fleet {
                 let mut event = BytesMut::new();
                 while let Some(count) = run.claim(slot).await {
                     for _ in 0..count {
-                        client.append_event(run.stamp(slot), event_bytes, &mut event);
+                        client.append_event(run.stamp(slot), run.wants_acks(), event_bytes, &mut event);
                     }
                     if let Err(error) = client.flush().await {
                         return board.complain(format!("client: {error}"));
@@ -126,9 +140,12 @@ impl Drop for Fleet {
 }
 
 impl Client {
-    fn append_event(&self, stamp: Stamp, bytes: usize, scratch: &mut BytesMut) {
+    fn append_event(&self, stamp: Stamp, with_id: bool, bytes: usize, scratch: &mut BytesMut) {
         scratch.clear();
-        stamp.write(bytes, scratch);
+        match with_id {
+            true => stamp.write_with_id(bytes, scratch),
+            false => stamp.write(bytes, scratch),
+        }
         self.append(frame::TEXT, scratch);
     }
 
@@ -185,13 +202,19 @@ pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> a
     }
 }
 
-async fn receive(mut reader: OwnedReadHalf, mut input: BytesMut, client: &Client, board: &Board) -> anyhow::Result<()> {
+async fn receive(
+    mut reader: OwnedReadHalf,
+    mut input: BytesMut,
+    (slot, client): (usize, &Client),
+    board: &Board,
+) -> anyhow::Result<()> {
     loop {
         while let Some(Frame { opcode, payload }) = frame::read_unmasked(&mut input).map_err(anyhow::Error::msg)? {
             match opcode {
-                frame::TEXT => match Stamp::read(&payload) {
-                    Some(stamp) => board.received(stamp, None),
-                    None => board.complain(format!("client received {}", String::from_utf8_lossy(&payload))),
+                frame::TEXT => match (Stamp::read(&payload), read_ack(&payload)) {
+                    (Some(stamp), _) => board.received(stamp, None),
+                    (None, Some(sent_nanos)) => board.acknowledged(slot, sent_nanos),
+                    _ => board.complain(format!("client received {}", String::from_utf8_lossy(&payload))),
                 },
                 frame::PING => {
                     client.append(frame::PONG, &payload);

@@ -20,6 +20,15 @@ pub struct Stamp {
 impl Stamp {
     /// Appends the event, padded to about `bytes` in all (never below what the head takes).
     pub fn write(&self, bytes: usize, out: &mut BytesMut) {
+        self.write_with(None, bytes, out);
+    }
+
+    /// The same with an `id` that comes back in the event's ack: when it was sent.
+    pub fn write_with_id(&self, bytes: usize, out: &mut BytesMut) {
+        self.write_with(Some(self.sent_nanos), bytes, out);
+    }
+
+    fn write_with(&self, id: Option<u64>, bytes: usize, out: &mut BytesMut) {
         let start = out.len();
         out.put_slice(b"{\"run\":");
         write_number(self.run, out);
@@ -27,6 +36,10 @@ impl Stamp {
         write_number(self.slot, out);
         out.put_slice(b",\"ts\":");
         write_number(self.sent_nanos, out);
+        if let Some(id) = id {
+            out.put_slice(b",\"id\":");
+            write_number(id, out);
+        }
         out.put_slice(b",\"action\":\"bench\",\"pad\":\"");
         let closing = b"\"}";
         let padding = bytes.saturating_sub(out.len() - start + closing.len());
@@ -41,6 +54,14 @@ impl Stamp {
         let (sent_nanos, _) = read_number(rest.strip_prefix(b",\"ts\":")?)?;
         Some(Self { run, slot, sent_nanos })
     }
+}
+
+/// The `id` of the event that the gateway acknowledges in its own words; `None` for anything else.
+pub fn read_ack(body: &[u8]) -> Option<u64> {
+    const ID: &[u8] = b"\"clientEventId\":";
+    body.strip_prefix(b"{\"type\":\"ack\",")?;
+    let id = memchr::memmem::find(body, ID)? + ID.len();
+    Some(read_number(&body[id..])?.0)
 }
 
 pub fn write_number(mut number: u64, out: &mut BytesMut) {
@@ -81,6 +102,17 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["ts"], u64::MAX);
         assert_eq!(value["action"], "bench");
+    }
+
+    #[test]
+    fn an_ack_tells_when_its_event_was_sent() {
+        let mut out = BytesMut::new();
+        Stamp { run: 3, slot: 0, sent_nanos: 77 }.write_with_id(128, &mut out);
+        assert_eq!(out.len(), 128);
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&out).unwrap()["id"], 77);
+        let ack = br#"{"type":"ack","eventId":"01M8","status":"delivered","clientEventId":77}"#;
+        assert_eq!(read_ack(ack), Some(77));
+        assert_eq!(read_ack(br#"{"type":"error","clientEventId":77}"#), None);
     }
 
     #[test]

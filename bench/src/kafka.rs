@@ -6,7 +6,7 @@ mod producer;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -34,15 +34,7 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn start(brokers: &str, topic: &str, board: Arc<Board>) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            // Never joined nor committed to; the client library wants the name.
-            .set("group.id", "wsgateway-bench")
-            .set("allow.auto.create.topics", "true")
-            .set("enable.auto.commit", "false")
-            // A record is handed over when it is there, so that the latency is the server's.
-            .set("fetch.wait.max.ms", "10")
-            .create()?;
+        let consumer = consumer(brokers)?;
         consumer.assign(&ends(&consumer, topic).with_context(|| format!("topic {topic} at {brokers}"))?)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -89,6 +81,35 @@ impl Drop for Consumer {
         if let Some(thread) = self.thread.take() {
             // It only fails when the thread panicked, which has been printed.
             let _ = thread.join();
+        }
+    }
+}
+
+fn consumer(brokers: &str) -> anyhow::Result<BaseConsumer> {
+    let consumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        // Never joined nor committed to; the client library wants the name.
+        .set("group.id", "wsgateway-bench")
+        .set("allow.auto.create.topics", "true")
+        .set("enable.auto.commit", "false")
+        // A record is handed over when it is there, so that the latency is the server's.
+        .set("fetch.wait.max.ms", "10")
+        .create()?;
+    Ok(consumer)
+}
+
+/// Makes sure that there is a topic, at a broker that makes those it is asked for.
+pub fn create_topic(brokers: &str, topic: &str) -> anyhow::Result<()> {
+    let (consumer, deadline) = (consumer(brokers)?, Instant::now() + BROKER_LONGEST);
+    loop {
+        // A partition that is new may have no leader for a moment.
+        match ends(&consumer, topic) {
+            Ok(_) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                return Err(error.context(format!("topic {topic} at {brokers}")));
+            }
+            #[allow(clippy::disallowed_methods)] // before the load, nothing else runs
+            Err(_) => std::thread::sleep(POLL),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::backend;
 use crate::client::Fleet;
 use crate::event_loop::EventLoop;
-use crate::meter::{now_nanos, Board, Outcome, Run};
+use crate::meter::{now_nanos, Board, Ends, Outcome, Run};
 use crate::process::{cpu_seconds, rss_bytes};
 use crate::push;
 use crate::target::{PushRoute, Target};
@@ -51,12 +51,23 @@ pub struct Rig {
     pub amounts: Amounts,
 }
 
+/// How many events, how many of them outstanding in each of how many slots, and when one is done with.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub slots: usize,
+    pub window: usize,
+    pub events: u64,
+    pub ends: Ends,
+}
+
 /// CPU, rate and latency of one load in one round.
 #[derive(Debug)]
 pub struct Flow {
     pub outcome: Outcome,
     /// Of all processes counted, from the first event to the last.
     pub cpu_seconds: f64,
+    /// Requests with events in them that the backend got.
+    pub requests: u64,
 }
 
 impl Rig {
@@ -86,10 +97,11 @@ impl Rig {
     }
 
     /// Events from all clients of `fleet`, each with `window` outstanding, to the target's backend.
-    pub async fn inbound(&self, target: &Target, fleet: &Fleet, window: usize) -> anyhow::Result<Flow> {
+    pub async fn inbound(&self, target: &Target, fleet: &Fleet, window: usize, ends: Ends) -> anyhow::Result<Flow> {
         let bytes = self.amounts.event_bytes;
         let start = |run: &Arc<Run>| fleet.send(&self.clients.handle, &self.board, run, bytes);
-        self.flow(&[target.owner_pid], self.amounts.connections, window, start).await
+        let load = Load { slots: self.amounts.connections, window, events: self.amounts.events, ends };
+        self.flow(&[target.owner_pid], load, start).await
     }
 
     /// Pushes through `route` to all connections in turn.
@@ -98,32 +110,31 @@ impl Rig {
         let start = |run: &Arc<Run>| {
             push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders, event_bytes)
         };
-        self.flow(&route.pids, senders, 1, start).await
+        let load = Load { slots: senders, window: 1, events: self.amounts.events, ends: Ends::Received };
+        self.flow(&route.pids, load, start).await
     }
 
-    /// The warm-up, then the load that counts.
-    async fn flow(
+    /// The warm-up, then the load that counts. `start` starts whoever sends.
+    pub async fn flow(
         &self,
         pids: &[u32],
-        slots: usize,
-        window: usize,
+        load: Load,
         start: impl Fn(&Arc<Run>) -> Vec<JoinHandle<()>>,
     ) -> anyhow::Result<Flow> {
-        self.once(pids, slots, window, (self.amounts.events / WARM_UP_SHARE).max(1), &start).await?;
-        self.once(pids, slots, window, self.amounts.events, &start).await
+        let warm_up = Load { events: (load.events / WARM_UP_SHARE).max(1), ..load };
+        self.once(pids, warm_up, &start).await?;
+        self.once(pids, load, &start).await
     }
 
     async fn once(
         &self,
         pids: &[u32],
-        slots: usize,
-        window: usize,
-        events: u64,
+        load: Load,
         start: &impl Fn(&Arc<Run>) -> Vec<JoinHandle<()>>,
     ) -> anyhow::Result<Flow> {
         let cpu = || pids.iter().map(|pid| cpu_seconds(*pid)).sum::<anyhow::Result<f64>>();
-        let run = self.board.start(slots, window, events);
-        let before = cpu()?;
+        let run = self.board.start_until(load.ends, load.slots, load.window, load.events);
+        let (before, requests) = (cpu()?, self.board.requests());
         let started = now_nanos();
         let senders = start(&run);
         let outcome = self.board.finish(&run, started, self.amounts.longest).await;
@@ -133,6 +144,6 @@ impl Rig {
                 sender.abort();
             }
         }
-        Ok(Flow { outcome, cpu_seconds: cpu()? - before })
+        Ok(Flow { outcome, cpu_seconds: cpu()? - before, requests: self.board.requests() - requests })
     }
 }

@@ -18,10 +18,12 @@ mod options;
 mod process;
 mod push;
 mod rules;
+mod sources;
 mod stats;
 mod suite;
 mod table;
 mod target;
+mod variants;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! What a load counts: windows, completions, latencies. Shared by the threads that send and the threads that
 //! receive; completion is signalled through here, in memory, never over the network.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// When an event is done with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ends {
+    /// When the other side has received it.
+    Received,
+    /// When its sender has got its ack.
+    Acknowledged,
+    /// When so many have received it. A slot has one outstanding at a time.
+    ReceivedBy(usize),
+}
+
 /// One bounded load: at most `limit` events, at most `window` of them outstanding per slot.
 pub struct Run {
     id: u64,
     window: usize,
     limit: u64,
+    ends: Ends,
     windows: Vec<Semaphore>,
+    /// Who has received the slot's event so far, where it is for several.
+    receivers: Vec<AtomicUsize>,
     issued: AtomicU64,
     settled: AtomicU64,
     failed: AtomicU64,
@@ -64,6 +78,26 @@ impl Run {
     pub fn fail(&self, slot: usize) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.settle(slot);
+    }
+
+    /// Whether events are done with when their senders have got an ack.
+    pub fn wants_acks(&self) -> bool {
+        self.ends == Ends::Acknowledged
+    }
+
+    /// One receiver has it.
+    fn received(&self, stamp: Stamp) {
+        match self.ends {
+            Ends::Received => self.complete(stamp),
+            Ends::Acknowledged => {}
+            Ends::ReceivedBy(all) => {
+                let Some(receivers) = self.receivers.get(stamp.slot as usize) else { return };
+                if receivers.fetch_add(1, Ordering::AcqRel) + 1 == all {
+                    receivers.store(0, Ordering::Release);
+                    self.complete(stamp);
+                }
+            }
+        }
     }
 
     fn complete(&self, stamp: Stamp) {
@@ -114,6 +148,8 @@ pub struct Board {
     current: RwLock<Option<Arc<Run>>>,
     runs: AtomicU64,
     connection_ids: Mutex<Vec<Option<String>>>,
+    /// Requests with events in them that the backend has got.
+    requests: AtomicU64,
     complaints: Mutex<Vec<String>>,
 }
 
@@ -121,11 +157,18 @@ pub struct Board {
 const COMPLAINTS_MAX: usize = 5;
 
 impl Board {
+    #[cfg(test)]
     pub fn start(&self, slots: usize, window: usize, limit: u64) -> Arc<Run> {
+        self.start_until(Ends::Received, slots, window, limit)
+    }
+
+    pub fn start_until(&self, ends: Ends, slots: usize, window: usize, limit: u64) -> Arc<Run> {
         let run = Arc::new(Run {
             id: HELLO_RUN + 1 + self.runs.fetch_add(1, Ordering::Relaxed),
             window,
             limit,
+            ends,
+            receivers: (0..slots).map(|_| AtomicUsize::new(0)).collect(),
             windows: (0..slots).map(|_| Semaphore::new(window)).collect(),
             issued: AtomicU64::new(0),
             settled: AtomicU64::new(0),
@@ -168,13 +211,35 @@ impl Board {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         // Late events of an earlier run count for nothing.
         if let Some(run) = current.as_ref().filter(|run| run.id == stamp.run) {
-            run.complete(stamp);
+            run.received(stamp);
         }
+    }
+
+    /// The sender of slot `slot` has got the ack of what it has sent at `sent_nanos`.
+    pub fn acknowledged(&self, slot: usize, sent_nanos: u64) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = current.as_ref().filter(|run| run.wants_acks()) {
+            run.complete(Stamp { run: run.id, slot: slot as u64, sent_nanos });
+        }
+    }
+
+    /// The backend has got a request with events.
+    pub fn requested(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Forgets the connections of an earlier server.
     pub fn expect_connections(&self, count: usize) {
         *lock(&self.connection_ids) = vec![None; count];
+    }
+
+    /// How many of the expected connections are known.
+    pub fn known_connections(&self) -> usize {
+        lock(&self.connection_ids).iter().flatten().count()
     }
 
     /// The server's ids of all expected connections, by client, once all are known.
@@ -215,6 +280,28 @@ mod tests {
         assert_eq!(run.claim(0).await, None);
         let outcome = board.finish(&run, started, Duration::from_secs(5)).await;
         assert_eq!((outcome.completed, outcome.failed, outcome.missing), (2, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_acknowledged_or_received_by_several_is_done_with_then() {
+        let board = Board::default();
+        let run = board.start_until(Ends::Acknowledged, 1, 1, 1);
+        assert_eq!(run.claim(0).await, Some(1));
+        let stamp = run.stamp(0);
+        board.received(stamp, None);
+        assert_eq!(run.settled.load(Ordering::Relaxed), 0);
+        board.acknowledged(0, stamp.sent_nanos);
+        assert_eq!(run.settled.load(Ordering::Relaxed), 1);
+
+        let run = board.start_until(Ends::ReceivedBy(2), 1, 1, 2);
+        for settled in 1..=2 {
+            assert_eq!(run.claim(0).await, Some(1));
+            let stamp = run.stamp(0);
+            board.received(stamp, None);
+            assert_eq!(run.settled.load(Ordering::Relaxed), settled - 1);
+            board.received(stamp, None);
+            assert_eq!(run.settled.load(Ordering::Relaxed), settled);
+        }
     }
 
     #[tokio::test]

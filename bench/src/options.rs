@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::load::{Amounts, Rig};
-use crate::suite::Suite;
+use crate::suite::{Compared, Suite};
 use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
@@ -88,13 +88,19 @@ pub enum Command {
     Kafka,
     /// Events to endpoints with many routes, a schema and a template, as multiples of one without; needs the gateway
     Rules,
+    /// Events with acks when delivered, as multiples of those without; needs the gateway; to Kafka too with --kafka
+    Acks,
+    /// Events to an HTTP service in batches, as multiples of a request each; needs the gateway
+    Batches,
+    /// Kafka's records to all of the idle connections and to one of them; needs the gateway, --kafka and --topic
+    Sources,
     /// Handshakes with and without authentication, as multiples of none; needs the gateway
     Handshakes {
         /// Of each kind in a round
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
-    /// All of these but the rules and the handshakes; Kafka where --kafka says
+    /// Idle connections, events and pushes; Kafka where --kafka says
     All,
     /// Kafka's producer alone; started by the others
     #[command(hide = true)]
@@ -130,7 +136,7 @@ impl Options {
         let wanted = self.idle_connections.or(as_idle).map_or(IDLE_CONNECTIONS, |count| count as usize);
         let possible = usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2);
         let idle_connections = wanted.min(possible);
-        if idle_connections < wanted && self.measures(Command::Idle) {
+        if idle_connections < wanted && (self.measures(Command::Idle) || self.command == Command::Sources) {
             notes.push(format!(
                 "{idle_connections} idle connections instead of {wanted}: a process may open {open_files_max} files here"
             ));
@@ -184,7 +190,9 @@ impl Options {
                 format!("{}: build the gateway, or give --binary or --floor-only", binary.display())
             })?;
         }
-        let kafka = self.kafka().filter(|_| self.measures(Command::Kafka));
+        let kafka = self
+            .kafka()
+            .filter(|_| self.measures(Command::Kafka) || matches!(self.command, Command::Acks | Command::Sources));
         anyhow::ensure!(kafka.is_some() || self.command != Command::Kafka, "which Kafka? Give --kafka and --topic");
         Ok(Suite {
             rig,
@@ -192,7 +200,13 @@ impl Options {
             idle: self.measures(Command::Idle),
             inbound: self.measures(Command::Inbound),
             push: self.measures(Command::Push),
-            rules: self.command == Command::Rules,
+            compared: match self.command {
+                Command::Rules => Some(Compared::Rules),
+                Command::Acks => Some(Compared::Acks),
+                Command::Batches => Some(Compared::Batches),
+                Command::Sources => Some(Compared::Sources),
+                _ => None,
+            },
             handshakes: match self.command {
                 Command::Handshakes { count } => Some(count as usize),
                 _ => None,

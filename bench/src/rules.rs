@@ -12,7 +12,7 @@ use crate::gateway::{endpoint, http_backend};
 const ROUTES: usize = 20;
 
 /// The endpoint that all others are measured by.
-pub const PLAIN: &str = "no rules";
+const PLAIN: &str = "no rules";
 
 /// Name and endpoint of each load, the plain one first.
 pub fn endpoints(backend: SocketAddr) -> Vec<(&'static str, Value)> {

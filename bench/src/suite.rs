@@ -11,16 +11,29 @@ use crate::gateway::{self, endpoint, http_backend, kafka_backend};
 use crate::handshakes::Handshakes;
 use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
-use crate::rules;
+use crate::meter::Ends;
+use crate::sources;
 use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
+use crate::variants::{self, Comparison, Variant};
+
+/// Endpoints that are measured by each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    Rules,
+    Acks,
+    Batches,
+    /// Kafka's records to many connections; by nothing.
+    Sources,
+}
 
 pub struct Suite {
     pub rig: Rig,
     pub idle: bool,
     pub inbound: bool,
     pub push: bool,
-    pub rules: bool,
+    /// Endpoints of the gateway by each other; none: the gateway by the floor.
+    pub compared: Option<Compared>,
     /// Handshakes of each kind in a round; none: they are not measured.
     pub handshakes: Option<usize>,
     /// `None`: no Kafka load.
@@ -38,14 +51,14 @@ pub struct Suite {
 impl Suite {
     pub async fn run(&self) -> anyhow::Result<Table> {
         let mut table = Table::default();
-        if self.rules {
+        if let Some(compared) = self.compared {
             let binary = self
                 .binary
                 .as_deref()
-                .context("the rules are the gateway's: there is nothing to measure with --floor-only")?;
+                .context("what is compared is the gateway's: there is nothing to measure with --floor-only")?;
             for round in 1..=self.rounds {
                 eprintln!("round {round} of {}", self.rounds);
-                self.rules(binary, &mut table).await.with_context(|| format!("round {round}"))?;
+                self.compare(compared, binary, &mut table).await.with_context(|| format!("round {round}"))?;
             }
             return Ok(table);
         }
@@ -118,20 +131,43 @@ impl Suite {
         Ok(())
     }
 
+    async fn compare(&self, compared: Compared, binary: &Path, table: &mut Table) -> anyhow::Result<()> {
+        let backend = self.rig.backend;
+        match compared {
+            Compared::Rules => self.comparison(binary, variants::rules(backend), table).await,
+            Compared::Sources => {
+                let kafka = self.kafka.as_ref().context("which Kafka? Give --kafka and --topic")?;
+                sources::round(&self.rig, binary, kafka, &self.windows, table).await
+            }
+            Compared::Batches => self.comparison(binary, variants::batches(backend), table).await,
+            Compared::Acks => {
+                let http = variants::acks(backend, "HTTP", &http_backend(backend));
+                self.comparison(binary, http, table).await?;
+                let Some(kafka) = &self.kafka else { return Ok(()) };
+                let _consumer = Consumer::start(&kafka.brokers, &kafka.topic, self.rig.board.clone())?;
+                self.comparison(binary, variants::acks(backend, "Kafka", &kafka_backend(kafka)), table).await
+            }
+        }
+    }
+
     /// One round over all endpoints. The ratios are of this round, so that a slow minute is in both of their parts.
-    async fn rules(&self, binary: &Path, table: &mut Table) -> anyhow::Result<()> {
-        let mut plain = HashMap::new();
-        for (name, endpoint) in rules::endpoints(self.rig.backend) {
+    async fn comparison(&self, binary: &Path, comparison: Comparison, table: &mut Table) -> anyhow::Result<()> {
+        let mut bases = HashMap::new();
+        for (index, Variant { name, endpoint, ends }) in comparison.variants.into_iter().enumerate() {
             let target = gateway::start(binary, 1, &endpoint).await?;
             let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
             for window in &self.windows {
-                let flow = self.rig.inbound(&target, &fleet, *window).await?;
+                let flow = self.rig.inbound(&target, &fleet, *window, ends).await?;
                 let load = format!("{name}, window {window}");
                 record(table, Server::Gateway, &load, "events/s", &flow);
-                let cpu = flow.cpu_seconds / flow.outcome.completed as f64;
-                let base = *plain.entry(*window).or_insert(cpu);
-                if name != rules::PLAIN {
-                    table.add(Server::Gateway, &load, "CPU, multiple of no rules", cpu / base);
+                let completed = flow.outcome.completed as f64;
+                let cpu = flow.cpu_seconds / completed;
+                let base = *bases.entry(*window).or_insert(cpu);
+                if index > 0 {
+                    table.add(Server::Gateway, &load, comparison.figure, cpu / base);
+                }
+                if comparison.requests {
+                    table.add(Server::Gateway, &load, "events of a request", completed / flow.requests as f64);
                 }
             }
             for complaint in self.rig.board.take_complaints() {
@@ -166,7 +202,7 @@ impl Suite {
         let mut flows = Vec::new();
         let fleet = self.rig.connect(target, self.rig.amounts.connections).await?;
         for window in &self.windows {
-            let flow = self.rig.inbound(target, &fleet, *window).await?;
+            let flow = self.rig.inbound(target, &fleet, *window, Ends::Received).await?;
             record(table, server, &format!("events to {to}, window {window}"), "events/s", &flow);
             flows.push((*window, flow));
         }

@@ -28,7 +28,7 @@ const NO_RUN: u64 = u64::MAX;
 /// Share of the events that is sent first and not counted, as under the other loads.
 const WARM_UP_SHARE: u64 = 10;
 /// Share of the outstanding records that is delivered when the sender is told that there is room.
-const WOKEN_SHARE: usize = 8;
+const WOKEN_SHARE: usize = 2;
 /// How long a wait takes at most to look again.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -96,9 +96,12 @@ impl Producer {
     }
 
     pub async fn send(&self, connection: usize, body: &[u8]) -> anyhow::Result<()> {
+        self.send_as(&key(connection), body).await
+    }
+
+    pub async fn send_as(&self, key: &str, body: &[u8]) -> anyhow::Result<()> {
         const ROOM_POLL: Duration = Duration::from_millis(1);
-        let key = key(connection);
-        let mut record = BaseRecord::to(&self.topic).key(&key).payload(body).headers(headers(&self.constants, &key));
+        let mut record = BaseRecord::to(&self.topic).key(key).payload(body).headers(headers(&self.constants, key));
         while let Err((error, unsent)) = self.inner.send(record) {
             if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                 return Err(error.into());
