@@ -120,6 +120,7 @@ async fn a_new_token_takes_the_place_of_the_one_before_and_a_bad_one_does_not() 
     let (issuer, stranger) = (Issuer::start().await, Issuer::start().await);
     let mut rule = issuer.rule();
     rule["refresh"] = json!(true);
+    rule["leewayInSeconds"] = json!(0);
     let endpoint = issuer.endpoint_with("refresh", rule).await;
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
     let token = |name: &str, value: Value| {
