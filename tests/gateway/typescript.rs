@@ -66,11 +66,6 @@ fn token_document(service: &Service) -> Value {
     with(wanted, "authentication", rule)
 }
 
-fn resume_document() -> Value {
-    let routes = [route("default", &[json!({"type": "echo"})])];
-    with(document(&unique_path("typescript-resume"), &routes), "resume", json!({"windowInSeconds": 30}))
-}
-
 /// The package as it would be checked out, outside the checkout: it is built there.
 async fn copy_of_the_package() -> std::path::PathBuf {
     let packages = node_packages("clients/typescript").await;
@@ -95,11 +90,9 @@ async fn the_client_passes_its_tests_in_node_and_in_chromium() {
     service.decide("/check", check());
     let echo = cluster.create(&echo_document(&service)).await;
     let token = cluster.create(&token_document(&service)).await;
-    let resume = cluster.create(&resume_document()).await;
     let nodes: Vec<Value> =
         cluster.nodes.iter().map(|node| json!({"client": node.client, "admin": node.admin})).collect();
-    let plan = json!({"nodes": nodes, "echo": echo.path, "token": token.path, "resume": resume.path,
-        "chromium": chromium()});
+    let plan = json!({"nodes": nodes, "echo": echo.path, "token": token.path, "chromium": chromium()});
     let mut tests = Command::new("npm");
     tests.current_dir(&folder).args(["test", "--silent"]).env("WSGATEWAY_TEST_PLAN", plan.to_string());
     let orders = async {

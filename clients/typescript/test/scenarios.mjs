@@ -162,44 +162,4 @@ export const scenarios = {
     it.client.close();
     return `back on another node ${Date.now() - begun} ms after the order to kill its node`;
   },
-
-  async "a cut network is resumed, and nothing is missed"(rig) {
-    const line = await rig.openLine(0);
-    const it = begin(rig, {
-      url: [`ws://${line}${rig.plan.resume}`, at(rig, 1, rig.plan.resume), at(rig, 2, rig.plan.resume)],
-      // Long enough for what services send meanwhile.
-      backoff: { firstMillis: 1500, maxMillis: 1500 },
-      random: () => 0.9,
-    });
-    const first = await it.next("session");
-    same([first.resumed, first.connectionId], [false, it.client.connectionId], "the first session");
-    const push = async (n) => {
-      const answer = await rig.admin("POST", 2, `/api/v1/connections/${first.connectionId}`, { n });
-      same(answer.status, 202, `push ${n}: ${answer.text}`);
-    };
-    for (const n of [1, 2]) await push(n);
-    for (const n of [1, 2]) same(await it.next("message"), { n }, "a push");
-    // The first line is cut; the next two losses are of connections to other nodes than the first.
-    await rig.cutLine(line);
-    same((await it.next("close")).code, 1006, "a cut line says nothing");
-    for (const n of [3, 4, 5]) await push(n);
-    const second = await it.next("session");
-    same([second.resumed, second.connectionId], [true, first.connectionId], "resumed on another node");
-    for (const n of [3, 4, 5]) same(await it.next("message"), { n }, "what was missed");
-    await push(6);
-    same(await it.next("message"), { n: 6 }, "what comes after it");
-    it.client.send({ still: "here" });
-    same(await it.next("message"), { still: "here" }, "an answer");
-    same(it.heard.filter(({ name }) => name === "message"), [], "nothing came twice");
-    it.client.close();
-  },
-
-  async "an end that is none of the network's begins a new session"(rig) {
-    const it = begin(rig, { url: at(rig, 1, rig.plan.resume) });
-    const { connectionId } = await it.next("session");
-    same((await rig.admin("DELETE", 0, `/api/v1/connections/${connectionId}?code=1012`)).status, 204, "delete");
-    const next = await it.next("session");
-    same([next.resumed, next.connectionId !== connectionId], [false, true], "a new connection");
-    it.client.close();
-  },
 };

@@ -153,11 +153,11 @@ fn shapes_and_ranges() {
         (
             with("/settings/outbox", json!({"whenFull": "coalesce", "coalesceBy": "symbol"})),
             "settings.outbox.coalesceBy",
-            "$",
+            "is not a JSONPath",
         ),
         (with("/resume", json!({"windowInSeconds": 0})), "resume.windowInSeconds", "must be 1–3600"),
         (with("/resume", json!({"maxBytes": 1})), "resume.maxBytes", "must be 1024–16777216"),
-        (with("/resume", json!({"bytes": 1})), "resume.bytes", ""),
+        (with("/resume", json!({"bytes": 1})), "resume.bytes", "unknown field"),
         (with("/resume", json!(true)), "resume", "must be an object"),
         (with("/settings", json!([])), "settings", "must be an object, is a list"),
         (with("/authentication/mode", json!("magic")), "authentication.mode", "must be one of"),
