@@ -114,6 +114,9 @@ async fn batch(api: web::Data<Api>, body: web::Payload) -> Result<HttpResponse, 
     let body = read_body(body.into_inner(), BODY_BYTES_MAX).await?;
     let lines: Vec<&[u8]> =
         body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace)).collect();
+    if lines.is_empty() {
+        return Err(Problem::new(400, "invalid_line", "the body has no line"));
+    }
     if lines.len() > LINES_MAX {
         return Err(Problem::new(
             413,
