@@ -129,7 +129,6 @@ async fn a_batch_keeps_the_order_of_each_connection_and_is_fast() {
     let large = vec![json!({"to": {"user": "a"}, "data": "x".repeat(100_000)}).to_string(); 43];
     push(&cluster.nodes[1].admin(), &large).await.expect_problem(413, "too_big");
     push(&cluster.nodes[1].admin(), &[]).await.expect_problem(400, "invalid_line");
-    assert!(push(&cluster.nodes[1].admin(), &[]).await.expect(200).body.is_empty());
     clients[0].0.hears_nothing_for(Duration::from_millis(100)).await;
 }
 
