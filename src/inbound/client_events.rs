@@ -145,9 +145,7 @@ impl ClientEvents for ConnectionEvents {
     }
 
     fn authentication_changed(&mut self) {
-        let Shared { worker, connection, .. } = &*self.shared;
-        let anonymous = || CredentialWatch::start(worker.authenticator.clone(), connection.clone(), Held::default());
-        self.credential.get_or_insert_with(anonymous).rule_changed();
+        self.watch().rule_changed();
     }
 
     fn resumed(&mut self) {
@@ -176,12 +174,17 @@ impl ClientEvents for ConnectionEvents {
 }
 
 impl ConnectionEvents {
+    /// The watch over the credential; one that has shown nothing is watched from now on.
+    fn watch(&mut self) -> &mut CredentialWatch {
+        let Shared { worker, connection, .. } = &*self.shared;
+        let anonymous = || CredentialWatch::start(worker.authenticator.clone(), connection.clone(), Held::default());
+        self.credential.get_or_insert_with(anonymous)
+    }
+
     /// A new token takes the place of the one before, if it is as good and of the same user. It is told to nobody else,
     /// and whatever becomes of it, the connection goes on as it was.
     fn refresh(&mut self, runtime: &EndpointRuntime, token: String, data: Bytes) {
-        let Shared { worker, connection, .. } = &*self.shared;
-        let anonymous = || CredentialWatch::start(worker.authenticator.clone(), connection.clone(), Held::default());
-        let exchange = self.credential.get_or_insert_with(anonymous).exchange();
+        let exchange = self.watch().exchange();
         let (shared, endpoint) = (self.shared.clone(), runtime.endpoint.clone());
         let Some(exchange) = exchange else {
             shared.refresh_refused("another refresh is under way", &data);

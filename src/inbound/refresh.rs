@@ -10,6 +10,8 @@ use crate::authentication::{Accepted, Denied};
 /// Longer messages are events: no token is that long.
 const FRAME_BYTES_MAX: usize = 64 * 1024;
 const TYPE: &str = "refresh";
+/// Whatever has no such text is an event, and is not read here.
+const TYPE_QUOTED: &[u8] = b"\"refresh\"";
 
 #[derive(Deserialize)]
 struct Frame<'a> {
@@ -20,8 +22,7 @@ struct Frame<'a> {
 
 /// The token of a refresh, empty where it has none; None: the message is an event.
 pub fn token_of(message: &[u8]) -> Option<String> {
-    let quoted = [b"\"", TYPE.as_bytes(), b"\""].concat();
-    if message.len() > FRAME_BYTES_MAX || !message.windows(quoted.len()).any(|part| part == quoted) {
+    if message.len() > FRAME_BYTES_MAX || !message.windows(TYPE_QUOTED.len()).any(|part| part == TYPE_QUOTED) {
         return None;
     }
     let frame: Frame = serde_json::from_slice(message).ok()?;
