@@ -118,14 +118,21 @@ target_is_cold() {
   ! compgen -G "$CARGO_TARGET_DIR/release/deps/liblibrocksdb_sys-*.rlib" >/dev/null
 }
 
+# A build from nothing takes less.
+ADOPT_SECONDS=3600
+
 # Cargo takes the same file of two checkouts for one file, and the older for unchanged: after another checkout has used
 # the target folder, the workspace's own crates (not the dependencies) must be compiled anew.
 adopt_target() {
   local stamp="$CARGO_TARGET_DIR/.checkout" last=""
   [ ! -e "$stamp" ] || last="$(cat "$stamp")"
   if [ "$last" != "$REPO_DIR" ]; then
-    mkdir -p "$CARGO_TARGET_DIR"
-    rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/{wsgateway,chaos,bench}-*
+    mkdir -p "$CARGO_TARGET_DIR/release"
+    # Cargo holds this lock while it builds: another checkout's build must not lose its files in the middle.
+    if ! flock -w "$ADOPT_SECONDS" "$CARGO_TARGET_DIR/release/.cargo-lock" \
+      rm -rf "$CARGO_TARGET_DIR"/release/.fingerprint/{wsgateway,chaos,bench}-*; then
+      die "another build has held $CARGO_TARGET_DIR for $ADOPT_SECONDS s"
+    fi
     printf '%s\n' "$REPO_DIR" >"$stamp"
   fi
 }
