@@ -97,8 +97,8 @@ impl Hub {
         let under_way = self.fan_outs.begin()?;
         let receivers = self.receivers(selection);
         let message = Message { frame: frame(Opcode::Text, &payload), payload, filter };
-        let plain = message.filter.is_none() && !receivers.iter().any(|outlet| outlet.transforms());
-        if receivers.len() <= WRITTEN_AT_ONCE_MAX && plain {
+        let few = receivers.len() <= WRITTEN_AT_ONCE_MAX && message.filter.is_none();
+        if few && !receivers.iter().any(|outlet| outlet.transforms()) {
             return Ok(message.deliver(&receivers));
         }
         let tally = self.spread(Arc::new(message), receivers).await;

@@ -27,12 +27,17 @@ pub struct Receipts {
     pub repeated: AtomicU64,
 }
 
+/// What a push that was sent may take beyond its own time to say so.
+const TELLING: Duration = Duration::from_secs(1);
+
 impl Hub {
     /// Pushes to a connection of this node, and waits as it is told to.
     pub async fn push_with(self: Arc<Self>, key: u128, payload: Bytes, options: PushOptions) -> Receipt {
         let Some(idempotency_key) = &options.idempotency_key else {
             return self.push_once(key, &payload, &options).await;
         };
+        // Each call waits as long as it says itself, also for what another one has sent.
+        let (confirm, wait) = (options.confirm, Duration::from_millis(options.wait_millis.into()) + TELLING);
         let remembered = &self.receipts.remembered;
         let identity = remembered.identity(key, idempotency_key, &payload, &options);
         let mut told = match remembered.enter(identity, Instant::now()) {
@@ -54,7 +59,13 @@ impl Hub {
                 told
             }
         };
-        let receipt = told.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+        let Ok(told) = tokio::time::timeout(wait, told.wait_for(Option::is_some)).await else {
+            return match confirm {
+                Confirm::Client => Receipt::NotConfirmed,
+                Confirm::Queued | Confirm::Written => Receipt::NotWritten,
+            };
+        };
+        let receipt = told.ok().and_then(|told| told.clone());
         // The first ended without a word: the node is going down, and its connections with it.
         receipt.unwrap_or(Receipt::Outcome(PushOutcome::Gone))
     }

@@ -108,7 +108,12 @@ pub(super) fn many(selection: &Selection, payload: &[u8]) -> Result<Bytes, Strin
 
 pub(super) async fn push_many(pushes: &Pushes, peer: &PeerAddress, request: Bytes) -> Result<Tally, PeerError> {
     let answer = pushes.transport.call(peer, Channel::Push, kinds::PUSH_MANY, request, MANY_DEADLINE).await?;
-    postcard::from_bytes(&answer).map_err(|err| PeerError::Remote(format!("its answer was not understood: {err}")))
+    // It has carried the request out; only what it says of that is lost.
+    postcard::from_bytes(&answer).map_err(|err| PeerError::Unreachable {
+        addr: peer.addr.clone(),
+        reason: format!("its answer was not understood: {err}"),
+        sent: true,
+    })
 }
 
 pub(super) async fn query(

@@ -17,7 +17,7 @@ use crate::model::source::{RecordParts, Target};
 const FULL_PATIENCE: Duration = Duration::from_millis(250);
 /// A node that cannot be reached is tried for so long: a link that broke is back by then, a dead node is found out.
 const UNREACHABLE_PATIENCE: Duration = Duration::from_secs(2);
-/// A record that names many has this long for all of them; after it each gets one try.
+/// A record that names many has this long for all of them; after it each gets one try, for as long again.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -51,6 +51,10 @@ pub(super) async fn hand_over(
                 return metrics.record("no_target");
             }
             for id in ids {
+                if Instant::now() >= until + RECORD_PATIENCE {
+                    metrics.messages("unreachable", 1);
+                    continue;
+                }
                 metrics.messages(to_connection(clients, id, &message, until).await, 1);
             }
         }
@@ -63,6 +67,10 @@ pub(super) async fn hand_over(
                 _ => Recipients::User,
             };
             for name in names {
+                if Instant::now() >= until + RECORD_PATIENCE {
+                    metrics.messages("unreachable", 1);
+                    continue;
+                }
                 to_many(clients, to, (recipients(name), until), &message, metrics).await;
             }
         }
