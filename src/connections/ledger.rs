@@ -69,6 +69,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     pub fn new(max_bytes: usize, budget: Arc<Budget>) -> Ledger {
         Ledger {
             max_bytes,

@@ -177,6 +177,11 @@ impl Outlet {
         self.state().outbox.bytes()
     }
 
+    /// What may wait for a client that is there.
+    pub(super) fn outbox_bytes_max(&self) -> usize {
+        self.endpoint.current().settings.outbox.max_bytes
+    }
+
     /// Whether its endpoint makes something else of every message.
     pub(super) fn transforms(&self) -> bool {
         self.endpoint.current().outbound.is_some()

@@ -74,7 +74,9 @@ impl Outlet {
         if state.is_closed() || !tokens.admit(&claim.token) {
             return Err(NotResumed::Unknown);
         }
-        match ledger.can_go_on_from(claim.received) {
+        // Each return makes what waits owed, and room for as much again: a client that only comes back reads nothing.
+        let bounded = state.outbox.bytes() <= ledger.max_bytes() + self.outbox_bytes_max();
+        match bounded && ledger.can_go_on_from(claim.received) {
             true => Ok(()),
             false => Err(NotResumed::MissedTooMuch),
         }

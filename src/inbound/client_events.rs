@@ -197,8 +197,10 @@ impl ConnectionEvents {
             match refresh::exchanged(checked, connection.facts.user.as_deref()) {
                 Ok(accepted) => {
                     let frame = refreshed_frame(accepted.holds.until_unix_millis, &data);
-                    exchange.take(accepted);
-                    connection.send(Opcode::Text, &frame);
+                    match exchange.take(accepted) {
+                        true => drop(connection.send(Opcode::Text, &frame)),
+                        false => shared.refresh_refused("the connection was resumed with another token", &data),
+                    }
                 }
                 Err(why) => shared.refresh_refused(&why, &data),
             }

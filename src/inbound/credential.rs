@@ -31,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub struct Held {
     credential: Credential,
     holds: Holds,
+    /// What it says, where that is not the connection's description.
+    claims: Option<Value>,
 }
 
 impl Held {
@@ -40,7 +42,12 @@ impl Held {
     }
 
     pub fn new(accepted: &mut Accepted) -> Held {
-        Held { credential: std::mem::take(&mut accepted.credential), holds: accepted.holds }
+        Held { credential: std::mem::take(&mut accepted.credential), holds: accepted.holds, claims: None }
+    }
+
+    /// What a client shows that comes back to a connection which another credential has opened.
+    pub fn returning(accepted: &mut Accepted) -> Held {
+        Held { claims: accepted.claims.take(), ..Held::new(accepted) }
     }
 }
 
@@ -59,21 +66,24 @@ struct State {
     /// How often the credential was exchanged: an answer about an earlier one is of no interest.
     exchanged: Cell<u64>,
     exchanging: Cell<bool>,
+    /// Another watch has taken its place, or the connection is gone.
+    ended: Cell<bool>,
     timer: RefCell<Option<JoinHandle<()>>>,
 }
 
 impl CredentialWatch {
     pub fn start(authenticator: Arc<Authenticator>, connection: Rc<Connection>, held: Held) -> CredentialWatch {
-        let Held { credential, holds } = held;
+        let Held { credential, holds, claims } = held;
         let state = Rc::new(State {
             authenticator,
             connection,
             credential: RefCell::new(credential),
-            claims: RefCell::default(),
+            claims: RefCell::new(claims),
             until_unix_millis: Cell::new(holds.until_unix_millis),
             known_at: Cell::new(unix_millis().saturating_sub(holds.age.as_millis() as u64)),
             exchanged: Cell::default(),
             exchanging: Cell::default(),
+            ended: Cell::default(),
             timer: RefCell::default(),
         });
         state.restart_timer();
@@ -97,15 +107,19 @@ impl CredentialWatch {
 pub struct Exchange(Rc<State>);
 
 impl Exchange {
-    /// Takes a new credential in the place of the one before.
-    pub fn take(&self, accepted: Accepted) {
+    /// Takes a new credential in the place of the one before. False: the client has come back with another meanwhile.
+    pub fn take(&self, accepted: Accepted) -> bool {
         let state = &self.0;
+        if state.ended.get() {
+            return false;
+        }
         state.credential.replace(accepted.credential);
         state.claims.replace(accepted.claims);
         state.until_unix_millis.set(accepted.holds.until_unix_millis);
         state.known_at.set(unix_millis().saturating_sub(accepted.holds.age.as_millis() as u64));
         state.exchanged.set(state.exchanged.get() + 1);
         state.restart_timer();
+        true
     }
 }
 
@@ -117,6 +131,7 @@ impl Drop for Exchange {
 
 impl Drop for CredentialWatch {
     fn drop(&mut self) {
+        self.0.ended.set(true);
         if let Some(timer) = self.0.timer.take() {
             timer.abort();
         }
@@ -172,7 +187,7 @@ impl State {
         let credential = self.credential.borrow().clone();
         let claims = || self.claims.borrow().clone().or_else(|| claims_of(&facts.description));
         let verdict = self.authenticator.recheck(&endpoint.auth, &credential, facts.user.as_deref(), claims).await;
-        if exchanged != self.exchanged.get() {
+        if exchanged != self.exchanged.get() || self.ended.get() {
             return true;
         }
         match verdict {

@@ -165,13 +165,15 @@ pub async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, b
         // The connection finds that out too.
         tracing::debug!("returning client gone before the answer: {err}");
     }
-    inbound.returned.borrow_mut().insert(key, held);
     let resumed = inbound.worker.resume(&claim, io, early);
+    if resumed.is_ok() {
+        // Its driver, which asks for it, runs on this thread, after this.
+        inbound.returned.borrow_mut().insert(key, held);
+    }
     let outcome = if resumed.is_ok() { "resumed" } else { "overtaken" };
     inbound.metrics.resumes.get_or_create(&ResumeLabels { endpoint, outcome }).inc();
     if let Err(mut io) = resumed {
         // It ended in this moment, or another socket was faster: the client hears what is when it comes again.
-        inbound.returned.borrow_mut().remove(&key);
         let close_code::CloseCode { code, reason } = close_code::RESTARTING;
         let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
         let mut last = BytesMut::from(&frame(Opcode::Close, &payload)[..]);

@@ -167,7 +167,8 @@ pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
             }
             Brought::Not(why) => serve(inbound, io, request, early, client, Returning::Not(why)).await,
             Brought::Unreachable(reason) => {
-                let detail = format!("the node that has the connection cannot be reached: {reason}");
+                tracing::debug!("a session's node cannot be reached: {reason}");
+                let detail = "the node that has the connection cannot be reached now";
                 let header = Some(("Retry-After", "1".to_owned()));
                 let refusal = refuse(503, "Service Unavailable", "session_unreachable", detail);
                 answer_refusal(&inbound, &mut io, client.ip, Refusal { header, ..refusal }).await;
@@ -266,10 +267,12 @@ async fn decide(
     let not_resumed = match comes_back(inbound, returning, &endpoint, known.user.as_deref()) {
         Ok(claim) => {
             let endpoint = current.path.to_string();
-            return Ok(Decided::Back(Box::new(Back { claim, held: Held::new(&mut known), answer, endpoint })));
+            return Ok(Decided::Back(Box::new(Back { claim, held: Held::returning(&mut known), answer, endpoint })));
         }
         Err(why) => why,
     };
+    // Also one that thought to have its place already.
+    admit_load(inbound, &Returning::No)?;
 
     let admission = endpoint.throttle.admit(current.throttling.as_ref(), Instant::now()).map_err(|exceeded| {
         inbound.runtime(&endpoint).throttled.count(&exceeded);
