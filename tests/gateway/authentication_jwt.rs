@@ -166,6 +166,44 @@ async fn a_new_token_takes_the_place_of_the_one_before_and_a_bad_one_does_not() 
 }
 
 #[tokio::test]
+async fn a_resumed_connection_is_checked_by_the_token_it_came_back_with() {
+    let issuer = Issuer::start().await;
+    let mut rule = issuer.rule();
+    rule["leewayInSeconds"] = json!(0);
+    rule["recheckInSeconds"] = json!(1);
+    let wanted = with(document(&unique_path("resume-jwt"), &all_routes_to(&issuer.service)), "authentication", rule);
+    let endpoint = shared().await.create(&with(wanted, "resume", json!({"windowInSeconds": 30}))).await;
+    let ends = |after: u64| {
+        let mut claims = claims();
+        claims["exp"] = json!(std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs() + after);
+        issuer.sign(&json!({"alg": "ES256", "kid": "k1"}), &claims)
+    };
+    let mut client = connect(&endpoint, &ends(4)).await.expect("a good token");
+    let session = client.json().await;
+    drop(client);
+    let token = session["resumeToken"].as_str().expect("a token");
+    let target = format!("{}?resume={token}&received=0", endpoint.path);
+    let later = format!("Bearer {}", ends(600));
+    let mut client = connect_with(&target, ("authorization", &later)).await.expect("a good token");
+    let session = client.json().await;
+    assert_eq!(session["resumed"], true);
+    // Several checks after the end of the first token.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    client.send(r#"{"still":"here"}"#).await;
+    assert_eq!(issuer.service.next("/default").await.json()["still"], "here");
+    assert!(issuer.service.received("/disconnect").is_empty());
+
+    // And it ends with the token that it came back with.
+    let token = session["resumeToken"].as_str().expect("a token");
+    let target = format!("{}?resume={token}&received=0", endpoint.path);
+    let soon = format!("Bearer {}", ends(3));
+    let mut again = connect_with(&target, ("authorization", &soon)).await.expect("a good token");
+    assert_eq!(again.json().await["resumed"], true);
+    assert_eq!(client.closed().await, 4409, "another socket has its place");
+    assert_eq!(again.closed().await, 4401);
+}
+
+#[tokio::test]
 async fn nobody_gets_in_without_the_issuers_key() {
     let (issuer, stranger) = (Issuer::start().await, Issuer::start().await);
     let endpoint = issuer.endpoint("corpus").await;
