@@ -6,6 +6,7 @@
 mod facts;
 mod local_connections;
 mod replays;
+mod server;
 mod shares;
 mod sources;
 mod tunnels;
@@ -14,12 +15,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::HttpService;
-use actix_rt::net::TcpStream;
 use actix_rt::Arbiter;
-use actix_server::{Server, ServerHandle};
-use actix_service::{fn_service, map_config, IntoServiceFactory, ServiceFactoryExt};
-use actix_web::dev::AppConfig;
+use actix_server::ServerHandle;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
@@ -30,14 +27,15 @@ use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
 use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
 
 use local_connections::OwnConnections;
+use server::InboundParts;
 use tunnels::{OwnArrivals, OwnTunnels};
 
 use crate::access::audit::AuditLog;
 use crate::access::Tokens;
-use crate::admin::{self, Api};
+use crate::admin::Api;
 use crate::authentication::{Authenticator, Outbound};
 use crate::backends::kafka::KafkaProducers;
-use crate::backends::{BackendPool, Destinations};
+use crate::backends::Destinations;
 use crate::config::registry::Registry;
 use crate::config::rollout::{self, PeerRollouts, Rollouts};
 use crate::config::secrets::NodeSecrets;
@@ -45,10 +43,9 @@ use crate::config::store::ConfigStore;
 use crate::config::validate::NodeFacts;
 use crate::connections::{Budget, Hub, Supervisors};
 use crate::egress::Egress;
-use crate::inbound::resume::OtherNodes;
-use crate::inbound::{upgrade, InboundWorker};
+use crate::listener::{ClientCertificates, ClientListener, ListenerTls};
 use crate::push::{PeerPushes, Pushes, TunnelEnds};
-use crate::settings::{client_tls, raise_file_limit, ClientSettings, Settings};
+use crate::settings::{client_tls as outbound_tls, raise_file_limit, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
 use crate::throttle;
 
@@ -78,9 +75,11 @@ pub async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cluster runtime")?;
-    let node = Node::start(settings, &cluster).await?;
-    let ended = node.run().await;
-    // The storage has been told to stop and has; what still runs may not hold up the process.
+    let ended = match Node::start(settings, &cluster).await {
+        Ok(node) => node.run().await,
+        Err(err) => Err(err),
+    };
+    // The storage has been told to stop and has; what still runs may not hold up the process, nor be waited for here.
     cluster.shutdown_background();
     ended
 }
@@ -145,6 +144,10 @@ struct ClusterSide {
 
 impl Node {
     async fn start(settings: Settings, cluster: &Runtime) -> anyhow::Result<Node> {
+        let client_tls =
+            ListenerTls::load("client", &settings.client.tls, ClientCertificates::Optional).context("client.tls")?;
+        let admin_tls =
+            ListenerTls::load("admin", &settings.admin.tls, ClientCertificates::Required).context("admin.tls")?;
         let client = bind(settings.client.listen, "client")?;
         let admin = bind(settings.admin.listen, "admin")?;
         let for_cluster = settings.clone();
@@ -165,11 +168,12 @@ impl Node {
 
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
-        let tls = client_tls(settings.outbound.ca_file.as_deref()).context("outbound.ca_file")?;
-        let egress = Egress::new(Arc::new(settings.outbound.rules()?), tls);
+        let trusted = outbound_tls(settings.outbound.ca_file.as_deref(), None).context("outbound.ca_file")?;
+        let egress = Egress::new(Arc::new(settings.outbound.rules()?), trusted);
         let node_facts = NodeFacts {
             secrets,
             kafka_bootstrap_servers: settings.kafka.bootstrap_servers.clone(),
+            asks_for_certificates: Some(client_tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())),
             egress: egress.rules().clone(),
         };
         let sources_changed = Arc::new(Notify::new());
@@ -198,6 +202,9 @@ impl Node {
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
         metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
+        for tls in [&client_tls, &admin_tls].into_iter().flatten() {
+            cluster.spawn(tls.clone().follow(metrics.clone()));
+        }
         let gossiping = cluster.spawn(facts::gossip_facts(
             settings.clone(),
             membership.clone(),
@@ -235,7 +242,8 @@ impl Node {
         let hashing = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let destinations = Destinations::new(metrics.clone());
         let inbound = InboundParts {
-            authenticator: Authenticator::new(outbound, hashing, metrics.clone()),
+            authenticator: Authenticator::new(outbound, client_tls.clone(), hashing, metrics.clone()),
+            listener: ClientListener::new(&settings.client, client_tls.clone()),
             other_nodes: Arc::new(OwnTunnels { pushes: pushes.clone() }),
             hub: hub.clone(),
             registry,
@@ -245,7 +253,7 @@ impl Node {
             kafka: kafka.clone(),
             egress,
         };
-        let (server, served) = start_server(client, admin, workers, inbound, api)?;
+        let (server, served) = server::start(client, (admin, admin_tls), workers, inbound, api)?;
         tracing::info!(
             name = %settings.node.name, client = %settings.client.listen, admin = %settings.admin.listen,
             cluster = %settings.cluster.listen, workers, "node started"
@@ -399,77 +407,4 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
     };
     let store = RaftStore::start(disk, transport.clone(), &services, options).await?;
     Ok(ClusterSide { identity, services, transport, membership: Arc::new(membership), store })
-}
-
-/// What each worker's inbound side is made of.
-#[derive(Clone)]
-struct InboundParts {
-    hub: Arc<Hub>,
-    registry: Arc<Registry>,
-    metrics: Metrics,
-    settings: Arc<ClientSettings>,
-    authenticator: Arc<Authenticator>,
-    other_nodes: Arc<dyn OtherNodes>,
-    kafka: KafkaProducers,
-    destinations: Destinations,
-    egress: Egress,
-}
-
-impl InboundParts {
-    /// On a worker's thread.
-    fn on_worker(&self) -> std::rc::Rc<InboundWorker> {
-        let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone(), self.egress.clone());
-        let worker = self.hub.this_worker();
-        let (registry, metrics, settings) = (self.registry.clone(), self.metrics.clone(), self.settings.clone());
-        let others = self.other_nodes.clone();
-        let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), others, pool);
-        replays::set_worker(&made);
-        made
-    }
-}
-
-/// Client and admin listeners are two services of one server and share its workers, so that a push whose connection
-/// lives on the worker that received it is written on the spot.
-fn start_server(
-    client: TcpListener,
-    admin: TcpListener,
-    workers: usize,
-    inbound: InboundParts,
-    api: Arc<Api>,
-) -> anyhow::Result<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)> {
-    let max = inbound.settings.max_connections as usize;
-    let server = Server::build()
-        .workers(workers)
-        .disable_signals()
-        .shutdown_timeout(2)
-        // Counts handshakes and admin calls only: connections are counted when they are admitted.
-        .max_concurrent_connections((max / workers).max(64))
-        .listen("client", client, move || {
-            let inbound = inbound.on_worker();
-            fn_service(move |io: TcpStream| {
-                let inbound = inbound.clone();
-                async move {
-                    upgrade::accept(inbound, io).await;
-                    Ok::<_, std::convert::Infallible>(())
-                }
-            })
-        })?
-        .listen("admin", admin, move || {
-            let api = api.clone();
-            let hub = api.hub.clone();
-            let app = actix_web::App::new()
-                .wrap(admin::shortcut(api.clone()))
-                .configure(move |routes| admin::routes(routes, api.clone()));
-            let _attached = hub.this_worker();
-            let config = AppConfig::default();
-            let factory = app.into_factory().map_err(|err: actix_web::Error| err.error_response());
-            HttpService::build()
-                .keep_alive(Duration::from_secs(75))
-                .client_request_timeout(Duration::from_secs(5))
-                .finish(map_config(factory, move |()| config.clone()))
-                .tcp()
-        })?
-        .run();
-    let handle = server.handle();
-    Ok((handle, tokio::task::spawn_local(server)))
 }

@@ -1,7 +1,7 @@
 //! WSGateway: a self-hosted, clustered WebSocket API gateway. Clients keep one WebSocket to it; it routes their JSON
 //! events to HTTP services and Kafka topics, and services push back through HTTP on any node.
 //!
-//! Two stories in file order. An inbound event: `inbound::upgrade → connections::session → inbound::client_events →
+//! Two stories in file order. An inbound event: `inbound::arrive → inbound::upgrade → connections::session → inbound::client_events →
 //! model::decode → inbound::dispatch → backends`. A push: `admin::connections_api → push::locate → push::forward →
 //! push::deliver → connections::outbox`.
 
@@ -16,6 +16,7 @@ pub mod connections;
 pub mod egress;
 pub mod explain;
 pub mod inbound;
+pub mod listener;
 pub mod push;
 pub mod settings;
 pub mod sources;

@@ -105,6 +105,11 @@ const ROOMS: &[Room] = &[
         may_import: &["model", "close_code", "error", "telemetry"],
         why: "the one way out: services that call others share its rules and its trust",
     },
+    Room {
+        name: "listener",
+        may_import: &["model", "close_code", "error", "telemetry", "settings"],
+        why: "the one way in: sockets, TLS and limits of an address, before anything of HTTP",
+    },
     Room { name: "connections", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "authentication", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "backends", may_import: SERVICE, why: "services do not import each other; app wires them" },
@@ -125,7 +130,7 @@ const ROOMS: &[Room] = &[
     Room { name: "main", may_import: &[ANY], why: "starts the program" },
     Room { name: "lib", may_import: &[ANY], why: "lists the rooms" },
 ];
-const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry", "egress"];
+const SERVICE: &[&str] = &["model", "settings", "close_code", "error", "telemetry", "egress", "listener"];
 const EXPLAIN: &[&str] = &["model", "close_code", "config", "backends", "inbound"];
 const ADMIN: &[&str] = &[
     "model",
@@ -146,6 +151,7 @@ const FRONT_DOOR: &[&str] = &[
     "close_code",
     "error",
     "telemetry",
+    "listener",
     "authentication",
     "connections",
     "backends",

@@ -209,6 +209,9 @@ pub struct Authentication {
     pub client_secret: Option<Secret>,
     /// authorizer
     pub url: Option<String>,
+    /// clientCertificate: the part of the certificate that is the user.
+    #[schemars(extend("default" = "commonName"))]
+    pub user_from: Option<CertificateName>,
     /// Query parameter that may carry the token.
     pub token_query: Option<String>,
     /// Time until a credential is checked again.
@@ -230,6 +233,19 @@ pub enum AuthenticationMode {
     Jwt,
     Oauth2,
     Authorizer,
+    ClientCertificate,
+}
+
+/// A part of a certificate that names whom it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub enum CertificateName {
+    CommonName,
+    DnsName,
+    Email,
+    Uri,
+    Subject,
 }
 
 /// A user of mode basic.

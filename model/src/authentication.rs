@@ -45,6 +45,23 @@ pub enum Mode {
         /// `http` or `https`.
         url: Arc<str>,
     },
+    /// With a certificate at the TLS handshake, of which this part is the user.
+    ClientCertificate(CertificateName),
+}
+
+/// A part of a certificate that names whom it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateName {
+    /// The subject's.
+    CommonName,
+    /// The first alternative name that is one of DNS.
+    DnsName,
+    /// The first that is an e-mail address.
+    Email,
+    /// The first that is a URI, such as a SPIFFE id.
+    Uri,
+    /// The whole subject (RFC 4514).
+    Subject,
 }
 
 impl Authentication {
@@ -58,6 +75,7 @@ impl Authentication {
             Mode::Jwt(_) => "jwt",
             Mode::Oauth2(_) => "oauth2",
             Mode::Authorizer { .. } => "authorizer",
+            Mode::ClientCertificate(_) => "clientCertificate",
         }
     }
 
@@ -84,7 +102,7 @@ impl Authentication {
             Mode::None | Mode::Basic(_) | Mode::ApiKey(_) => return self.recheck,
             Mode::Bearer(check) => check.cache,
             Mode::Oauth2(rule) => rule.cache,
-            Mode::Jwt(_) | Mode::Authorizer { .. } => Duration::ZERO,
+            Mode::Jwt(_) | Mode::Authorizer { .. } | Mode::ClientCertificate(_) => Duration::ZERO,
         };
         // Whoever says that an answer is good for an hour does not want to be asked every minute.
         let default = Duration::from_secs(limits::RECHECK_SECONDS_DEFAULT).max(accepted_for);

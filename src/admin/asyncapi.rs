@@ -126,7 +126,10 @@ fn handshake(document: &EndpointDocument) -> Value {
                 Some(ApiKeyPlace::Subprotocol) => {}
             }
         }
-        let takes_token = !matches!(authentication.mode, AuthenticationMode::None | AuthenticationMode::ApiKey);
+        let takes_token = !matches!(
+            authentication.mode,
+            AuthenticationMode::None | AuthenticationMode::ApiKey | AuthenticationMode::ClientCertificate
+        );
         if let (true, Some(name)) = (takes_token, &authentication.token_query) {
             query.insert(name.clone(), json!({"type": "string", "description": "The token, instead of Authorization"}));
         }
@@ -154,6 +157,7 @@ fn security_scheme(authentication: &Authentication) -> Option<Value> {
                     "description": "`bearer.` and the key, beside the subprotocol that is meant"}),
             }
         }
+        AuthenticationMode::ClientCertificate => json!({"type": "X509"}),
         AuthenticationMode::Bearer | AuthenticationMode::Authorizer => bearer("A token".to_owned()),
         AuthenticationMode::Jwt | AuthenticationMode::Oauth2 => {
             let issuer = authentication.issuer.as_deref().map(|issuer| format!(" of {issuer}")).unwrap_or_default();

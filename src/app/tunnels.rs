@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_rt::net::TcpStream;
 use futures::future::{BoxFuture, FutureExt};
+use rustls::pki_types::CertificateDer;
 
 use crate::connections::Hub;
 use crate::inbound::resume::{arrive, Brought, OtherNodes, Stray};
@@ -25,6 +26,7 @@ impl OtherNodes for OwnTunnels {
             ip: caller.ip,
             host: caller.host.clone(),
             https: caller.scheme.map(|scheme| scheme == Scheme::Https),
+            certificates: caller.certificates.iter().map(|certificate| certificate.to_vec()).collect(),
         };
         let pushes = self.pushes.clone();
         async move {
@@ -43,9 +45,10 @@ pub(super) struct OwnArrivals(pub Arc<Hub>);
 
 impl Arrivals for OwnArrivals {
     fn arrive(&self, opening: Opening, io: TcpStream) {
-        let Opening { claim, head, ip, host, https } = opening;
+        let Opening { claim, head, ip, host, https, certificates } = opening;
         let scheme = https.map(|https| if https { Scheme::Https } else { Scheme::Http });
-        let caller = Caller { ip, host, scheme };
-        arrive(&self.0, claim, Stray { io, head: head.into(), caller });
+        let certificates = certificates.into_iter().map(CertificateDer::from).collect();
+        let caller = Caller { ip, host, scheme, certificates };
+        arrive(&self.0, claim, Stray { io: io.into(), head: head.into(), caller });
     }
 }

@@ -1,12 +1,13 @@
-//! Does a credential hold? One [`Authenticator`] per node: it compares passwords and keys, checks signatures, asks
+//! Does a credential hold? One [`Authenticator`] per node: it compares passwords and keys, checks signatures and certificates, asks
 //! authentication servers, and remembers what it may. Called by inbound, at the handshake and later for open
-//! connections; imports model, settings and telemetry.
+//! connections; imports model, listener, settings and telemetry.
 //!
 //! What travels: a credential is [`Presented`], checked, and becomes [`Accepted`] with what must be kept to check it
 //! again ([`Credential`]). No secret and no token is ever in an error, a log line or a metric.
 
 mod authorizer;
 mod bearer;
+mod certificate;
 mod claims;
 mod discovery;
 mod generations;
@@ -24,13 +25,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm;
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
+use crate::listener::ListenerTls;
 use crate::model::authentication::{sha256, ApiKeys, Authentication, BasicUsers, Mode, PasswordCheck};
 use crate::telemetry::metrics::{AuthenticationLabels, Metrics};
 
 pub use outbound::Outbound;
 
+pub use certificate::CertificateFault;
 use guesses::Guesses;
 use introspection::Endpoints;
 use jwks::KeySets;
@@ -48,6 +52,8 @@ pub enum Presented<'a> {
     Key(&'a str),
     /// The modes with tokens.
     Token(&'a str),
+    /// Mode clientCertificate: its own, then those of its issuers; the TLS handshake has proven that it has the key.
+    Certificates(&'a [CertificateDer<'static>]),
     /// Mode authorizer: the whole handshake,
     /// as a JSON object.
     Handshake(Arc<str>),
@@ -88,6 +94,8 @@ pub enum Credential {
     Signed { key: [u8; 32], algorithm: Algorithm },
     /// The request to the authorizer.
     Handshake(Arc<str>),
+    /// What the TLS handshake has shown.
+    Certificates(Arc<[CertificateDer<'static>]>),
 }
 
 /// A token; not for logs.
@@ -111,6 +119,8 @@ pub enum Denied {
     Token(#[from] TokenFault),
     #[error("the authorizer refused the connection")]
     Forbidden,
+    #[error(transparent)]
+    Certificate(#[from] CertificateFault),
     #[error("too many failed attempts from this address")]
     TooMany { retry_after: Duration },
     /// Nobody can say now whether the credential holds.
@@ -126,6 +136,7 @@ impl Denied {
             Denied::Wrong => "wrong",
             Denied::Token(fault) => fault.outcome(),
             Denied::Forbidden => "forbidden",
+            Denied::Certificate(fault) => fault.outcome(),
             Denied::TooMany { .. } => "too_many",
             Denied::Unavailable { .. } => "unavailable",
         }
@@ -136,7 +147,11 @@ impl Denied {
         match self {
             Denied::Wrong => true,
             Denied::Token(fault) => fault.is_guess(),
-            Denied::Missing | Denied::Forbidden | Denied::TooMany { .. } | Denied::Unavailable { .. } => false,
+            Denied::Missing
+            | Denied::Forbidden
+            | Denied::Certificate(_)
+            | Denied::TooMany { .. }
+            | Denied::Unavailable { .. } => false,
         }
     }
 }
@@ -170,6 +185,7 @@ pub enum Verdict {
 /// Checks credentials for a node.
 pub struct Authenticator {
     outbound: Outbound,
+    client_tls: Option<Arc<ListenerTls>>,
     guesses: Guesses,
     passwords: Passwords,
     answers: TokenAnswers,
@@ -181,8 +197,14 @@ pub struct Authenticator {
 
 impl Authenticator {
     /// `threads` may be kept busy by password hashes at once.
-    pub fn new(outbound: Outbound, threads: usize, metrics: Metrics) -> Arc<Authenticator> {
+    pub fn new(
+        outbound: Outbound,
+        client_tls: Option<Arc<ListenerTls>>,
+        threads: usize,
+        metrics: Metrics,
+    ) -> Arc<Authenticator> {
         Arc::new(Authenticator {
+            client_tls,
             keys: KeySets::new(outbound.clone()),
             verified: Verified::default(),
             endpoints: Endpoints::default(),
@@ -226,6 +248,9 @@ impl Authenticator {
             (Mode::Jwt(rule), Presented::Token(token)) => self.jwt(rule, token).await,
             (Mode::Oauth2(rule), Presented::Token(token)) => self.introspect(rule, token, rule.cache).await,
             (Mode::Authorizer { url }, Presented::Handshake(facts)) => self.authorizer(url, facts).await,
+            (Mode::ClientCertificate(name), Presented::Certificates(chain)) => {
+                self.certificate(*name, chain.into()).map_err(Denied::from)
+            }
             _ => Err(Denied::Missing),
         };
         if checked.as_ref().is_err_and(Denied::is_guess) {
@@ -278,6 +303,9 @@ impl Authenticator {
             }
             (Mode::Oauth2(rule), Credential::Token(token)) => self.introspect(rule, &token.0, tokens::FRESH).await,
             (Mode::Authorizer { url }, Credential::Handshake(facts)) => self.authorizer(url, facts.clone()).await,
+            (Mode::ClientCertificate(name), Credential::Certificates(chain)) => {
+                self.certificate(*name, chain.clone()).map_err(Denied::from)
+            }
             _ => return Verdict::Lapsed,
         };
         match again {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use awc::http::Method;
-use awc::Client;
+use awc::{Client, Connector};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::trust::Trust;
 use super::Failed;
 use crate::config::findings::Finding;
 
@@ -34,6 +35,8 @@ pub struct Connect {
     /// File that holds the admin token
     #[arg(long, conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
     /// text for people, json for programs
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
@@ -67,12 +70,15 @@ impl Connect {
             Some(file) => Some(std::fs::read_to_string(file).with_context(|| file.display().to_string())?),
         };
         let servers: Vec<String> = self.server.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
-        if let Some(wrong) = servers.iter().find(|url| !url.starts_with("http://")) {
-            return Err(
-                Failed::usage(format!("--server {wrong:?} is no http:// URL, such as http://127.0.0.1:9001")).into()
-            );
+        if let Some(wrong) = servers.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            let what = "is no http:// or https:// URL, such as http://127.0.0.1:9001";
+            return Err(Failed::usage(format!("--server {wrong:?} {what}")).into());
         }
-        let client = Client::builder().timeout(TIMEOUT).finish();
+        let client = Client::builder().timeout(TIMEOUT);
+        let client = match servers.iter().any(|url| url.starts_with("https://")) {
+            true => client.connector(Connector::new().rustls_0_23(self.trust.config()?)).finish(),
+            false => client.finish(),
+        };
         Ok(Api { client, servers, token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) })
     }
 }

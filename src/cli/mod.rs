@@ -18,6 +18,7 @@ mod serve;
 mod settings;
 mod table;
 mod token;
+mod trust;
 mod ws;
 
 use std::process::ExitCode;

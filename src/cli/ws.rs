@@ -5,17 +5,25 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::api::encoded;
+use super::trust::Trust;
+
+/// A connection, in the clear or not.
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  wsgateway ws 'ws://127.0.0.1:8081/chat/lobby?name=ann'\n  > {\"text\": \"hello\"}")]
 pub struct Ws {
-    /// ws://HOST:PORT/PATH
+    /// ws://HOST:PORT/PATH, or wss://
     url: String,
     /// Request header, NAME:VALUE; may be given several times
     #[arg(short = 'H', long = "header")]
@@ -29,6 +37,8 @@ pub struct Ws {
     /// Query parameter, NAME=VALUE, such as a token; may be given several times
     #[arg(long)]
     query: Vec<String>,
+    #[command(flatten)]
+    trust: Trust,
     /// End after so many seconds
     #[arg(long, value_name = "SECONDS")]
     exit_after: Option<u64>,
@@ -72,8 +82,22 @@ impl Ws {
         Ok(request)
     }
 
+    async fn connect(&self, url: &Uri) -> anyhow::Result<Box<dyn Io>> {
+        let host = url.host().context("names no host")?.trim_start_matches('[').trim_end_matches(']');
+        let encrypted = url.scheme_str() == Some("wss");
+        let io = TcpStream::connect((host, url.port_u16().unwrap_or(if encrypted { 443 } else { 80 }))).await?;
+        io.set_nodelay(true)?;
+        if !encrypted {
+            return Ok(Box::new(io));
+        }
+        let name = ServerName::try_from(host.to_owned())?;
+        Ok(Box::new(TlsConnector::from(self.trust.config()?).connect(name, io).await?))
+    }
+
     async fn talk(self) -> anyhow::Result<()> {
-        let connected = tokio_tungstenite::connect_async(self.request()?).await;
+        let request = self.request()?;
+        let io = self.connect(request.uri()).await.with_context(|| self.url.clone())?;
+        let connected = tokio_tungstenite::client_async(request, io).await;
         let (mut socket, _) = connected.map_err(|err| match err {
             Error::Http(answer) => {
                 let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default().into_owned();

@@ -15,12 +15,12 @@ use super::outbox::{frame, Opcode};
 use super::outlet::{Outlet, OutletCounters};
 use super::resume::Resumable;
 use crate::close_code::{self, CloseCode};
+use crate::listener::ClientSocket;
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::resume::NotResumed;
 use crate::model::throttle::Admission;
-use actix_rt::net::TcpStream;
 use bytes::Bytes;
 
 /// Facts fixed at the upgrade.
@@ -45,7 +45,7 @@ pub struct Facts {
 pub struct Opening {
     pub facts: Facts,
     pub endpoint: Arc<LiveEndpoint>,
-    pub io: TcpStream,
+    pub io: ClientSocket,
     /// Bytes that the client sent right behind its handshake.
     pub early: Bytes,
     /// The number of the last event already emitted for this connection (its connect event, if any).
@@ -86,6 +86,8 @@ pub struct Connection {
     control_frames: Cell<(Instant, u32)>,
     missed_pings: Cell<u32>,
     sequence: Cell<u64>,
+    /// Messages that were read whole and have not come out of the codec yet.
+    undecoded: Cell<u32>,
     admission: Cell<Option<Admission>>,
     /// None: it ends with its socket.
     pub(super) resumable: Option<Box<Resumable>>,
@@ -111,6 +113,7 @@ impl Connection {
             control_frames: Cell::new((now, 0)),
             missed_pings: Cell::new(0),
             sequence: Cell::new(last_sequence),
+            undecoded: Cell::new(0),
             admission: Cell::new(Some(admission)),
             resumable: rule.map(|_| Box::default()),
         });
@@ -160,8 +163,25 @@ impl Connection {
 
     pub(super) fn messages_read(&self, count: u32) {
         self.outlet.activity.read(count);
+        self.undecoded.set(self.undecoded.get() + count);
         if count > 0 {
             self.outlet.touch();
+        }
+    }
+
+    /// One of those has come out.
+    pub(super) fn message_decoded(&self) {
+        self.undecoded.set(self.undecoded.get().saturating_sub(1));
+    }
+
+    pub(super) fn undecoded(&self) -> u32 {
+        self.undecoded.get()
+    }
+
+    /// What is left of a socket's messages will never come out.
+    pub(super) fn give_up_undecoded(&self) {
+        for _ in 0..self.undecoded.take() {
+            self.event_done();
         }
     }
 

@@ -7,13 +7,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Opening};
 use super::fan_out::FanOuts;
@@ -272,7 +273,9 @@ pub struct Hub {
     pub deliveries: AtomicU64,
     /// Sockets whose handshake is under way.
     pub handshakes: AtomicU64,
-    draining: AtomicBool,
+    /// Within which time connections end, once the node leaves.
+    draining: OnceLock<Duration>,
+    leaving: CancellationToken,
 }
 
 /// A request could not be handed to the worker: it has more waiting than it may.
@@ -306,7 +309,8 @@ impl Hub {
             resume_budget,
             deliveries: AtomicU64::new(0),
             handshakes: AtomicU64::new(0),
-            draining: AtomicBool::new(false),
+            draining: OnceLock::new(),
+            leaving: CancellationToken::new(),
         })
     }
 
@@ -316,7 +320,15 @@ impl Hub {
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.get().is_some()
+    }
+
+    /// Waits until the node leaves, and then for a moment within the time that its connections have: what ends by this
+    /// ends spread out.
+    pub async fn own_moment_to_leave(&self) {
+        self.leaving.cancelled().await;
+        let over = self.draining.get().copied().unwrap_or_default();
+        tokio::time::sleep(over.mul_f64(rand::random())).await;
     }
 
     /// The index of a connection's worker.
@@ -409,7 +421,9 @@ impl Hub {
 
     /// Stops accepting and closes every connection within `over`.
     pub async fn drain(&self, over: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
+        // A second time changes nothing.
+        let _first = self.draining.set(over);
+        self.leaving.cancel();
         for worker in self.workers.iter().filter_map(OnceLock::get) {
             // An error means that the worker's thread has ended, and its connections with it.
             let _ended = worker.send(WorkerRequest::Drain { over }).await;

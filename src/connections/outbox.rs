@@ -19,6 +19,14 @@ const CONTROL_RESERVE_BYTES: usize = 4096;
 /// before it, which RFC 6455 §5.5.3 allows.
 const PONGS_MAX: usize = 16;
 
+/// Frames that wait together share buffers of this size: on its own each is rounded up by the allocator, a quarter when it is
+/// unlucky, and has a counter beside it.
+const SHARED_BUFFER_BYTES: usize = 16 * 1024;
+/// Only behind so many bytes that wait, so that a client that is a little late costs no such buffer.
+const SHARED_FROM_BYTES: usize = 8 * 1024;
+/// A longer frame has its own.
+const SHARED_FRAME_BYTES_MAX: usize = 4 * 1024;
+
 /// Opcodes of RFC 6455 §5.2 that the gateway writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
@@ -111,6 +119,8 @@ pub struct Outbox {
     front_written: bool,
     /// Something in it does not live for ever.
     expiring: bool,
+    /// The rest of the buffer that the last frames share.
+    shared: Option<Box<BytesMut>>,
     /// Of a connection that may be resumed.
     pub ledger: Option<Box<Ledger>>,
 }
@@ -123,6 +133,21 @@ impl Outbox {
     /// Unsent bytes; shown to operators as `pendingBytes`.
     pub fn bytes(&self) -> usize {
         self.bytes + self.owed_bytes
+    }
+
+    /// The frame of a message that is going to wait. Such as leave in their order share buffers: one that may go before others would
+    /// hold a whole buffer for those that stay.
+    pub fn encode(&mut self, opcode: Opcode, payload: &[u8]) -> Bytes {
+        let length = payload.len() + 10;
+        if self.bytes < SHARED_FROM_BYTES || length > SHARED_FRAME_BYTES_MAX {
+            return frame(opcode, payload);
+        }
+        let shared = self.shared.get_or_insert_default();
+        if shared.capacity() - shared.len() < length {
+            **shared = BytesMut::with_capacity(SHARED_BUFFER_BYTES);
+        }
+        encode_frame(opcode, payload, shared);
+        shared.split().freeze()
     }
 
     /// Queues a message frame under the endpoint's policy. `key`: what the policy's path finds in the message, if it
@@ -336,6 +361,7 @@ impl Outbox {
                 }
             }
         }
+        self.shared = None;
         if self.queue.capacity() > 64 {
             self.queue.shrink_to(0); // an idle connection keeps no buffer
         }

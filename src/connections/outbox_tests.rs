@@ -271,3 +271,24 @@ fn pings_of_a_resumable_connection_tell_what_left_before_them() {
     assert_eq!(budget.used(), 65);
     assert!(!outbox.ledger.as_ref().unwrap().can_go_on_from(0));
 }
+
+#[test]
+fn frames_that_wait_together_share_buffers_and_stay_what_they_are() {
+    let policy = OutboxSettings { max_bytes: 1 << 20, max_messages: 1_000, ..policy(WhenFull::Close) };
+    let mut outbox = Outbox::default();
+    let payload = |n: usize| vec![n as u8; [10, 130, 3_000, 5_000, 0][n % 5]];
+    for n in 0..200 {
+        let shared = outbox.encode(Opcode::Text, &payload(n));
+        assert_eq!(shared, frame(Opcode::Text, &payload(n)), "{n}");
+        assert_eq!(outbox.push(shared, &policy, None), Queued::Yes { dropped: 0 });
+    }
+    let together = outbox.queue.iter().zip(outbox.queue.iter().skip(1));
+    let next_to = |(a, b): &(&Entry, &Entry)| a.bytes.as_ptr_range().end == b.bytes.as_ptr();
+    assert!(together.filter(next_to).count() > 80, "small ones lie behind each other");
+    for n in 0..200 {
+        assert_eq!(outbox.queue[0].bytes, frame(Opcode::Text, &payload(n)), "{n}");
+        let length = outbox.queue[0].bytes.len();
+        outbox.written(length);
+    }
+    assert!(outbox.is_empty() && outbox.shared.is_none(), "an idle connection keeps no buffer");
+}

@@ -9,12 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use actix_rt::net::TcpStream;
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
-use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::confirmations::Confirmations;
@@ -26,6 +24,7 @@ use super::outbox::{encode_frame, Opcode, Outbox, Queued};
 use super::resume::Tokens;
 use super::watch::Watch;
 use crate::close_code;
+use crate::listener::ClientSocket;
 use crate::model::connection_filter::ConnectionFilter;
 use crate::model::delivery::{CloseCause, PushOutcome};
 use crate::model::description;
@@ -46,7 +45,7 @@ thread_local! {
 pub struct Outlet {
     endpoint: Arc<LiveEndpoint>,
     /// None: it is lost, and its client may come back.
-    io: ArcSwapOption<TcpStream>,
+    io: ArcSwapOption<ClientSocket>,
     state: Mutex<State>,
     labels: Mutex<Labels>,
     confirmations: Mutex<Confirmations>,
@@ -119,7 +118,7 @@ pub(super) struct State {
 impl Outlet {
     pub(super) fn new(
         endpoint: Arc<LiveEndpoint>,
-        io: TcpStream,
+        io: ClientSocket,
         counters: Arc<OutletCounters>,
         facts: Arc<Facts>,
     ) -> Arc<Outlet> {
@@ -277,7 +276,7 @@ impl Outlet {
         if state.closed {
             return PushOutcome::Gone;
         }
-        let outcome = self.send_frame(&mut state, message);
+        let outcome = self.send_frame(&mut state, message, watch.is_some());
         if let (PushOutcome::Queued, Some(watch)) = (&outcome, watch) {
             // Nothing waits: the socket has taken all of it. Else it is the last that does.
             match state.outbox.is_empty() {
@@ -297,7 +296,7 @@ impl Outlet {
         outcome
     }
 
-    fn send_frame(&self, state: &mut State, message: &Offered<'_>) -> PushOutcome {
+    fn send_frame(&self, state: &mut State, message: &Offered<'_>, watched: bool) -> PushOutcome {
         let endpoint = self.endpoint.current();
         let policy = &endpoint.settings.outbox;
         if message.len_at_most() > policy.max_bytes {
@@ -315,10 +314,18 @@ impl Outlet {
                 return PushOutcome::Gone;
             }
             // A socket that fails is found by the driver too; the message waits for the next one.
-            Ok(Written::No) | Err(_) => match state.away {
-                false => state.outbox.push(message.frame(), policy, message.key(policy)),
-                true => state.outbox.push_while_away(message.frame(), policy.when_full, message.key(policy)),
-            },
+            Ok(Written::No) | Err(_) => {
+                let key = message.key(policy);
+                let leaves_in_order = key.is_none() && !watched;
+                let frame = match *message {
+                    Offered::Payload(opcode, payload) if leaves_in_order => state.outbox.encode(opcode, payload),
+                    _ => message.frame(),
+                };
+                match state.away {
+                    false => state.outbox.push(frame, policy, key),
+                    true => state.outbox.push_while_away(frame, policy.when_full, key),
+                }
+            }
         };
         match queued {
             Queued::Yes { dropped } => {
@@ -446,7 +453,7 @@ impl Outlet {
     }
 
     /// The next socket.
-    pub(super) fn attach(&self, io: TcpStream, received: u64, first: Bytes) {
+    pub(super) fn attach(&self, io: ClientSocket, received: u64, first: Bytes) {
         let endpoint = self.endpoint.current();
         let mut state = self.state();
         self.io.store(Some(Arc::new(io)));
@@ -509,33 +516,12 @@ impl Outlet {
     /// Reads once into the spare capacity of `buffer`. `Ready(Ok(0))` is the end of the stream.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         let io = self.io.load();
-        let Some(io) = io.as_ref() else { return Poll::Pending };
-        loop {
-            match io.poll_read_ready(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
-                Poll::Ready(Ok(())) => {}
-            }
-            let room = buffer.capacity() - buffer.len();
-            match io.try_read_buf(buffer) {
-                Ok(count) => {
-                    if count > 0 && count < room {
-                        // A short read has drained the socket: saying so spares the read that would only find that out.
-                        let drained = io.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-                        debug_assert!(drained.is_err());
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-                Err(err) => return Poll::Ready(Err(err)),
-            }
-        }
+        io.as_ref().map_or(Poll::Pending, |io| io.poll_read(cx, buffer))
     }
 
     pub(super) fn shutdown(&self, how: std::net::Shutdown) {
         if let Some(io) = self.io.load().as_ref() {
-            // An error means that the socket is gone already, which is what is wanted.
-            let _gone = socket2::SockRef::from(&**io).shutdown(how);
+            io.shutdown(how);
         }
     }
 }

@@ -10,7 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use actix_rt::net::TcpStream;
 use actix_rt::task::JoinHandle;
 use bytes::Bytes;
 
@@ -21,6 +20,7 @@ use super::outbox::{frame, Opcode};
 use super::outlet::Outlet;
 use super::session::ClientEvents;
 use crate::close_code;
+use crate::listener::ClientSocket;
 use crate::model::delivery::CloseCause;
 use crate::model::resume::{resumed_frame, session_frame, Claim, NotResumed, ResumeRule, ResumeToken, TokenHash};
 
@@ -56,6 +56,8 @@ pub struct Resumable {
     /// The handler, on its way from the actor of one socket to that of the next.
     parked: RefCell<Option<Box<dyn ClientEvents>>>,
     handing_over: Cell<bool>,
+    /// How many sockets there have been.
+    sockets: Cell<u32>,
 }
 
 /// Why there is no socket, and the end of the window.
@@ -152,7 +154,7 @@ impl Connection {
         Some(cause)
     }
 
-    fn come_back(&self, resumable: &Resumable, rule: &ResumeRule, claim: &Claim, io: TcpStream, early: Bytes) {
+    fn come_back(&self, resumable: &Resumable, rule: &ResumeRule, claim: &Claim, io: ClientSocket, early: Bytes) {
         if !self.is_away() {
             // Half-open, or another holder of the token.
             let close_code::CloseCode { code, reason } = close_code::SUPERSEDED;
@@ -165,10 +167,16 @@ impl Connection {
         self.outlet.rotate(&claim.token, &next);
         self.heard();
         resumable.returned.replace(Some(early));
+        resumable.sockets.set(resumable.sockets.get() + 1);
         self.outlet.attach(io, claim.received, frame(Opcode::Text, &first));
     }
 
     // ---- from one actor to the next
+
+    /// Tells one socket's stream from the next one's.
+    pub(super) fn socket_number(&self) -> u32 {
+        self.resumable.as_ref().map_or(0, |resumable| resumable.sockets.get())
+    }
 
     /// The first bytes from a new socket, once.
     pub(super) fn take_returned(&self) -> Option<Bytes> {
@@ -217,7 +225,7 @@ impl Worker {
 
     /// Gives a connection its next socket. Asked again what [`Self::may_resume`] has said: time has passed. The socket
     /// comes back when nobody takes it.
-    pub fn resume(&self, claim: &Claim, io: TcpStream, early: Bytes) -> Result<(), TcpStream> {
+    pub fn resume(&self, claim: &Claim, io: ClientSocket, early: Bytes) -> Result<(), ClientSocket> {
         let Ok(connection) = self.to_resume(claim) else { return Err(io) };
         let rule = connection.endpoint.current().resume;
         let (Some(resumable), Some(rule), Ok(())) = (&connection.resumable, rule, connection.outlet.examine(claim))

@@ -56,6 +56,9 @@ impl Session {
     }
 
     fn perform(&mut self, action: Action) {
+        if let Action::Text(_) | Action::Binary(_) = action {
+            self.connection.message_decoded();
+        }
         match action {
             Action::Text(data) => {
                 if let Some(events) = &mut self.events {

@@ -13,32 +13,45 @@ use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
 use futures::Stream;
 
-use super::connection::{Connection, LINGER_BYTES_MAX};
-use super::frame_guard::{FrameGuard, Violation};
+use super::connection::{Connection, CONTROL_FRAMES_PER_SECOND_MAX, LINGER_BYTES_MAX};
+use super::frame_guard::{FrameGuard, Violation, FRAGMENTS_PER_MESSAGE_MAX};
 use super::hub::Worker;
 use super::session::Session;
 use crate::close_code;
 use crate::model::delivery::CloseCause;
 use crate::model::limits::MESSAGE_BYTES_MAX;
 
+/// Frames in front of the end of one message: its fragments, and control frames between them.
+const FRAMES_BETWEEN_MAX: u32 = FRAGMENTS_PER_MESSAGE_MAX + CONTROL_FRAMES_PER_SECOND_MAX;
+
 /// The client's bytes, guarded: a stream for the WebSocket context.
 pub(super) struct FrameStream {
     connection: Rc<Connection>,
+    /// The socket that it reads; another one is not for it.
+    socket: u32,
     guard: FrameGuard,
     /// Read from the socket, but beyond the window: at most one read's worth.
     held: Option<Bytes>,
     done: bool,
     /// A violation was found: nothing more is read.
     stopped: bool,
-    /// A whole buffer has passed since the context last decoded: let it decode before more is read.
-    yield_first: bool,
+    /// Bytes that have passed since the context last decoded: after a whole buffer it decodes before more is read.
+    passed: usize,
 }
 
 impl FrameStream {
     fn new(connection: Rc<Connection>, early: Bytes) -> FrameStream {
         let max = connection.endpoint.current().settings.max_message_bytes;
         let held = (!early.is_empty()).then_some(early);
-        FrameStream { connection, guard: FrameGuard::new(max), held, done: false, stopped: false, yield_first: false }
+        FrameStream {
+            socket: connection.socket_number(),
+            connection,
+            guard: FrameGuard::new(max),
+            held,
+            done: false,
+            stopped: false,
+            passed: 0,
+        }
     }
 }
 
@@ -50,13 +63,13 @@ impl Stream for FrameStream {
         if this.done {
             return Poll::Ready(None);
         }
-        if this.stopped || this.connection.is_away() {
+        if this.stopped || this.connection.is_away() || this.socket != this.connection.socket_number() {
             return Poll::Pending;
         }
-        if this.yield_first {
+        if this.passed >= Worker::READ_BYTES {
             // The context drains its stream before it decodes; without this pause a client that sends without end
             // would fill its memory.
-            this.yield_first = false;
+            this.passed = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -68,7 +81,10 @@ impl Stream for FrameStream {
         let bytes = match this.held.take() {
             Some(held) => held,
             None => match this.connection.poll_read(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    this.passed = 0;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(Some(bytes))) => bytes,
                 // What came before it is still decoded: the client may have said that it leaves.
                 Poll::Ready(Ok(None) | Err(_)) if this.connection.lose(CloseCause::lost()) => return Poll::Pending,
@@ -81,7 +97,7 @@ impl Stream for FrameStream {
         this.guard.set_max_message_bytes(this.connection.endpoint.current().settings.max_message_bytes);
         let scan = this.guard.scan(&bytes, window);
         this.connection.messages_read(scan.messages);
-        this.yield_first = bytes.len() >= Worker::READ_BYTES;
+        this.passed += bytes.len();
         let flooded = !this.connection.control_frames_read(scan.controls);
         let verdict = scan.violation.map(|violation| match violation {
             Violation::TooBig => close_code::TOO_BIG,
@@ -125,10 +141,25 @@ impl Driver {
         Driver { connection, context, lingering: false, lingered_bytes: 0 }
     }
 
+    /// What the socket before has brought whole is decoded; the rest of it is not coming.
+    fn end_of_socket(&mut self, cx: &mut Context<'_>) {
+        // The actor decodes some frames at a time, and not each of them ends a message.
+        for _ in 0..self.connection.undecoded() + FRAMES_BETWEEN_MAX / 16 {
+            let Some(context) = &mut self.context else { break };
+            if self.connection.undecoded() == 0 || matches!(context.as_mut().poll_next(cx), Poll::Ready(None)) {
+                break;
+            }
+        }
+        self.connection.give_up_undecoded();
+    }
+
     /// Another socket: an actor of its own, which knows nothing of a frame that the old one has not ended, takes over the
     /// handler.
     fn start_over(&mut self, early: Bytes) {
         let connection = self.connection.clone();
+        if connection.is_closing() {
+            return;
+        }
         let Some(mut events) = connection.handler_out_of(|| self.context = None) else { return };
         events.resumed();
         let supervisor = connection.worker.hub.supervisors.of(&connection.endpoint);
@@ -140,7 +171,9 @@ impl Driver {
         while let Some(context) = &mut self.context {
             match context.as_mut().poll_next(cx) {
                 Poll::Pending => {
-                    if let Some(close) = self.connection.take_violation() {
+                    // The actor decodes some at a time, and is awake until it has all.
+                    let decoded = self.connection.undecoded() == 0;
+                    if let Some(close) = decoded.then(|| self.connection.take_violation()).flatten() {
                         self.connection.close(CloseCause::gateway(close));
                     }
                     break;
@@ -200,6 +233,7 @@ impl Future for Driver {
             this.connection.close(verdict);
         }
         if let Some(early) = this.connection.take_returned() {
+            this.end_of_socket(cx);
             this.start_over(early);
         }
         this.run_actor(cx);

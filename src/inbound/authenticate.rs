@@ -19,8 +19,8 @@ pub fn presented<'a>(
     decoded: &'a mut String,
 ) -> Presented<'a> {
     match &rule.mode {
-        // An authorizer is shown the handshake, not a part of it.
-        Mode::None | Mode::Authorizer { .. } => Presented::Nothing,
+        // An authorizer is shown the handshake, not a part of it; a certificate came before it.
+        Mode::None | Mode::Authorizer { .. } | Mode::ClientCertificate(_) => Presented::Nothing,
         Mode::Basic(_) => password(headers, decoded).unwrap_or(Presented::Nothing),
         Mode::ApiKey(keys) => {
             let key = match &keys.place {
@@ -89,7 +89,7 @@ mod tests {
             Presented::Password { user, password } => format!("password:{user}:{password}"),
             Presented::Key(key) => format!("key:{key}"),
             Presented::Token(token) => format!("token:{token}"),
-            Presented::Handshake(_) => "handshake".to_owned(),
+            Presented::Handshake(_) | Presented::Certificates(_) => unreachable!("not of these modes"),
         }
     }
 

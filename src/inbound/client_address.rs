@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use actix_http::header::{
     HeaderMap, HeaderName, HeaderValue, FORWARDED, HOST, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
 };
+use rustls::pki_types::CertificateDer;
 
 use crate::model::filters::Scheme;
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
@@ -24,6 +25,15 @@ pub struct Caller {
     pub host: Option<String>,
     /// None: nobody trusted has said.
     pub scheme: Option<Scheme>,
+    /// Those of its TLS handshake with this node, or with the one that has brought it.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Caller {
+    /// One that has shown no certificate.
+    fn new(ip: IpAddr, host: Option<String>, scheme: Option<Scheme>) -> Caller {
+        Caller { ip, host, scheme, certificates: Vec::new() }
+    }
 }
 
 /// `Forwarded` and `X-Forwarded-For` name different clients, and nothing says which of them the proxy wrote.
@@ -39,7 +49,7 @@ pub fn caller(
     which: ForwardedHeader,
 ) -> Result<Caller, Contradiction> {
     let peer = peer.to_canonical();
-    let direct = || Caller { ip: peer, host: headers.get(HOST).and_then(text).map(Cow::into_owned), scheme: None };
+    let direct = || Caller::new(peer, headers.get(HOST).and_then(text).map(Cow::into_owned), None);
     if trusted.is_empty() || !trusted.contains(peer) {
         return Ok(direct());
     }
@@ -49,12 +59,12 @@ pub fn caller(
     let found = match (standard, x) {
         (Some(standard), Some(x)) if standard.ip != x.ip => return Err(Contradiction),
         (Some(standard), Some(x)) => {
-            Caller { host: standard.host.or(x.host), scheme: standard.scheme.or(x.scheme), ip: standard.ip }
+            Caller { host: standard.host.or(x.host), scheme: standard.scheme.or(x.scheme), ..standard }
         }
         (Some(found), None) | (None, Some(found)) => found,
         (None, None) if which == ForwardedHeader::Forwarded => direct(),
         // Some proxies say only what was called.
-        (None, None) => Caller { ip: peer, host: last(headers, &X_FORWARDED_HOST), scheme: x_scheme(headers) },
+        (None, None) => Caller::new(peer, last(headers, &X_FORWARDED_HOST), x_scheme(headers)),
     };
     Ok(Caller { host: found.host.or_else(|| direct().host), ..found })
 }
@@ -80,7 +90,7 @@ fn by_x_forwarded_for(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxie
     let lines: Vec<_> = headers.get_all(X_FORWARDED_FOR).collect();
     let hops = from_the_right(&lines).map(|item| node(&item));
     let (ip, _) = follow(peer, hops, trusted);
-    Caller { ip, host: last(headers, &X_FORWARDED_HOST), scheme: x_scheme(headers) }
+    Caller::new(ip, last(headers, &X_FORWARDED_HOST), x_scheme(headers))
 }
 
 fn x_scheme(headers: &HeaderMap) -> Option<Scheme> {
@@ -103,7 +113,7 @@ fn by_forwarded(peer: IpAddr, headers: &HeaderMap, trusted: &TrustedProxies) -> 
     believed.reverse();
     let scheme = believed.iter().find_map(|element| element.scheme);
     let host = believed.into_iter().find_map(|element| element.host);
-    Caller { ip, host, scheme }
+    Caller::new(ip, host, scheme)
 }
 
 /// What one proxy says in a `Forwarded` header. Whatever is malformed is as if it were not there.

@@ -38,7 +38,7 @@ fn untrusted_peers_are_not_listened_to() {
             ("x-forwarded-proto", "https"),
         ];
         let found = resolve(peer, &lines, ForwardedHeader::Auto).unwrap();
-        let expected = Caller { ip: "192.0.2.9".parse().unwrap(), host: Some("gw:80".into()), scheme: None };
+        let expected = Caller::new("192.0.2.9".parse().unwrap(), Some("gw:80".into()), None);
         assert_eq!(found, expected);
     }
 }

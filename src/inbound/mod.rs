@@ -1,8 +1,9 @@
-//! The way of a client's events, in file order: `upgrade → authenticate → (connections) → client_events → (model's
+//! The way of a client's events, in file order: `arrive → upgrade → authenticate → (connections) → client_events → (model's
 //! decode, expressions, transform) → dispatch → (backends) → (model's reply)`. A front door: imports authentication,
-//! connections, backends, config and model; never the admin side. What of this room is pure – describe – also serves
+//! listener, connections, backends, config and model; never the admin side. What of this room is pure – describe – also serves
 //! `explain`, as the model does, which so cannot say anything else than what happens.
 
+pub mod arrive;
 mod authenticate;
 mod client_address;
 mod client_events;
@@ -11,11 +12,12 @@ pub(crate) mod dead_letter;
 pub(crate) mod describe;
 mod dispatch;
 mod refresh;
+mod refusal;
 pub mod replay;
 pub mod resume;
 pub mod runtime;
 mod throttle;
-pub mod upgrade;
+mod upgrade;
 
 pub use client_address::Caller;
 pub use runtime::InboundWorker;

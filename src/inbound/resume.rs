@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_http::Request;
 use actix_rt::net::TcpStream;
@@ -13,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
 
+use super::arrive;
 use super::client_address::Caller;
 use super::credential::Held;
 use super::runtime::InboundWorker;
@@ -20,15 +20,13 @@ use super::upgrade::{self, Answer};
 use crate::close_code;
 use crate::connections::outbox::{frame, Opcode};
 use crate::connections::Hub;
+use crate::listener::ClientSocket;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::resume::{Claim, NotResumed, ResumeToken};
 use crate::telemetry::metrics::ResumeLabels;
 
 /// The query parameters, which are the gateway's own on endpoints with resume.
 pub const PARAMETERS: [&str; 2] = ["resume", "received"];
-
-/// How soon a relay notices that its node leaves.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What must be somewhere in the head of a client that comes back.
 const SIGN: &[u8] = b"resume=";
@@ -101,7 +99,7 @@ pub fn place(inbound: &InboundWorker, request: &Request) -> Place {
 
 /// A handshake on its way to the worker that has the connection.
 pub struct Stray {
-    pub io: TcpStream,
+    pub io: ClientSocket,
     /// Its head, and what came behind.
     pub head: Bytes,
     pub caller: Caller,
@@ -112,7 +110,7 @@ pub struct Stray {
 pub fn arrive(hub: &Hub, claim: Claim, stray: Stray) {
     let serve = Box::new(move || {
         let Some(inbound) = HERE.with_borrow(Weak::upgrade) else { return };
-        actix_rt::spawn(upgrade::accept_stray(inbound, stray, claim));
+        actix_rt::spawn(arrive::accept_stray(inbound, stray, claim));
     });
     if let Err(overloaded) = hub.run_on_worker_of(claim.token.connection.random, serve) {
         tracing::debug!("a returning client is sent away: {overloaded}");
@@ -135,16 +133,11 @@ pub trait OtherNodes: Send + Sync + 'static {
 
 /// Carries bytes between a client and the node that has its connection, until one of them ends or this node leaves: then
 /// the client comes back by another.
-pub async fn relay(hub: Arc<Hub>, mut client: TcpStream, mut there: TcpStream) {
-    let leaving = async {
-        while !hub.is_draining() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
+pub async fn relay(hub: Arc<Hub>, mut client: ClientSocket, mut there: TcpStream) {
     tokio::select! {
         // That one of them broke is found out by the other: both are dropped.
         _ended = tokio::io::copy_bidirectional(&mut client, &mut there) => {}
-        () = leaving => {}
+        () = hub.own_moment_to_leave() => {}
     }
 }
 
@@ -158,7 +151,7 @@ pub struct Back {
 }
 
 /// Answers it, and gives its connection the socket.
-pub async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, back: Back) {
+pub async fn open(inbound: Rc<InboundWorker>, mut io: ClientSocket, early: Bytes, back: Back) {
     let Back { claim, held, answer, endpoint } = back;
     let key = claim.token.connection.random;
     if let Err(err) = io.write_all(&answer.head()).await {

@@ -18,13 +18,14 @@ use crate::authentication::Authenticator;
 use crate::backends::{Backend, BackendPool, RouteFacts};
 use crate::config::registry::Registry;
 use crate::connections::{OutletCounters, Worker};
+use crate::listener::ClientListener;
 use crate::model::endpoint::{BackendKind, CompiledBackend, CompiledEndpoint, CompiledRoute, RouteKind};
 use crate::model::event::{EventId, EventIdGenerator, EventKind};
 use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
-use crate::telemetry::metrics::{BackendLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
+use crate::telemetry::metrics::{BackendLabels, CutLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
 
 /// How often a worker looks for what nobody uses any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -39,6 +40,7 @@ pub struct InboundWorker {
     pub registry: Arc<Registry>,
     pub metrics: Metrics,
     pub settings: Arc<ClientSettings>,
+    pub listener: Arc<ClientListener>,
     pub authenticator: Arc<Authenticator>,
     pub other_nodes: Arc<dyn resume::OtherNodes>,
     pool: BackendPool,
@@ -55,7 +57,7 @@ impl InboundWorker {
         worker: Rc<Worker>,
         registry: Arc<Registry>,
         metrics: Metrics,
-        settings: Arc<ClientSettings>,
+        (settings, listener): (Arc<ClientSettings>, Arc<ClientListener>),
         authenticator: Arc<Authenticator>,
         other_nodes: Arc<dyn resume::OtherNodes>,
         pool: BackendPool,
@@ -65,6 +67,7 @@ impl InboundWorker {
             registry,
             metrics,
             settings,
+            listener,
             authenticator,
             other_nodes,
             pool,
@@ -87,6 +90,11 @@ impl InboundWorker {
         };
         self.runtimes.borrow_mut().retain(|_, runtime| current(runtime) && !runtime.is_unused_for(UNUSED_MAX));
         self.pool.sweep();
+    }
+
+    /// Counts a socket on which no handshake was answered.
+    pub fn count_unwelcome(&self, reason: &'static str) {
+        self.metrics.sockets_refused.get_or_create(&CutLabels { reason }).inc();
     }
 
     pub fn next_event_id(&self, unix_millis: u64) -> EventId {

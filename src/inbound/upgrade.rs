@@ -1,35 +1,35 @@
-//! From an accepted socket to a connection: reads the handshake under a deadline, decides (path, filters,
-//! authentication, limits, connect route), answers, and hands the bare socket over. Everything that is no WebSocket
-//! handshake is answered 426.
+//! From a handshake to a connection: decides (path, filters, authentication, limits, connect route), answers, and hands the
+//! socket over. Everything that is no WebSocket handshake is answered 426. Called by arrive.
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_http::h1::{Codec, Message};
 use actix_http::header::{HeaderMap, HeaderValue, ORIGIN, USER_AGENT};
 use actix_http::ws::{hash_key, verify_handshake, HandshakeError};
-use actix_http::{Request, ServiceConfig};
-use actix_rt::net::TcpStream;
+use actix_http::Request;
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_util::codec::Decoder;
+use rustls::pki_types::CertificateDer;
+use tokio::io::AsyncWriteExt;
 
+use super::arrive::Counted;
 use super::authenticate::{offered_subprotocols, presented, CREDENTIAL_SUBPROTOCOL_PREFIX};
-use super::client_address::{caller, Caller};
+use super::client_address::Caller;
 use super::client_events::ConnectionEvents;
 use super::credential::Held;
 use super::describe::{authorizer_question, description, refused_body, Described};
 use super::dispatch::Lanes;
-use super::resume::{self, Back, Brought, Place, Returning, Stray};
+use super::refusal::{refuse, Refusal};
+use super::resume::{self, Back, Returning};
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::throttle::retry_after_seconds;
 use crate::authentication::{Accepted as Known, Denied, Presented};
 use crate::backends::{Event, EventSource, Failure};
 use crate::connections::connection::unix_millis;
-use crate::connections::{Facts, Hub, Opening};
+use crate::connections::{Facts, Opening};
+use crate::listener::ClientSocket;
 use crate::model::authentication::{Authentication, Mode};
 use crate::model::connection_id::ConnectionId;
 use crate::model::description::tree;
@@ -39,28 +39,10 @@ use crate::model::ordering::Turn;
 use crate::model::resume::{Claim, NotResumed};
 use crate::model::throttle::{Admission, Exceeded};
 use crate::model::transform::{ConnectionTree, Surroundings};
-use crate::telemetry::metrics::{EndpointLabels, RefusalLabels, ResumeLabels};
-
-/// A handshake's head may have so many bytes; common servers allow 8 to 16 KiB.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// A handshake that is not answered with 101.
-#[derive(Debug)]
-struct Refusal {
-    status: u16,
-    title: &'static str,
-    /// A metric label.
-    reason: &'static str,
-    detail: String,
-    header: Option<(&'static str, String)>,
-}
-
-fn refuse(status: u16, title: &'static str, reason: &'static str, detail: impl Into<String>) -> Refusal {
-    Refusal { status, title, reason, detail: detail.into(), header: None }
-}
+use crate::telemetry::metrics::{EndpointLabels, ResumeLabels};
 
 /// What was decided about an accepted handshake.
-struct Accepted {
+pub struct Accepted {
     endpoint: Arc<LiveEndpoint>,
     facts: Facts,
     held: Held,
@@ -73,7 +55,7 @@ struct Accepted {
 }
 
 /// What an accepted handshake leads to.
-enum Decided {
+pub enum Decided {
     New(Box<Accepted>),
     Back(Box<Back>),
 }
@@ -105,138 +87,7 @@ impl Answer {
     }
 }
 
-/// One of something that is counted while it lasts.
-struct Counted {
-    hub: Arc<Hub>,
-    counter: fn(&Hub) -> &AtomicU64,
-}
-
-impl Counted {
-    fn new(hub: &Arc<Hub>, counter: fn(&Hub) -> &AtomicU64) -> Counted {
-        counter(hub).fetch_add(1, Ordering::Relaxed);
-        Counted { hub: hub.clone(), counter }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        (self.counter)(&self.hub).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Serves one accepted socket until it is a connection or refused.
-pub async fn accept(inbound: Rc<InboundWorker>, mut io: TcpStream) {
-    let _counted = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
-    let Ok(peer) = io.peer_addr() else { return }; // gone already
-    if let Err(err) = io.set_nodelay(true) {
-        tracing::debug!(%peer, "TCP_NODELAY: {err}");
-    }
-    if let Err(err) = socket2::SockRef::from(&io).set_tcp_user_timeout(Some(inbound.settings.tcp_user_timeout())) {
-        tracing::debug!(%peer, "TCP_USER_TIMEOUT: {err}");
-    }
-    let read = tokio::time::timeout(inbound.settings.handshake_deadline(), read_head(&mut io)).await;
-    let Head { request, early, raw } = match read {
-        Ok(Ok(Some(head))) => head,
-        Ok(Ok(None)) => return, // closed or broken before a whole head
-        Ok(Err(refusal)) => return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await,
-        Err(_elapsed) => {
-            let refusal = refuse(408, "Request Timeout", "handshake_timeout", "the handshake took too long");
-            return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await;
-        }
-    };
-    let settings = &inbound.settings;
-    let client = match caller(peer.ip(), &request.head().headers, &settings.trusted_proxies, settings.forwarded_header)
-    {
-        Ok(client) => client,
-        Err(err) => {
-            let refusal = refuse(400, "Bad Request", "proxy_headers", err.to_string());
-            return answer_refusal(&inbound, &mut io, peer.ip(), refusal).await;
-        }
-    };
-    match (resume::place(&inbound, &request), raw) {
-        (Place::AnotherWorker(claim), Some(head)) => {
-            resume::arrive(&inbound.worker.hub, claim, Stray { io, head, caller: client });
-        }
-        (Place::AnotherNode(claim), Some(head)) => match inbound.other_nodes.bring(claim, &head, &client).await {
-            Brought::There(there) => {
-                let relayed = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
-                actix_rt::spawn(async move {
-                    resume::relay(inbound.worker.hub.clone(), io, there).await;
-                    drop(relayed);
-                });
-            }
-            Brought::Not(why) => serve(inbound, io, request, early, client, Returning::Not(why)).await,
-            Brought::Unreachable(reason) => {
-                tracing::debug!("a session's node cannot be reached: {reason}");
-                let detail = "the node that has the connection cannot be reached now";
-                let header = Some(("Retry-After", "1".to_owned()));
-                let refusal = refuse(503, "Service Unavailable", "session_unreachable", detail);
-                answer_refusal(&inbound, &mut io, client.ip, Refusal { header, ..refusal }).await;
-            }
-        },
-        (Place::AnotherWorker(_) | Place::AnotherNode(_), None) => {} // it has just been read from there
-        (Place::ThisWorker(returning), _) => serve(inbound, io, request, early, client, returning).await,
-    }
-}
-
-/// Serves a socket that another worker has accepted, for a connection of this one.
-pub(super) async fn accept_stray(inbound: Rc<InboundWorker>, stray: Stray, claim: Claim) {
-    let Stray { io, head, caller } = stray;
-    let _counted = Counted::new(&inbound.worker.hub, |hub| &hub.handshakes);
-    let mut buffer = BytesMut::from(&head[..]);
-    // It has been read before.
-    let Ok(Some(Message::Item(request))) = Codec::new(ServiceConfig::default()).decode(&mut buffer) else { return };
-    serve(inbound, io, request, buffer.freeze(), caller, Returning::With(claim)).await;
-}
-
-async fn serve(
-    inbound: Rc<InboundWorker>,
-    mut io: TcpStream,
-    request: Request,
-    early: Bytes,
-    client: Caller,
-    returning: Returning,
-) {
-    match decide(&inbound, &request, &client, returning).await {
-        Ok(Decided::New(accepted)) => open(inbound, io, early, *accepted).await,
-        Ok(Decided::Back(back)) => resume::open(inbound, io, early, *back).await,
-        Err(refusal) => answer_refusal(&inbound, &mut io, client.ip, refusal).await,
-    }
-}
-
-/// A handshake that was read.
-struct Head {
-    request: Request,
-    /// Bytes behind it belong to the WebSocket.
-    early: Bytes,
-    /// All of it, if it may have to be read again.
-    raw: Option<Bytes>,
-}
-
-/// Reads one request head.
-async fn read_head(io: &mut TcpStream) -> Result<Option<Head>, Refusal> {
-    let mut codec = Codec::new(ServiceConfig::default());
-    let mut buffer = BytesMut::with_capacity(1024);
-    loop {
-        match io.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(_) => {}
-        }
-        let too_long = buffer.len() > HEAD_BYTES_MAX;
-        let raw = resume::may_return(&buffer).then(|| Bytes::copy_from_slice(&buffer));
-        match codec.decode(&mut buffer) {
-            Ok(Some(Message::Item(request))) => return Ok(Some(Head { request, early: buffer.freeze(), raw })),
-            Ok(_) if too_long => {
-                let detail = format!("the request head is longer than {HEAD_BYTES_MAX} bytes");
-                return Err(refuse(431, "Request Header Fields Too Large", "head_too_long", detail));
-            }
-            Ok(_) => {}
-            Err(err) => return Err(refuse(400, "Bad Request", "not_http", format!("not an HTTP/1.1 request: {err}"))),
-        }
-    }
-}
-
-async fn decide(
+pub async fn decide(
     inbound: &Rc<InboundWorker>,
     request: &Request,
     client: &Caller,
@@ -261,7 +112,8 @@ async fn decide(
         query.retain(|(name, _)| !resume::PARAMETERS.contains(&name.as_str()));
     }
     let (params_of, headers) = (&params, &head.headers);
-    let asking = Asking { endpoint: endpoint.id(), path, params: params_of, query: &query, headers, ip: client.ip };
+    let (ip, certificates) = (client.ip, &client.certificates[..]);
+    let asking = Asking { endpoint: endpoint.id(), path, params: params_of, query: &query, headers, ip, certificates };
     let mut known = identify(inbound, &current.auth, &asking).await?;
     let answer = Answer::new(&head.headers, &current.settings.subprotocols);
     let not_resumed = match comes_back(inbound, returning, &endpoint, known.user.as_deref()) {
@@ -327,6 +179,7 @@ struct Asking<'a> {
     query: &'a [(String, String)],
     headers: &'a HeaderMap,
     ip: IpAddr,
+    certificates: &'a [CertificateDer<'static>],
 }
 
 /// Finds out who the client is.
@@ -335,9 +188,11 @@ async fn identify(inbound: &InboundWorker, rule: &Authentication, asking: &Askin
     let shown = match rule.mode {
         Mode::None => return Ok(Known::default()),
         Mode::Authorizer { .. } => {
-            let Asking { endpoint, path, params, query, headers, ip } = *asking;
+            let Asking { endpoint, path, params, query, headers, ip, .. } = *asking;
             Presented::Handshake(authorizer_question(endpoint, path, params, query, headers, ip).into())
         }
+        Mode::ClientCertificate(_) if asking.certificates.is_empty() => Presented::Nothing,
+        Mode::ClientCertificate(_) => Presented::Certificates(asking.certificates),
         _ => presented(rule, asking.headers, asking.query, &mut text),
     };
     let checked = inbound.authenticator.check(rule, asking.ip, shown).await;
@@ -354,6 +209,11 @@ fn not_identified(denied: &Denied, rule: &Authentication) -> Refusal {
     };
     let again = |after: &Duration| Some(("Retry-After", after.as_secs_f64().ceil().to_string()));
     let (status, title, reason, header) = match denied {
+        // HTTP has no challenge for what is shown before it.
+        Denied::Missing if matches!(rule.mode, Mode::ClientCertificate(_)) => {
+            (403, "Forbidden", "certificate_required", None)
+        }
+        Denied::Certificate(_) => (403, "Forbidden", "certificate_refused", None),
         Denied::Missing | Denied::Wrong | Denied::Token(_) => {
             (401, "Unauthorized", "unauthenticated", Some(("WWW-Authenticate", challenge.to_owned())))
         }
@@ -549,7 +409,7 @@ fn refused_by_service(failure: &Failure) -> Refusal {
     }
 }
 
-async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accepted: Accepted) {
+pub async fn open(inbound: Rc<InboundWorker>, mut io: ClientSocket, early: Bytes, accepted: Accepted) {
     let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission } = accepted;
     if let Err(err) = io.write_all(&answer.head()).await {
         // The connect event is out, so the connection opens and ends like any other, with its disconnect event.
@@ -562,38 +422,4 @@ async fn open(inbound: Rc<InboundWorker>, mut io: TcpStream, early: Bytes, accep
     let opening = Opening { facts, endpoint, io, early, last_sequence, counters, not_resumed, admission };
     worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source, held)));
     drop(pending); // the connection counts itself now
-}
-
-async fn answer_refusal(inbound: &InboundWorker, io: &mut TcpStream, client: IpAddr, refusal: Refusal) {
-    let Refusal { status, title, reason, detail, header } = refusal;
-    tracing::debug!(%client, status, "handshake refused: {detail}");
-    let labels = RefusalLabels { status: u32::from(status), reason };
-    inbound.metrics.handshakes_refused.get_or_create(&labels).inc();
-    let body =
-        serde_json::json!({"type": "about:blank", "title": title, "status": status, "code": reason, "detail": detail})
-            .to_string();
-    let mut answer = format!(
-        "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n",
-        body.len()
-    );
-    if status == 426 {
-        answer.push_str("Upgrade: websocket\r\n");
-    }
-    if let Some((name, value)) = header {
-        answer.push_str(&format!("{name}: {value}\r\n"));
-    }
-    answer.push_str("\r\n");
-    answer.push_str(&body);
-    let goodbye = async {
-        io.write_all(answer.as_bytes()).await?;
-        io.shutdown().await?;
-        // Read what is left, a little: a reset would take the answer with it.
-        let mut rest = [0; 4096];
-        while io.read(&mut rest).await? > 0 {}
-        Ok::<_, std::io::Error>(())
-    };
-    let bounded = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
-    if let Ok(Err(err)) = bounded {
-        tracing::debug!(%client, "refusal not delivered: {err}");
-    }
 }

@@ -18,7 +18,7 @@ use crate::model::resume::{Claim, NotResumed};
 
 /// For the question, and again for the tunnel: a client waits for its handshake.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// A head has 16 KiB at most, and what a client sends right behind it comes with it.
+/// A head has 16 KiB at most, certificates too, and what a client sends right behind it comes with it.
 const OPENING_BYTES_MAX: u32 = 64 * 1024;
 
 /// What becomes of a handshake that belongs to another node.
@@ -39,6 +39,8 @@ pub struct Opening {
     pub ip: IpAddr,
     pub host: Option<String>,
     pub https: Option<bool>,
+    /// What the client has shown at the near end, which has verified it.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// The far end: takes what comes out of tunnels.
@@ -57,12 +59,22 @@ impl Pushes {
         match self.ask(&peer, &opening.claim).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Brought::Not(why),
-            Err(err) if is_lost(&err) => return Brought::Not(NotResumed::NodeLost),
+            Err(err) if is_lost(&err) => return self.lost_or_just_back(&peer).await,
             Err(err) => return Brought::Unreachable(err.to_string()),
         }
         match tokio::time::timeout(DEADLINE, self.open(&peer, opening)).await {
             Ok(Ok(io)) => Brought::There(io),
             Ok(Err(reason)) => Brought::Unreachable(reason),
+            Err(_elapsed) => Brought::Unreachable("it took too long".to_owned()),
+        }
+    }
+
+    /// Links remember for a second that nobody answered at an address; a node that is up again is not lost.
+    async fn lost_or_just_back(&self, peer: &PeerAddress) -> Brought {
+        match tokio::time::timeout(DEADLINE, self.transport.open_tunnel(peer)).await {
+            Ok(Err(err)) if is_lost(&err) => Brought::Not(NotResumed::NodeLost),
+            Ok(Err(err)) => Brought::Unreachable(err.to_string()),
+            Ok(Ok(_unused)) => Brought::Unreachable("its link is being opened again".to_owned()),
             Err(_elapsed) => Brought::Unreachable("it took too long".to_owned()),
         }
     }
@@ -93,7 +105,8 @@ impl TunnelService for TunnelEnds {
         tokio::spawn(async move {
             match tokio::time::timeout(DEADLINE, read_opening(&mut io)).await {
                 Ok(Ok(opening)) => arrivals.arrive(opening, io),
-                Ok(Err(reason)) => tracing::warn!("a tunnel of node {from:016x}: {reason}"),
+                // One that only looks whether somebody is here sends nothing.
+                Ok(Err(reason)) => tracing::debug!("a tunnel of node {from:016x}: {reason}"),
                 Err(_elapsed) => tracing::warn!("a tunnel of node {from:016x} stayed empty"),
             }
         });

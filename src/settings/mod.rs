@@ -13,7 +13,7 @@ use figment::Figment;
 use serde::{Deserialize, Serialize};
 
 pub use file_limit::{raise_file_limit, FileLimit};
-pub use tls::client_tls;
+pub use tls::{client_tls, CallerFiles};
 
 use crate::model::egress::EgressRules;
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
@@ -64,11 +64,72 @@ pub struct ClientSettings {
     pub tcp_user_timeout_seconds: u64,
     /// What is kept in all for clients that may come back to their connection, bytes.
     pub resume_bytes_max: usize,
+    /// Open sockets of one address, 0: no limit. An IPv6 network of 64 bits is one address.
+    pub max_connections_per_address: u32,
+    /// New sockets of one address, with ten seconds' worth of them at once; 0: no limit.
+    pub handshakes_per_address_per_second: u32,
     /// Peers that are believed when they say for whom they speak.
     pub trusted_proxies: TrustedProxies,
     /// Which header they say it in.
     pub forwarded_header: ForwardedHeader,
+    /// Whether those peers begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    pub tls: TlsSettings,
 }
+
+/// What a listener proves itself with; without a certificate it is in the clear. The files are PEM, and read again when
+/// they change.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The certificate, then those of its issuers.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// Authorities whose clients' certificates are accepted; with it, clients are asked for one.
+    pub client_ca_file: Option<PathBuf>,
+    /// Certificates that are accepted no more.
+    pub client_crl_file: Option<PathBuf>,
+}
+
+impl TlsSettings {
+    fn check(&self, keys: &TlsKeys) -> Result<(), SettingsError> {
+        let missing = |other: &str| format!("is missing: {other} is set");
+        match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => return wrong(keys.key_file, missing(keys.certificate_file)),
+            (None, Some(_)) => return wrong(keys.certificate_file, missing(keys.key_file)),
+            (None, None) if self.client_ca_file.is_some() => {
+                return wrong(keys.certificate_file, missing(keys.client_ca_file));
+            }
+            _ => {}
+        }
+        match self.client_crl_file.is_some() && self.client_ca_file.is_none() {
+            true => wrong(keys.client_ca_file, missing(keys.client_crl_file)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The names of one listener's settings of TLS.
+struct TlsKeys {
+    certificate_file: &'static str,
+    key_file: &'static str,
+    client_ca_file: &'static str,
+    client_crl_file: &'static str,
+}
+
+const CLIENT_TLS: TlsKeys = TlsKeys {
+    certificate_file: "client.tls.certificate_file",
+    key_file: "client.tls.key_file",
+    client_ca_file: "client.tls.client_ca_file",
+    client_crl_file: "client.tls.client_crl_file",
+};
+
+const ADMIN_TLS: TlsKeys = TlsKeys {
+    certificate_file: "admin.tls.certificate_file",
+    key_file: "admin.tls.key_file",
+    client_ca_file: "admin.tls.client_ca_file",
+    client_crl_file: "admin.tls.client_crl_file",
+};
 
 impl ClientSettings {
     pub fn handshake_deadline(&self) -> Duration {
@@ -88,6 +149,7 @@ pub struct AdminSettings {
     pub token: Option<String>,
     /// Largest body of a pushed message, bytes.
     pub push_bytes_max: usize,
+    pub tls: TlsSettings,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -165,10 +227,19 @@ impl Default for Settings {
                 max_connections: 0,
                 tcp_user_timeout_seconds: 30,
                 resume_bytes_max: 256 * 1024 * 1024,
+                max_connections_per_address: 0,
+                handshakes_per_address_per_second: 0,
                 trusted_proxies: TrustedProxies::default(),
                 forwarded_header: ForwardedHeader::Auto,
+                proxy_protocol: false,
+                tls: TlsSettings::default(),
             },
-            admin: AdminSettings { listen: loopback(9000), token: None, push_bytes_max: 131_072 },
+            admin: AdminSettings {
+                listen: loopback(9000),
+                token: None,
+                push_bytes_max: 131_072,
+                tls: TlsSettings::default(),
+            },
             cluster: ClusterSettings {
                 listen: loopback(7000),
                 advertise: None,
@@ -265,6 +336,16 @@ impl Settings {
             let is = self.client.handshake_deadline_seconds;
             return wrong("client.handshake_deadline_seconds", format!("must be 1–60, is {is}"));
         }
+        if self.client.handshakes_per_address_per_second > 100_000 {
+            let is = self.client.handshakes_per_address_per_second;
+            return wrong("client.handshakes_per_address_per_second", format!("must be 0–100000, is {is}"));
+        }
+        if self.client.proxy_protocol && self.client.trusted_proxies.is_empty() {
+            let reason = "needs client.trusted_proxies: the header is read from those peers only";
+            return wrong("client.proxy_protocol", reason);
+        }
+        self.client.tls.check(&CLIENT_TLS)?;
+        self.admin.tls.check(&ADMIN_TLS)?;
         match &self.admin.token {
             Some(token) if token.len() < 16 => return wrong("admin.token", "must have at least 16 characters"),
             None if !self.admin.listen.ip().is_loopback() => {

@@ -33,6 +33,17 @@ pub struct CutLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerLabels {
+    pub listener: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerOutcomeLabels {
+    pub listener: &'static str,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusalLabels {
     pub status: u32,
     pub reason: &'static str,
@@ -132,6 +143,9 @@ pub struct Metrics {
     pub connections_closed: Family<CloseLabels, Counter>,
     pub connections_cut: Family<CutLabels, Counter>,
     pub handshakes_refused: Family<RefusalLabels, Counter>,
+    pub sockets_refused: Family<CutLabels, Counter>,
+    pub tls_not_after: Family<ListenerLabels, Gauge>,
+    pub tls_reloads: Family<ListenerOutcomeLabels, Counter>,
     pub authentications: Family<AuthenticationLabels, Counter>,
     pub authentication_calls: Family<AuthenticationCallLabels, Histogram, fn() -> Histogram>,
     pub events_in: Family<EventLabels, Counter>,
@@ -164,6 +178,9 @@ impl Default for Metrics {
             connections_closed: Family::default(),
             connections_cut: Family::default(),
             handshakes_refused: Family::default(),
+            sockets_refused: Family::default(),
+            tls_not_after: Family::default(),
+            tls_reloads: Family::default(),
             authentications: Family::default(),
             authentication_calls: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             events_in: Family::default(),
@@ -222,6 +239,7 @@ impl Default for Metrics {
             "Requests to the admin API without the right token, and refused writes",
             metrics.admin_refused.clone(),
         );
+        metrics.register_listeners(&mut registry);
         metrics.register_outboxes(&mut registry);
         metrics.register_broadcasts(&mut registry);
         metrics.register_sources(&mut registry);
@@ -236,6 +254,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_listeners(&self, registry: &mut Registry) {
+        let help = "Sockets of clients closed before a handshake could be answered, by reason";
+        registry.register("client_sockets_refused", help, self.sockets_refused.clone());
+        let help = "When the listener's certificate ends, Unix seconds";
+        registry.register("tls_certificate_not_after_seconds", help, self.tls_not_after.clone());
+        let help = "Changes of a listener's certificate files, by what became of them";
+        registry.register("tls_reloads", help, self.tls_reloads.clone());
+    }
+
     fn register_outboxes(&self, registry: &mut Registry) {
         let help = "Messages that a full outbox has dropped (oldest, coalesced) or refused (newest)";
         registry.register("outbox_dropped", help, self.outbox_dropped.clone());

@@ -10,8 +10,8 @@ use crate::handshake::{to, Handshake};
 use crate::hostile::metric;
 use crate::sandbox::{shared, unique_path, Node};
 use crate::service::{Behaviour, Service};
-use crate::wait::soon;
-use crate::ws::{own_address, Client};
+use crate::wait::{eventually, soon, PATIENCE};
+use crate::ws::{masked_frame, own_address, Client, RawSocket, TEXT};
 
 /// Every event that is JSON comes back as it was, everything else as an error frame; never anything in between.
 #[tokio::test]
@@ -309,4 +309,30 @@ async fn guessed_connection_ids_find_nobody() {
     node.admin().push(&visit.id, "\"meant\"").await.expect(202);
     assert_eq!(client.json().await, Value::from("meant"), "and nothing before it");
     println!("{} guessed connection ids: {statuses:?}, {counted} counted, none found anybody", guesses.len());
+}
+
+/// One read brings more messages than the actor decodes in one go, and then something that is not allowed.
+#[tokio::test]
+async fn what_came_before_a_violation_is_served_and_then_the_connection_ends() {
+    let service = Service::start().await;
+    let wanted = document(&unique_path("before"), &all_routes_to(&service));
+    let endpoint = shared().await.create(&wanted).await;
+    for (theme, violation, code) in [
+        ("too big", masked_frame(TEXT, true, b"", Some(1 << 30)), 1009),
+        ("a long ping", masked_frame(9, true, &[b'x'; 126], None), 1002),
+    ] {
+        let before = service.received("/default").len();
+        let mut socket = RawSocket::connect(&shared().await.nodes[0], &endpoint.path, None).await;
+        let mut bytes = Vec::new();
+        for n in 0..60 {
+            bytes.extend(masked_frame(TEXT, true, format!("{{\"n\":{n}}}").as_bytes(), None));
+        }
+        bytes.extend(violation);
+        socket.send_bytes(&bytes).await;
+        assert_eq!(socket.closed(PATIENCE).await, code, "{theme}");
+        let all = async || (service.received("/default").len() == before + 60).then_some(());
+        eventually(&format!("60 events before {theme}"), PATIENCE, all).await;
+        let served = service.received("/default");
+        assert_eq!(served[before + 59].text(), "{\"n\":59}", "{theme}");
+    }
 }

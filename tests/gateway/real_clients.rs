@@ -1,21 +1,58 @@
 //! Clients that no one here wrote: Chromium's WebSocket, npm's `ws`, PyPI's `websockets`, libcurl's. One scenario each,
-//! all with the same cases on a cluster of three nodes. The programs are in `tests/clients/`. Of `./test clients`.
+//! all with the same cases on a cluster of three nodes, in the clear and over TLS. The programs are in `tests/clients/`. Of `./test clients`.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{json, Value};
+use tokio::sync::OnceCell;
 
 use crate::document::{document, http, route, with};
 use crate::programs::{chromium, ended, node_packages, python, ROOT};
-use crate::sandbox::{run_folder, shared, unique_path};
+use crate::sandbox::{run_folder, shared, unique_path, Cluster, Plan};
 use crate::service::{Behaviour, Service};
+use crate::tls::Authority;
 use crate::wait::eventually;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const MAX_MESSAGE_BYTES: usize = 200_000;
 const KEY: &str = "a-key-that-is-long-enough";
+
+/// A cluster, and how its clients reach it.
+struct Way {
+    name: &'static str,
+    cluster: &'static Cluster,
+    scheme: &'static str,
+    /// The authority of its certificates.
+    ca: PathBuf,
+}
+
+async fn ways() -> [Way; 2] {
+    static OVER_TLS: OnceCell<(Cluster, PathBuf)> = OnceCell::const_new();
+    let start = || async {
+        let authority = Authority::new("of the nodes");
+        let server = authority.issues_to_server();
+        let file = |name: &str, text: &str| {
+            let file = run_folder().join(format!("real-clients-{name}.pem"));
+            std::fs::write(&file, text).expect("a file");
+            file
+        };
+        let setting =
+            |name: &str, file: PathBuf| (format!("WSGATEWAY__CLIENT__TLS__{name}"), file.display().to_string());
+        let environment = vec![
+            setting("CERTIFICATE_FILE", file("cert", &server.pem)),
+            setting("KEY_FILE", file("key", &server.key_pem)),
+        ];
+        let cluster = Cluster::start_with(3, Plan { environment, ..Plan::default() }).await;
+        (cluster, file("ca", &authority.pem))
+    };
+    let (over_tls, ca) = OVER_TLS.get_or_init(start).await;
+    [
+        Way { name: "plain", cluster: shared().await, scheme: "ws", ca: ca.clone() },
+        Way { name: "tls", cluster: over_tls, scheme: "wss", ca: ca.clone() },
+    ]
+}
 
 /// The endpoints that the cases are about.
 struct Served {
@@ -25,8 +62,7 @@ struct Served {
     service: Service,
 }
 
-async fn serve(theme: &str) -> Served {
-    let cluster = shared().await;
+async fn serve(cluster: &Cluster, theme: &str) -> Served {
     let service = Service::start().await;
     service.behave("/check", Behaviour::status(200).body(r#"{"sub":"ann"}"#));
     let settings = json!({"subprotocols": ["chat.v1"], "maxMessageBytes": MAX_MESSAGE_BYTES});
@@ -43,14 +79,13 @@ async fn serve(theme: &str) -> Served {
     Served { echo, with_key, with_token, service }
 }
 
-fn case(name: &str, url: String, protocols: &[&str], send: &[&str], receive: usize, close: bool) -> Value {
-    json!({"name": name, "url": url, "protocols": protocols, "send": send, "receive": receive, "close": close})
-}
-
 /// What a client is to do, spread over the nodes; `theme` names it to the service.
-async fn cases(served: &Served, theme: &str, long: &str) -> Value {
-    let nodes = &shared().await.nodes;
-    let url = |node: usize, path: &str| format!("ws://{}{path}", nodes[node].client);
+fn cases(served: &Served, way: &Way, theme: &str, long: &str) -> Value {
+    let url = |node: usize, path: &str| format!("{}://{}{path}", way.scheme, way.cluster.nodes[node].client);
+    let case = |name: &str, url: String, protocols: &[&str], send: &[&str], receive: usize, close: bool| {
+        json!({"name": name, "url": url, "protocols": protocols, "send": send, "receive": receive, "close": close,
+            "ca": way.ca})
+    };
     let (echo, token) = (&served.echo, &served.with_token);
     let texts = [r#"{"a":1.0,"b":[]}"#, "\"grüße 🦀\"", long, "{no json"];
     json!({"cases": [
@@ -77,15 +112,28 @@ async fn id_of(service: &Service, name: &str) -> String {
 
 /// Lets a client do all of it; `command` takes the file of the cases as its next argument. `tells_status`: whether it
 /// can say how a handshake was refused.
-async fn goes_through_all(theme: &str, command: impl FnOnce(PathBuf) -> Command, tells_status: bool) {
-    let served = serve(theme).await;
+async fn goes_through_all(client: &str, command: impl Fn(PathBuf) -> Command, tells_status: bool) {
+    for way in ways().await {
+        let theme = format!("{client}-{}", way.name);
+        let with_authority = |plan| {
+            let mut command = command(plan);
+            // Of Node.js and of OpenSSL; the others are told by the case, or ask nobody.
+            command.env("NODE_EXTRA_CA_CERTS", &way.ca).env("SSL_CERT_FILE", &way.ca);
+            command
+        };
+        goes_this_way(&way, &theme, with_authority, tells_status).await;
+    }
+}
+
+async fn goes_this_way(way: &Way, theme: &str, command: impl FnOnce(PathBuf) -> Command, tells_status: bool) {
+    let served = serve(way.cluster, theme).await;
     let long = format!("\"{}\"", "x".repeat(100_000));
     let file = run_folder().join(format!("{theme}.json"));
-    std::fs::write(&file, cases(&served, theme, &long).await.to_string()).expect("a file");
+    std::fs::write(&file, cases(&served, way, theme, &long).to_string()).expect("a file");
     let service = &served.service;
     let others = async {
         // Services, meanwhile, on other nodes than the client's.
-        let nodes = &shared().await.nodes;
+        let nodes = &way.cluster.nodes;
         let id = id_of(service, &format!("pushed-{theme}")).await;
         nodes[2].admin().push(&id, r#"{"pushed":true}"#).await.expect(202);
         let id = id_of(service, &format!("removed-{theme}")).await;
@@ -136,7 +184,7 @@ async fn ws_of_node() {
     let packages = node_packages("clients/typescript").await;
     let command = |plan| {
         let mut command = program("node", "ws_client.mjs", plan);
-        command.arg(packages);
+        command.arg(&packages);
         command
     };
     goes_through_all("ws", command, true).await;
@@ -147,7 +195,7 @@ async fn chromium_of_debian() {
     let packages = node_packages("clients/typescript").await;
     let command = |plan| {
         let mut command = program("node", "chromium_client.mjs", plan);
-        command.arg(packages).arg(chromium());
+        command.arg(&packages).arg(chromium());
         command
     };
     goes_through_all("chromium", command, false).await;

@@ -402,3 +402,54 @@ async fn a_session_ends_with_its_node_and_a_relay_does_not_end_a_session() {
     assert_eq!(push(third, session["connectionId"].as_str().expect("an id"), 1).await, 202);
     assert_eq!(new.json().await, json!({ "n": 1 }));
 }
+
+/// What the old socket has brought is served and answered, or was never read: its places in the window come back.
+#[tokio::test]
+async fn taking_a_socket_over_in_the_middle_of_a_burst_costs_no_place_in_the_window() {
+    let cluster = shared().await;
+    let echo = [crate::document::route("default", &[json!({ "type": "echo" })])];
+    let wanted = with(document(&unique_path("resume-burst"), &echo), "resume", json!({ "windowInSeconds": 30 }));
+    let endpoint = cluster.create(&with(wanted, "settings", json!({ "maxInFlight": 64 }))).await;
+    let node = &cluster.nodes[0];
+    let mut client = Counting::new(node, &endpoint).await;
+    for round in 0..30 {
+        for n in 0..100 {
+            client.client.send(&format!("[{round},{n}]")).await;
+        }
+        let lost = Lost { id: client.id.clone(), token: client.token.clone(), received: client.received };
+        let mut back = lost.back(node, &endpoint).await;
+        // Answers of the burst that the old socket took along are sent again; then this one's own.
+        back.client.send("\"last\"").await;
+        while back.next().await != json!("last") {}
+        client = back;
+    }
+    let shown = async || {
+        let view = node.admin().get(&format!("/api/v1/connections/{}", client.id)).await.expect(200).json();
+        (view["inFlight"] == 0).then_some(())
+    };
+    eventually("an empty window", PATIENCE, shown).await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_just_come_back_is_not_taken_for_lost() {
+    let _turn = own_cluster_turn().await;
+    let cluster = Cluster::start(3).await;
+    let service = Service::start().await;
+    let endpoint = endpoint_with(&cluster, &service, json!({ "windowInSeconds": 30 })).await;
+    let [home, second, third] = &cluster.nodes[..] else { panic!("three nodes") };
+    for round in 0..3 {
+        // Long enough for the others' links to find nobody there.
+        home.kill();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        home.restart().await;
+        let served = async || Client::try_connect(home, &endpoint.path, &[]).await.ok();
+        eventually("the endpoint", PATIENCE, served).await;
+        let lost = Counting::new(home, &endpoint).await.cut();
+        let target = lost.target(&endpoint.path);
+        // 503 as long as its link is not up again.
+        let by = if round % 2 == 0 { second } else { third };
+        let answered = async || Client::try_connect(by, &target, &[]).await.ok();
+        let session = eventually("an answer", PATIENCE, answered).await.json().await;
+        assert_eq!(session["resumed"], json!(true), "round {round}: {session}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -55,9 +55,13 @@ pub struct Visit {
     pub call: Request,
 }
 
+/// A connection to a node, in the clear or not.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
 /// A client that answers pings and closes in order.
 pub struct Client {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Box<dyn Io>>,
     /// The headers of the 101.
     pub handshake: Vec<(String, String)>,
 }
@@ -96,20 +100,23 @@ impl Client {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, Refused> {
+        Self::over(connected_from(from, node).await, node, target, headers).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn over(
+        io: impl Io + 'static,
+        node: &Node,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Refused> {
         let mut request = format!("ws://{}{target}", node.client).into_client_request().expect("a valid target");
         for (name, value) in headers {
             let name: HeaderName = name.parse().expect("a header name");
             request.headers_mut().insert(name, HeaderValue::from_str(value).expect("a header value"));
         }
-        let handshake = async {
-            let socket = TcpSocket::new_v4()?;
-            // A port that closed connections still hold is no obstacle.
-            socket.set_reuseaddr(true)?;
-            socket.bind(format!("{from}:0").parse().expect("an IPv4 address"))?;
-            let socket = socket.connect(node.client).await?;
-            socket.set_nodelay(true)?;
-            tokio_tungstenite::client_async(request, socket).await
-        };
+        let io: Box<dyn Io> = Box::new(io);
+        let handshake = tokio_tungstenite::client_async(request, io);
         match soon(&format!("the handshake with {}", node.name), handshake).await {
             Ok((stream, response)) => Ok(Self { stream, handshake: pairs(response.headers()) }),
             Err(Error::Http(response)) => Err(Refused {
@@ -202,6 +209,17 @@ impl Client {
         self.stream.send(Message::Close(Some(frame))).await.expect("the socket takes a close frame");
         soon("the gateway's close frame", async { while let Some(Ok(_)) = self.stream.next().await {} }).await;
     }
+}
+
+/// A TCP connection to the client listener of a node, from an address of loopback.
+pub async fn connected_from(from: &str, node: &Node) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // A port that closed connections still hold is no obstacle.
+    socket.set_reuseaddr(true).expect("an option");
+    socket.bind(format!("{from}:0").parse().expect("an IPv4 address")).expect("an address of loopback");
+    let socket = soon("a TCP connection", socket.connect(node.client)).await.expect("the client port is open");
+    socket.set_nodelay(true).expect("an option");
+    socket
 }
 
 /// An address of the loopback network that no other test uses: failures are counted by address.

@@ -11,8 +11,8 @@ use crate::document::{self, AuthenticationMode, EndpointDocument, OneOrMany};
 use crate::findings::Findings;
 use crate::secrets;
 use wsgateway_model::authentication::{
-    ApiKeyPlace, ApiKeys, Authentication, BasicUser, BasicUsers, BearerCheck, Introspection, IntrospectionAt, JwtRule,
-    KeysFrom, Mode,
+    ApiKeyPlace, ApiKeys, Authentication, BasicUser, BasicUsers, BearerCheck, CertificateName, Introspection,
+    IntrospectionAt, JwtRule, KeysFrom, Mode,
 };
 use wsgateway_model::limits;
 
@@ -29,6 +29,7 @@ pub fn compile(document: &EndpointDocument, findings: &mut Findings) -> Authenti
         AuthenticationMode::Jwt => jwt(from, findings),
         AuthenticationMode::Authorizer => authorizer(from, findings),
         AuthenticationMode::Oauth2 => oauth2(from, findings),
+        AuthenticationMode::ClientCertificate => Mode::ClientCertificate(certificate_name(from)),
     };
     Authentication {
         mode,
@@ -86,6 +87,16 @@ fn bearer(from: &document::Authentication, findings: &mut Findings) -> Mode {
 
 fn authorizer(from: &document::Authentication, findings: &mut Findings) -> Mode {
     Mode::Authorizer { url: needed_url(from.url.as_deref(), "url", "authorizer", findings) }
+}
+
+fn certificate_name(from: &document::Authentication) -> CertificateName {
+    match from.user_from {
+        None | Some(document::CertificateName::CommonName) => CertificateName::CommonName,
+        Some(document::CertificateName::DnsName) => CertificateName::DnsName,
+        Some(document::CertificateName::Email) => CertificateName::Email,
+        Some(document::CertificateName::Uri) => CertificateName::Uri,
+        Some(document::CertificateName::Subject) => CertificateName::Subject,
+    }
 }
 
 fn cache(from: &document::Authentication) -> Duration {

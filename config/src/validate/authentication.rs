@@ -10,10 +10,11 @@ use crate::secrets;
 use wsgateway_model::limits;
 
 use super::rules::report_foreign;
+use super::NodeFacts;
 
 /// Each field, whether it is given, and the modes that it belongs to. Mode "none" ignores them all.
-fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 22] {
-    use Mode::{ApiKey, Authorizer, Basic, Bearer, Jwt, Oauth2};
+fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 23] {
+    use Mode::{ApiKey, Authorizer, Basic, Bearer, ClientCertificate, Jwt, Oauth2};
     [
         ("username", from.username.is_some(), &[Basic]),
         ("password", from.password.is_some(), &[Basic]),
@@ -34,9 +35,14 @@ fn fields(from: &Authentication) -> [(&'static str, bool, &'static [Mode]); 22] 
         ("clientId", from.client_id.is_some(), &[Oauth2]),
         ("clientSecret", from.client_secret.is_some(), &[Oauth2]),
         ("url", from.url.is_some(), &[Authorizer]),
+        ("userFrom", from.user_from.is_some(), &[ClientCertificate]),
         ("tokenQuery", from.token_query.is_some(), &[Bearer, Jwt, Oauth2, Authorizer]),
         ("refresh", from.refresh.is_some(), &[Bearer, Jwt, Oauth2]),
-        ("recheckInSeconds", from.recheck_in_seconds.is_some(), &[Basic, ApiKey, Bearer, Jwt, Oauth2, Authorizer]),
+        (
+            "recheckInSeconds",
+            from.recheck_in_seconds.is_some(),
+            &[Basic, ApiKey, Bearer, Jwt, Oauth2, Authorizer, ClientCertificate],
+        ),
     ]
 }
 
@@ -49,6 +55,7 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Jwt => "jwt",
         Mode::Oauth2 => "oauth2",
         Mode::Authorizer => "authorizer",
+        Mode::ClientCertificate => "clientCertificate",
     }
 }
 
@@ -132,7 +139,12 @@ fn is_handshake_header(name: &str) -> bool {
 }
 
 /// What is legal, but may not be meant.
-pub fn warnings(from: &Authentication, warnings: &mut Findings) {
+pub fn warnings(from: &Authentication, node: &NodeFacts, warnings: &mut Findings) {
+    if from.mode == Mode::ClientCertificate && node.asks_for_certificates == Some(false) {
+        let message = "the node's client listener asks for no certificates (setting client.tls.client_ca_file): \
+            every handshake will be refused";
+        warnings.add("authentication.mode", message);
+    }
     let advised = limits::API_KEY_BYTES_ADVISED;
     for (index, key) in from.keys.iter().flatten().enumerate().filter(|_| from.mode == Mode::ApiKey) {
         if key.key.as_ref().is_some_and(|key| key.len() < advised) {

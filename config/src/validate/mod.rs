@@ -30,6 +30,8 @@ pub struct NodeFacts {
     pub secrets: NodeSecrets,
     /// The node's setting `kafka.bootstrap_servers`.
     pub kafka_bootstrap_servers: Option<String>,
+    /// Whether its client listener asks for certificates; None: it is not known.
+    pub asks_for_certificates: Option<bool>,
     /// The node's settings `outbound.…`: where it may call.
     pub egress: Arc<EgressRules>,
 }

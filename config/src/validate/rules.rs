@@ -168,7 +168,7 @@ fn security_warnings(security: &KafkaSecurity, path: &str, warnings: &mut Findin
 pub fn warnings(document: &EndpointDocument, node: &NodeFacts) -> Vec<Finding> {
     let mut warnings = Findings::default();
     if let Some(from) = &document.authentication {
-        authentication::warnings(from, &mut warnings);
+        authentication::warnings(from, node, &mut warnings);
     }
     throttling_warnings(document, &mut warnings);
     ordering_warnings(document, &mut warnings);
