@@ -5,7 +5,7 @@ import { after, afterRefusal, CloseCode, leastWaitMillis } from "./close_codes.j
 import { asConfirmable, confirmation, Confirmations } from "./confirmations.js";
 import { QueueFullError, RefreshError, RefusedError, StoppedError } from "./errors.js";
 import { Emitter } from "./events.js";
-import { asAck, asError, asRefreshed, type Ack, type GatewayError } from "./frames.js";
+import { asAck, asError, asRefreshed, parse, type Ack, type GatewayError } from "./frames.js";
 import { backoffOf, checkedUrls, shown, type Refusal, type TokenPlace } from "./handshake.js";
 import { addOnlineListener, removeOnlineListener } from "./online.js";
 import { asSession, Session, type NotResumed, type SessionFrame } from "./session.js";
@@ -315,14 +315,17 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
       if (current()) this.#silence.broken();
       if (current() || this.#lingering === socket) this.#received(event.data);
     };
-    // A close follows. Browsers say nothing here.
+    const why = () => ({ error: refusal ? new RefusedError(refusal.status) : error, refusal });
+    // A close follows at once, except of a handshake that fails in Node.js before 24. Browsers say nothing here.
     socket.onerror = (event: { error?: unknown; message?: unknown }) => {
       error = event.error ?? event.message;
+      if (!current() || this.#state !== "connecting") return;
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.#failed(CloseCode.Lost, "", why()), 0);
     };
     onRefusal(socket, (answer) => (refusal = answer));
     socket.onclose = (event: { code: number; reason: string }) => {
-      if (refusal) error = new RefusedError(refusal.status);
-      if (current()) this.#failed(event.code, event.reason, { error, refusal });
+      if (current()) this.#failed(event.code, event.reason, why());
       else if (this.#lingering === socket) this.#session.ended(event.code, Date.now());
     };
   }
@@ -486,14 +489,4 @@ export class GatewayClient<Sent = unknown, Received = unknown> {
   readonly #cameOnline = (): void => {
     if (this.#state === "waiting" && this.#mayHurry) void this.#open();
   };
-}
-
-/** Nothing of a message that is no JSON, or binary. */
-function parse(data: unknown): { value: unknown } | undefined {
-  if (typeof data !== "string") return undefined;
-  try {
-    return { value: JSON.parse(data) as unknown };
-  } catch {
-    return undefined;
-  }
 }

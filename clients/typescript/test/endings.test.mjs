@@ -165,7 +165,22 @@ test("a refused handshake of npm's ws tells its status, and when to come back", 
   await isOver(it.made);
 });
 
-test("the same with a real ws, which also stops in the middle of a handshake", async () => {
+test("a handshake that fails is over, whether a close follows or not", async () => {
+  for (const closeFollows of [false, true]) {
+    const { made, heard } = client();
+    made.connect();
+    await turn();
+    last().fails();
+    if (closeFollows) last().ends(1006);
+    clock.tick(0);
+    const closed = { code: 1006, reason: "", reconnectInMillis: 250, error: "no handshake" };
+    assert.deepEqual(heard, [["close", closed]], String(closeFollows));
+    made.close();
+    await isOver(made);
+  }
+});
+
+test("a real ws is refused, and closed in the middle of a handshake", async () => {
   clock.end();
   let requests = 0;
   const server = createServer();

@@ -60,6 +60,10 @@ export class FakeSocket {
   saysText(data) {
     this.onmessage({ data });
   }
+  /** As a handshake that fails in Node.js before 24: no close follows, and the state stays. */
+  fails() {
+    this.onerror({ message: "no handshake" });
+  }
   ends(code, reason = "") {
     this.readyState = 3;
     this.onclose({ code, reason });
