@@ -1,6 +1,6 @@
 // The scenarios against a real cluster, in Node.js and in Chromium. The cluster is started by tests/gateway/typescript.rs
-// (./test clients), which says in WSGATEWAY_TEST_PLAN where it is; the endpoints with resume, and the service behind them,
-// are made here.
+// (./test clients), which says in WSGATEWAY_TEST_PLAN where it is; endpoints with resume or
+// limits, and the service behind them, are made here.
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import { WebSocket as WsSocket } from "ws";
@@ -49,6 +49,7 @@ before(async () => {
     resume: { windowInSeconds: 30 },
     authentication: { ...check, cacheInSeconds: 0, recheckInSeconds: 1 },
   });
+  await createEndpoint("narrow", { throttling: { maxConnections: 1, scope: "node" } });
   await createEndpoint("beating", {
     resume: { windowInSeconds: 30 },
     settings: { heartbeatIntervalInSeconds: 5, heartbeatMaxMissingPingFrames: 1 },

@@ -102,6 +102,18 @@ const ofConnections = {
     it.client.close();
   },
 
+  async "a refused handshake is tried again, and when it is told then not before"(rig) {
+    const first = begin(rig, { url: at(rig, 0, rig.plan.narrow) });
+    await first.client.ready();
+    const it = begin(rig, { url: at(rig, 0, rig.plan.narrow) });
+    const { code, status, reconnectInMillis } = await it.next("close");
+    // Only npm's ws tells the status, and with it Retry-After: 5.
+    same([code, status], [1006, rig.WebSocket ? 429 : undefined], "refused");
+    same(reconnectInMillis >= 5000, Boolean(rig.WebSocket), `a wait of ${reconnectInMillis} ms`);
+    first.client.close();
+    await it.next("open");
+  },
+
   async "the next node takes over when one is killed"(rig) {
     const nodes = rig.plan.nodes.map((_, node) => at(rig, node, rig.plan.echo));
     const it = begin(rig, { url: nodes });
