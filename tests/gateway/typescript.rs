@@ -14,7 +14,7 @@ use crate::programs::{chromium, ended, node_packages, ROOT};
 use crate::sandbox::{own_cluster_turn, run_folder, unique_path, Cluster};
 use crate::service::{Behaviour, Request, Service};
 
-const WITHIN: Duration = Duration::from_secs(150);
+const WITHIN: Duration = Duration::from_secs(240);
 /// A node that was killed comes back for the next scenario.
 const DEAD_FOR: Duration = Duration::from_secs(1);
 
@@ -118,7 +118,7 @@ async fn the_client_passes_its_tests_in_node_and_in_chromium() {
         line.trim().parse().expect("a number")
     };
     assert_eq!((figure("fail"), figure("skipped"), figure("cancelled")), (0, 0, 0), "{said}");
-    assert!(figure("pass") >= 20, "{said}");
+    assert!(figure("pass") >= 60, "{said}");
 }
 
 /// The next order to kill the node that the order came through; waits for it without a deadline, which is the tests'.

@@ -16,6 +16,8 @@ export const CloseCode = {
   CredentialExpired: 4401,
   RemovedByOperator: 4403,
   HeartbeatMissed: 4408,
+  /** Another socket has resumed this one's connection. */
+  Superseded: 4409,
   EndpointDeleted: 4410,
 } as const;
 
@@ -29,4 +31,19 @@ export type Verdict = "reconnect" | "new-token" | "stop";
 export function after(code: number): Verdict {
   if (code < 4400 || code === CloseCode.HeartbeatMissed) return "reconnect";
   return code === CloseCode.CredentialExpired ? "new-token" : "stop";
+}
+
+/** The same of a handshake's status, where it is known. Most refusals pass: a limit, a node that leaves, a new endpoint. */
+export function afterRefusal(status: number): Verdict {
+  if (status === 401) return "new-token";
+  return status === 403 ? "stop" : "reconnect";
+}
+
+// A handshake's `Retry-After` is in whole seconds, one at least.
+const TOO_MUCH_MILLIS = 1000;
+
+/** What is waited at the least, beside the backoff: after an end that says that something was too much. */
+export function leastWaitMillis(code: number, reason: string): number {
+  const wasTooMuch = code === CloseCode.SlowConsumer || (code === CloseCode.Policy && reason === "throttled");
+  return wasTooMuch ? TOO_MUCH_MILLIS : 0;
 }

@@ -13,16 +13,22 @@ export class Emitter<Events extends object> {
     return () => listeners.delete(listener);
   }
 
-  emit<Name extends keyof Events>(name: Name, value: Events[Name]): void {
+  /** Whether somebody has listened, and nobody failed. */
+  emit<Name extends keyof Events>(name: Name, value: Events[Name]): boolean {
+    let isTaken = false;
+    let isFailed = false;
     for (const listener of [...(this.#listeners.get(name) ?? [])] as Listener<Events[Name]>[]) {
       try {
         listener(value);
+        isTaken = true;
       } catch (error) {
+        isFailed = true;
         // A listener's fault is reported as one, and harms neither the others nor the connection.
         queueMicrotask(() => {
           throw error;
         });
       }
     }
+    return isTaken && !isFailed;
   }
 }

@@ -32,6 +32,16 @@ export interface Refreshed {
   expiresAt: string | null;
 }
 
+/** Nothing of a message that is no JSON, or binary. */
+export function parse(data: unknown): { value: unknown } | undefined {
+  if (typeof data !== "string") return undefined;
+  try {
+    return { value: JSON.parse(data) as unknown };
+  } catch {
+    return undefined;
+  }
+}
+
 type Fields = Record<string, unknown>;
 
 function fields(value: unknown): Fields | undefined {

@@ -3,6 +3,9 @@
 
 import { CloseCode } from "./close_codes.js";
 
+/** Why a connection could not be resumed (docs/resume.md says what each means). */
+export type NotResumed = "unknown" | "missed_too_much" | "other_user" | "other_endpoint" | "node_lost" | "malformed";
+
 /** The first frame of each socket of such an endpoint. */
 export interface SessionFrame {
   type: "session";
@@ -32,12 +35,15 @@ export class Session {
   #windowMillis = 0;
   /** When the socket was lost; unset while there is one. */
   #lostAt: number | undefined;
+  /** Was not asked for, since its window was over. */
+  #isTooLate = false;
 
   begin(frame: SessionFrame): void {
     this.#token = frame.resumeToken;
     this.#received = frame.received;
     this.#windowMillis = frame.windowInSeconds * 1000;
     this.#lostAt = undefined;
+    this.#isTooLate = false;
   }
 
   /** A data frame behind the session frame. */
@@ -45,20 +51,30 @@ export class Session {
     this.#received += 1;
   }
 
-  /** A socket has ended, or a handshake has failed. Only a lost one leaves the session as it is. */
+  /** A socket has ended, or a handshake has failed. A close frame, whatever its code, ends the session. */
   ended(code: number, now: number): void {
-    if (code === CloseCode.Lost || code === CloseCode.HeartbeatMissed) this.#lostAt ??= now;
+    if (code === CloseCode.Lost) this.#lostAt ??= now;
     else this.forget();
   }
 
   forget(): void {
     this.#token = undefined;
+    this.#lostAt = undefined;
+    this.#isTooLate = false;
   }
 
   /** The query parameters of the next handshake; none when there is nothing to resume, or no longer. */
   query(now: number): Record<string, string> {
-    if (this.#lostAt !== undefined && now - this.#lostAt > this.#windowMillis) this.forget();
+    if (this.isKept && this.#lostAt !== undefined && now - this.#lostAt > this.#windowMillis) {
+      this.forget();
+      this.#isTooLate = true;
+    }
     return this.#token === undefined ? {} : { resume: this.#token, received: String(this.#received) };
+  }
+
+  /** Why a new connection is no resumed one, when the gateway was not asked: in its own words. */
+  get whyNotAsked(): NotResumed | undefined {
+    return this.#isTooLate ? "unknown" : undefined;
   }
 
   /** Whether a socket that ends without a close frame can be resumed. */

@@ -1,5 +1,7 @@
 // The part of the WebSocket interface that is used here: browsers have it, Node.js from 22 on, and npm's `ws`.
 
+import { retryAfterMillis, type Refusal } from "./handshake.js";
+
 export interface SocketLike {
   readonly protocol: string;
   readonly readyState: number;
@@ -31,4 +33,18 @@ export function abandon(socket: SocketLike): boolean {
   if (typeof terminate !== "function") return false;
   terminate.call(socket);
   return true;
+}
+
+/** Tells what a refused handshake was answered, where that can be seen (`ws` shows it); the socket's end follows. */
+export function onRefusal(socket: SocketLike, tell: (refusal: Refusal) => void): void {
+  const { on, terminate } = socket as { on?: unknown; terminate?: unknown };
+  if (typeof on !== "function" || typeof terminate !== "function") return;
+  type Answer = { statusCode?: number; headers: Record<string, unknown> };
+  on.call(socket, "unexpected-response", (_request: unknown, answer: Answer) => {
+    const later = retryAfterMillis(answer.headers["retry-after"], Date.now());
+    const status = answer.statusCode ?? 0;
+    tell(later === undefined ? { status } : { status, retryAfterMillis: later });
+    // Who listens for it has to end it.
+    terminate.call(socket);
+  });
 }

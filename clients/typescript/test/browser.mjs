@@ -30,14 +30,14 @@ export async function openPage(executablePath) {
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
   return {
     expose: (name, given) => page.exposeFunction(name, given),
-    run: (name, plan) =>
+    run: (name, plan, exposed) =>
       page.evaluate(
-        async ([name, plan]) => {
+        async ([name, plan, exposed]) => {
           const [{ GatewayClient }, { scenarios }] = await Promise.all([import("/dist/index.js"), import("/test/scenarios.mjs")]);
-          const { admin, openLine, cutLine } = globalThis;
-          return await scenarios[name]({ GatewayClient, plan, admin, openLine, cutLine });
+          const given = Object.fromEntries(exposed.map((one) => [one, globalThis[one]]));
+          return await scenarios[name]({ GatewayClient, plan, ...given });
         },
-        [name, plan],
+        [name, plan, exposed],
       ),
     close: async () => {
       await browser.close();

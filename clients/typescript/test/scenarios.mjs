@@ -1,54 +1,8 @@
-// What the client does against a real cluster; the same in Node.js and in a browser, so without imports. A scenario gets
-// the rig: { GatewayClient, WebSocket (or undefined), plan, admin(method, node, path, body) → { status, text },
-// openLine(node) → address of a line to the node's client listener, cutLine(address), which breaks it }.
+// What the client does against a real cluster; rig.mjs says what there is to do it with.
+import { allReady, at, begin, idOf, same } from "./rig.mjs";
+import { ofResume } from "./resume.scenarios.mjs";
 
-function same(actual, expected, what) {
-  const [a, e] = [JSON.stringify(actual), JSON.stringify(expected)];
-  if (a !== e) throw new Error(`${what}: ${a}, expected ${e}`);
-}
-
-/** What a client tells, in order, and the wait for the next of a kind. */
-function follow(client) {
-  const heard = [];
-  let look = () => {};
-  for (const name of ["open", "message", "ack", "error", "close", "session"]) {
-    client.on(name, (value) => {
-      heard.push({ name, value });
-      look();
-    });
-  }
-  const next = (name, within = 15_000) =>
-    new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no ${name} in ${within} ms: ${JSON.stringify(heard)}`)), within);
-      look = () => {
-        const at = heard.findIndex((one) => one.name === name);
-        if (at < 0) return;
-        clearTimeout(late);
-        look = () => {};
-        resolve(heard.splice(at, 1)[0].value);
-      };
-      look();
-    });
-  return { heard, next };
-}
-
-function begin(rig, options) {
-  const socket = rig.WebSocket ? { WebSocket: rig.WebSocket } : {};
-  const backoff = { firstMillis: 200, maxMillis: 1000 };
-  const client = new rig.GatewayClient({ backoff, ...socket, ...options });
-  const { heard, next } = follow(client);
-  client.connect();
-  return { client, heard, next };
-}
-
-const at = (rig, node, path) => `ws://${rig.plan.nodes[node].client}${path}`;
-
-async function idOf({ client, next }) {
-  client.send({ action: "whoami" });
-  return (await next("message")).id;
-}
-
-export const scenarios = {
+const ofConnections = {
   async "messages, subprotocol, acks, errors and pushes"(rig) {
     const it = begin(rig, { url: at(rig, 0, rig.plan.echo), protocols: ["chat.v9", "chat.v1"] });
     it.client.send({ before: "the connection" });
@@ -148,6 +102,18 @@ export const scenarios = {
     it.client.close();
   },
 
+  async "a refused handshake is tried again, and when it is told then not before"(rig) {
+    const first = begin(rig, { url: at(rig, 0, rig.plan.narrow) });
+    await first.client.ready();
+    const it = begin(rig, { url: at(rig, 0, rig.plan.narrow) });
+    const { code, status, reconnectInMillis } = await it.next("close");
+    // Only npm's ws tells the status, and with it Retry-After: 5.
+    same([code, status], [1006, rig.WebSocket ? 429 : undefined], "refused");
+    same(reconnectInMillis >= 5000, Boolean(rig.WebSocket), `a wait of ${reconnectInMillis} ms`);
+    first.client.close();
+    await it.next("open");
+  },
+
   async "the next node takes over when one is killed"(rig) {
     const nodes = rig.plan.nodes.map((_, node) => at(rig, node, rig.plan.echo));
     const it = begin(rig, { url: nodes });
@@ -160,6 +126,24 @@ export const scenarios = {
     same((await it.next("open")).url !== nodes[0], true, "another node");
     same(await it.next("message"), { after: "the kill" }, "what waited");
     it.client.close();
-    return `back on another node ${Date.now() - begun} ms after the order to kill its node`;
+    const took = Date.now() - begun;
+    await allReady(rig);
+    return `back on another node ${took} ms after the order to kill its node`;
   },
 };
+
+/** A client that is left open would keep the tests from ending, so none is. */
+function tidy(run) {
+  return async (rig) => {
+    const clients = [];
+    try {
+      return await run({ ...rig, clients });
+    } finally {
+      for (const client of clients) client.close();
+    }
+  };
+}
+
+export const scenarios = Object.fromEntries(
+  Object.entries({ ...ofConnections, ...ofResume }).map(([name, run]) => [name, tidy(run)]),
+);

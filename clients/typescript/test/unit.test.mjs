@@ -1,97 +1,8 @@
 // The client over sockets that do as they are told, with a clock that is moved by hand.
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, test } from "node:test";
-import { after, delayMillis, GatewayClient, QueueFullError, RefreshError, StoppedError } from "../dist/index.js";
-
-let sockets;
-
-/** Timers that fire when `tick` says that their time has come. */
-const clock = {
-  real: { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout },
-  realNow: Date.now,
-  begin() {
-    this.now = 0;
-    this.timers = new Map();
-    Date.now = () => this.now;
-    let ids = 0;
-    globalThis.setTimeout = (call, millis) => {
-      this.timers.set(++ids, { call, at: this.now + millis });
-      return ids;
-    };
-    globalThis.clearTimeout = (id) => this.timers.delete(id);
-  },
-  end() {
-    Object.assign(globalThis, this.real);
-    Date.now = this.realNow;
-  },
-  tick(millis) {
-    const end = this.now + millis;
-    for (;;) {
-      const [next] = [...this.timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at);
-      if (!next) break;
-      const [id, { call, at }] = next;
-      this.timers.delete(id);
-      this.now = at;
-      call();
-    }
-    this.now = end;
-  },
-};
-
-class FakeSocket {
-  constructor(url, protocols) {
-    Object.assign(this, { url, protocols, protocol: "", readyState: 0, bufferedAmount: 0, sent: [] });
-    sockets.push(this);
-  }
-  send(text) {
-    this.sent.push(text);
-  }
-  close(code, reason) {
-    this.readyState = 3;
-    this.closedWith = [code, reason];
-  }
-  opens() {
-    this.readyState = 1;
-    this.onopen({});
-  }
-  says(message) {
-    this.onmessage({ data: JSON.stringify(message) });
-  }
-  saysText(data) {
-    this.onmessage({ data });
-  }
-  ends(code, reason = "") {
-    this.readyState = 3;
-    this.onclose({ code, reason });
-  }
-}
-
-beforeEach(() => {
-  sockets = [];
-  clock.begin();
-});
-afterEach(() => clock.end());
-
-/** What the client awaits before it makes a socket has no timers in it. */
-const turn = () => new Promise((resolve) => setImmediate(resolve));
-const last = () => sockets.at(-1);
-
-function client(options = {}) {
-  const made = new GatewayClient({ url: "ws://gateway/chat", WebSocket: FakeSocket, random: () => 0.5, ...options });
-  const heard = [];
-  for (const name of ["open", "message", "ack", "error", "close", "session", "unparsable"]) {
-    made.on(name, (value) => heard.push([name, value]));
-  }
-  return { made, heard };
-}
-
-async function opened(options) {
-  const it = client(options);
-  it.made.connect();
-  await turn();
-  last().opens();
-  return it;
-}
+import { test } from "node:test";
+import { after, delayMillis, QueueFullError, RefreshError, StoppedError } from "../dist/index.js";
+import { client, clock, last, opened, queryOf, session, sockets, turn } from "./fakes.mjs";
 
 test("each close code has its verdict", () => {
   const reconnect = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4000, 4399, 4408];
@@ -264,17 +175,6 @@ test("closing is for good, and a listener's fault is its own", async () => {
   assert.equal(heard.filter(([name]) => name === "close").length, 1);
 });
 
-const session = (token, more = {}) => ({
-  type: "session",
-  connectionId: "c",
-  resumeToken: token,
-  resumed: false,
-  received: 0,
-  windowInSeconds: 60,
-  ...more,
-});
-const queryOf = (socket) => Object.fromEntries(new URL(socket.url).searchParams);
-
 test("a lost socket is resumed, with what was received", async () => {
   const { made, heard } = await opened({ token: () => "t", tokenIn: { query: "token" } });
   assert.deepEqual(queryOf(last()), { token: "t" });
@@ -282,8 +182,8 @@ test("a lost socket is resumed, with what was received", async () => {
   assert.equal(made.connectionId, "c");
   for (const message of [1, { type: "ack", eventId: "e", status: "received" }, session("not the first")]) last().says(message);
   last().saysText("{");
-  for (const [code, token, received] of [[1006, "one", 4], [4408, "two", 5]]) {
-    last().ends(code);
+  for (const [token, received] of [["one", 4], ["two", 5]]) {
+    last().ends(1006);
     // A handshake that fails changes nothing about it.
     clock.tick(30_000);
     await turn();
@@ -306,20 +206,29 @@ test("a lost socket is resumed, with what was received", async () => {
 });
 
 test("a session ends with its window, with other close codes and with the client", async () => {
-  for (const code of [1000, 1012, 1013]) {
+  for (const code of [1000, 1012, 1013, 4408]) {
     await opened();
     last().says(session("one"));
-    last().ends(code);
-    clock.tick(500);
+    const ended = last();
+    ended.ends(code);
+    clock.tick(1500);
     await turn();
+    assert.notEqual(last(), ended);
     assert.deepEqual(queryOf(last()), {}, String(code));
   }
-  await opened({ backoff: { firstMillis: 122_000, maxMillis: 122_000 } });
+  const late = await opened({ backoff: { firstMillis: 122_000, maxMillis: 122_000 } });
   last().says(session("one"));
   last().ends(1006);
   clock.tick(61_000);
   await turn();
   assert.deepEqual(queryOf(last()), {}, "the window is over");
+  last().ends(1006);
+  clock.tick(61_000);
+  await turn();
+  last().opens();
+  last().says(session("two", { connectionId: "d" }));
+  const told = { connectionId: "d", resumed: false, reason: "unknown" };
+  assert.deepEqual(late.heard.at(-1), ["session", told], "the gateway was not asked, and the application is told all the same");
   const { made } = await opened();
   last().says(session("one"));
   made.close();
@@ -361,6 +270,68 @@ test("a silent socket is not told goodbye before its session is resumed", async 
   assert.ok(silent.closedWith);
 });
 
+test("what a silent socket still brings counts until another one is tried", async () => {
+  const heartbeat = { event: 1, everyMillis: 1000, answerWithinMillis: 1000 };
+  const { heard } = await opened({ heartbeat });
+  last().says(session("one"));
+  last().says("first");
+  const silent = last();
+  clock.tick(2000);
+  // Its WebSocket answers pings, so the gateway takes this for received.
+  silent.says("second");
+  assert.deepEqual(heard.at(-1), ["message", "second"]);
+  clock.tick(500);
+  await turn();
+  assert.deepEqual(queryOf(last()), { resume: "one", received: "2" });
+  silent.says("third");
+  assert.notDeepEqual(heard.at(-1), ["message", "third"], "comes again, on the new one");
+  last().opens();
+  last().says(session("two", { resumed: true, received: 2 }));
+  last().says("third");
+  assert.deepEqual(heard.at(-1), ["message", "third"]);
+});
+
+test("a close frame on a socket that was silent ends its session", async () => {
+  const heartbeat = { event: 1, everyMillis: 1000, answerWithinMillis: 1000 };
+  await opened({ heartbeat });
+  last().says(session("one"));
+  const silent = last();
+  clock.tick(2000);
+  silent.ends(1012);
+  clock.tick(500);
+  await turn();
+  assert.deepEqual(queryOf(last()), {});
+});
+
+test("a handshake that hangs is ended, and not left to take the session", async () => {
+  await opened({ handshakeTimeoutMillis: 1000 });
+  last().says(session("one"));
+  last().ends(1006);
+  clock.tick(500);
+  await turn();
+  const hangs = last();
+  clock.tick(1000);
+  assert.ok(hangs.closedWith, "a close before it is open is no close frame");
+  clock.tick(1000);
+  await turn();
+  assert.deepEqual(queryOf(last()), { resume: "one", received: "0" });
+});
+
+test("an endpoint that resumes no more is not asked to", async () => {
+  const { made } = await opened();
+  last().says(session("one"));
+  last().ends(1006);
+  clock.tick(500);
+  await turn();
+  last().opens();
+  last().says("no session");
+  assert.equal(made.connectionId, undefined);
+  last().ends(1006);
+  clock.tick(1000);
+  await turn();
+  assert.deepEqual(queryOf(last()), {});
+});
+
 test("a new token is shown on the open connection", async () => {
   const tokens = ["one", "two", "three", "four"];
   const { made, heard } = await opened({ token: () => tokens.shift() });
@@ -381,5 +352,25 @@ test("a new token is shown on the open connection", async () => {
   last().ends(1006);
   await assert.rejects(cut, /has ended/);
   await assert.rejects(made.refreshToken(), RefreshError, "there is no connection");
-  last().onmessage = null;
+});
+
+test("an exchange of tokens has an end, whatever hangs", async () => {
+  const tokens = ["one", new Promise(() => undefined), "three", "four"];
+  const { made } = await opened({ token: () => tokens.shift(), handshakeTimeoutMillis: 1000 });
+  const hangs = made.refreshToken();
+  await turn();
+  clock.tick(1000);
+  await assert.rejects(hangs, /nothing answered in time/);
+  const unanswered = made.refreshToken();
+  await turn();
+  assert.deepEqual(last().sent, ['{"type":"refresh","token":"three"}']);
+  clock.tick(1000);
+  await assert.rejects(unanswered, /nothing answered in time/);
+  assert.equal(made.state, "open");
+  tokens[0] = new Promise(() => undefined);
+  const closed = made.refreshToken();
+  await turn();
+  made.close();
+  await assert.rejects(closed, /the connection has ended/);
+  assert.equal(clock.timers.size, 0);
 });
