@@ -42,19 +42,21 @@ struct Client {
 }
 
 impl Fleet {
-    /// Opens `count` connections to `path`.
+    /// Opens `count` connections to `path`, at the `addresses` in turn.
     pub async fn connect(
         event_loop: &EventLoop,
         board: &Arc<Board>,
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         path: &'static str,
         count: usize,
     ) -> anyhow::Result<Self> {
         let board = board.clone();
+        let all: Vec<SocketAddr> = addresses.iter().copied().cycle().take(count).collect();
+        let what = format!("opening WebSocket connections to {addresses:?}{path}");
         event_loop
             .run(async move {
-                futures::stream::iter(0..count)
-                    .map(|_| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
+                futures::stream::iter(all)
+                    .map(|address| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
                     .buffer_unordered(CONCURRENT_HANDSHAKES)
                     .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
                     .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (stream, input)| {
@@ -62,7 +64,7 @@ impl Fleet {
                         std::future::ready(Ok(fleet))
                     })
                     .await
-                    .with_context(|| format!("opening WebSocket connections to {address}{path}"))
+                    .context(what)
             })
             .await
     }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::load::{Amounts, Rig};
-use crate::suite::{Compared, Suite};
+use crate::suite::{Compared, Crowds, Suite};
 use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
@@ -17,12 +17,12 @@ const IDLE_CONNECTIONS: usize = 10_000;
 const OTHER_OPEN_FILES: u64 = 1_000;
 
 /// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
-/// events and pushes. Starts and ends all servers itself, on loopback.
+/// events and pushes; broadcasts. Starts and ends all servers itself, on loopback.
 #[derive(Parser)]
 #[command(
     name = "bench",
     after_help = "Examples:\n  bench all --rounds 3\n  bench inbound --window 16 --output json\n  \
-    bench idle --connections 5000 --floor-only"
+    bench idle --connections 5000 --floor-only\n  bench broadcast --receivers 10000 --events 500000"
 )]
 pub struct Options {
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub struct Options {
     /// The gateway [default: `wsgateway` beside this program]
     #[arg(long, global = true)]
     binary: Option<PathBuf>,
-    /// Gateway nodes under pushes (two or more for remote ones)
+    /// Gateway nodes under pushes and broadcasts (two or more for remote ones)
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
     /// Worker threads of the floor; the gateway has one per core
@@ -76,7 +76,7 @@ pub struct Options {
     pub output: Output,
 }
 
-#[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
+#[derive(Subcommand, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Resident memory per idle connection
     Idle,
@@ -99,6 +99,12 @@ pub enum Command {
         /// Of each kind in a round
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
+    },
+    /// A message to all connections of an endpoint, spread over all nodes
+    Broadcast {
+        /// Connections; several values are several loads. --events counts deliveries
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000], value_parser = clap::value_parser!(u32).range(1..))]
+        receivers: Vec<u32>,
     },
     /// Idle connections, events and pushes; Kafka where --kafka says
     All,
@@ -128,13 +134,18 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Connections that one process may have besides its other files.
+fn connections_max(open_files_max: u64) -> usize {
+    usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2)
+}
+
 impl Options {
     /// The amounts asked for, scaled down to `open_files_max` per process, with a note where that happened.
     pub fn amounts(&self, open_files_max: u64) -> (Amounts, Vec<String>) {
         let mut notes = Vec::new();
         let as_idle = self.connections.filter(|_| self.command == Command::Idle);
         let wanted = self.idle_connections.or(as_idle).map_or(IDLE_CONNECTIONS, |count| count as usize);
-        let possible = usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2);
+        let possible = connections_max(open_files_max);
         let idle_connections = wanted.min(possible);
         if idle_connections < wanted && (self.measures(Command::Idle) || self.command == Command::Sources) {
             notes.push(format!(
@@ -151,6 +162,27 @@ impl Options {
             settle: Duration::from_secs(u64::from(self.settle_seconds)),
         };
         (amounts, notes)
+    }
+
+    /// The loads of many connections, scaled down likewise.
+    pub fn crowds(&self, open_files_max: u64) -> (Crowds, Vec<String>) {
+        let (possible, mut notes) = (connections_max(open_files_max), Vec::new());
+        let mut scaled = |wanted: u32, most: usize| {
+            let (wanted, most) = (wanted as usize, most.max(1));
+            if wanted > most {
+                notes.push(format!(
+                    "{most} connections instead of {wanted}: a process may open {open_files_max} files here"
+                ));
+            }
+            wanted.min(most)
+        };
+        let mut crowds = Crowds::default();
+        if let Command::Broadcast { receivers } = &self.command {
+            crowds.broadcast = receivers.iter().map(|count| scaled(*count, possible)).collect();
+            // Two that have become the same are one load.
+            crowds.broadcast.dedup();
+        }
+        (crowds, notes)
     }
 
     fn measures(&self, command: Command) -> bool {
@@ -178,7 +210,7 @@ impl Options {
         })
     }
 
-    pub fn suite(&self, rig: Rig) -> anyhow::Result<Suite> {
+    pub fn suite(&self, rig: Rig, crowds: Crowds) -> anyhow::Result<Suite> {
         let beside = || -> anyhow::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name("wsgateway")) };
         let binary = match (self.floor_only, &self.binary) {
             (true, _) => None,
@@ -196,6 +228,7 @@ impl Options {
         anyhow::ensure!(kafka.is_some() || self.command != Command::Kafka, "which Kafka? Give --kafka and --topic");
         Ok(Suite {
             rig,
+            crowds,
             kafka,
             idle: self.measures(Command::Idle),
             inbound: self.measures(Command::Inbound),
@@ -240,6 +273,18 @@ mod tests {
         assert_eq!(with_idle.idle_connections, 500);
         let (with_all, _) = amounts(&["bench", "all", "--connections", "500"], 20_000);
         assert_eq!((with_all.connections, with_all.idle_connections), (500, IDLE_CONNECTIONS));
+    }
+
+    #[test]
+    fn crowds_are_those_of_their_command_and_scale_down_too() {
+        let crowds = |line: &[&str], open_files_max| Options::try_parse_from(line).unwrap().crowds(open_files_max);
+        let (broadcast, notes) = crowds(&["bench", "broadcast"], 20_000);
+        assert_eq!((broadcast.broadcast, notes.len()), (vec![1_000, 10_000], 0));
+        let (broadcast, notes) = crowds(&["bench", "broadcast", "--receivers", "4000,8000"], 4_096);
+        assert_eq!((broadcast.broadcast, notes.len()), (vec![3_096], 2));
+        assert!(notes[1].contains("3096 connections instead of 8000"), "{notes:?}");
+
+        assert_eq!(crowds(&["bench", "all"], 20_000).0, Crowds::default());
     }
 
     #[test]

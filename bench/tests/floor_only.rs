@@ -57,6 +57,30 @@ fn idle_connections_cost_some_memory() {
 }
 
 #[test]
+fn a_message_to_all_reaches_all() {
+    let json = results(&[
+        "broadcast",
+        "--receivers",
+        "20,300",
+        "--floor-only",
+        "--output",
+        "json",
+        "--events",
+        "6000",
+        "--rounds",
+        "1",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "nobody was left out");
+    for load in ["a message to all of 20", "a message to all of 300"] {
+        let figure = |figure| samples(&json, load, figure)[0].as_f64().expect("a number");
+        assert!(figure("deliveries/s") > 0.0);
+        assert!(figure("p50 ms to each") <= figure("p50 ms to the last") * 1.01, "the last is not before the others");
+        assert!(figure("p50 ms to the last") <= figure("max ms to the last"));
+        assert!(figure("server CPU s per 100,000") >= 0.0);
+    }
+}
+
+#[test]
 fn a_gateway_that_is_not_there_is_said_so() {
     let output = bench(&["idle", "--binary", "/nonexistent/wsgateway"]);
     assert!(!output.status.success());
