@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
@@ -55,10 +55,7 @@ impl Fleet {
         let what = format!("opening WebSocket connections to {addresses:?}{path}");
         event_loop
             .run(async move {
-                futures::stream::iter(all)
-                    .map(|address| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
-                    .buffer_unordered(CONCURRENT_HANDSHAKES)
-                    .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
+                open(all, path)
                     .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (stream, input)| {
                         fleet.adopt(stream, input, board.clone());
                         std::future::ready(Ok(fleet))
@@ -175,6 +172,17 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Opens a connection to each of `addresses`, some of them at a time.
+pub fn open(
+    addresses: Vec<SocketAddr>,
+    path: &'static str,
+) -> impl Stream<Item = anyhow::Result<(TcpStream, BytesMut)>> {
+    futures::stream::iter(addresses)
+        .map(move |address| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
+        .buffer_unordered(CONCURRENT_HANDSHAKES)
+        .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
 }
 
 /// Opens one connection; gives the socket and what came after the handshake's answer.

@@ -18,6 +18,7 @@ mod meter;
 mod options;
 mod process;
 mod push;
+mod reconnects;
 mod rules;
 mod sources;
 mod stats;

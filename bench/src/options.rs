@@ -17,7 +17,7 @@ const IDLE_CONNECTIONS: usize = 10_000;
 const OTHER_OPEN_FILES: u64 = 1_000;
 
 /// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
-/// events and pushes; broadcasts. Starts and ends all servers itself, on loopback.
+/// events and pushes; broadcasts and reconnects. Starts and ends all servers itself, on loopback.
 #[derive(Parser)]
 #[command(
     name = "bench",
@@ -106,6 +106,11 @@ pub enum Command {
         #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000], value_parser = clap::value_parser!(u32).range(1..))]
         receivers: Vec<u32>,
     },
+    /// Open connections that are all cut at once, and whose clients all come back at once
+    Reconnects {
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
     /// Idle connections, events and pushes; Kafka where --kafka says
     All,
     /// Kafka's producer alone; started by the others
@@ -177,10 +182,23 @@ impl Options {
             wanted.min(most)
         };
         let mut crowds = Crowds::default();
-        if let Command::Broadcast { receivers } = &self.command {
-            crowds.broadcast = receivers.iter().map(|count| scaled(*count, possible)).collect();
-            // Two that have become the same are one load.
-            crowds.broadcast.dedup();
+        match &self.command {
+            Command::Broadcast { receivers } => {
+                crowds.broadcast = receivers.iter().map(|count| scaled(*count, possible)).collect();
+                // Two that have become the same are one load.
+                crowds.broadcast.dedup();
+            }
+            Command::Reconnects { count } => {
+                let count = scaled(*count, possible);
+                crowds.reconnects = Some(count);
+                if 2 * count > possible {
+                    notes.push(format!(
+                        "a server may open {open_files_max} files here: one that still has all of the {count} \
+                         connections that were cut has no room for {count} more"
+                    ));
+                }
+            }
+            _ => {}
         }
         (crowds, notes)
     }
@@ -279,10 +297,15 @@ mod tests {
     fn crowds_are_those_of_their_command_and_scale_down_too() {
         let crowds = |line: &[&str], open_files_max| Options::try_parse_from(line).unwrap().crowds(open_files_max);
         let (broadcast, notes) = crowds(&["bench", "broadcast"], 20_000);
-        assert_eq!((broadcast.broadcast, notes.len()), (vec![1_000, 10_000], 0));
+        assert_eq!((broadcast.broadcast, broadcast.reconnects, notes.len()), (vec![1_000, 10_000], None, 0));
         let (broadcast, notes) = crowds(&["bench", "broadcast", "--receivers", "4000,8000"], 4_096);
         assert_eq!((broadcast.broadcast, notes.len()), (vec![3_096], 2));
         assert!(notes[1].contains("3096 connections instead of 8000"), "{notes:?}");
+
+        let (reconnects, notes) = crowds(&["bench", "reconnects"], 30_000);
+        assert_eq!((reconnects.reconnects, notes.len()), (Some(10_000), 0));
+        let (_, notes) = crowds(&["bench", "reconnects"], 20_000);
+        assert!(notes[0].contains("no room for 10000 more"), "{notes:?}");
 
         assert_eq!(crowds(&["bench", "all"], 20_000).0, Crowds::default());
     }

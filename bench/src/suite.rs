@@ -13,6 +13,7 @@ use crate::handshakes::Handshakes;
 use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::meter::Ends;
+use crate::reconnects;
 use crate::sources;
 use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
@@ -33,6 +34,8 @@ pub enum Compared {
 pub struct Crowds {
     /// Receivers of a broadcast, each number a load.
     pub broadcast: Vec<usize>,
+    /// Clients that come back at once.
+    pub reconnects: Option<usize>,
 }
 
 pub struct Suite {
@@ -121,6 +124,10 @@ impl Suite {
         for receivers in &self.crowds.broadcast {
             let target = self.start(server, self.nodes, None).await?;
             broadcast::round(&self.rig, &target, *receivers, server, table).await?;
+        }
+        if let Some(count) = self.crowds.reconnects {
+            let target = self.start(server, 1, None).await?;
+            reconnects::round(&self.rig, &target, count, server, table).await?;
         }
         Ok(())
     }

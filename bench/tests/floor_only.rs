@@ -81,6 +81,27 @@ fn a_message_to_all_reaches_all() {
 }
 
 #[test]
+fn clients_that_are_cut_come_back() {
+    let json = results(&[
+        "reconnects",
+        "--count",
+        "300",
+        "--floor-only",
+        "--output",
+        "json",
+        "--rounds",
+        "2",
+        "--settle-seconds",
+        "0",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "all are back, none was refused");
+    let figure = |figure| samples(&json, "300 clients that come back at once", figure)[1].as_f64().expect("a number");
+    assert!(figure("handshake p50 ms") <= figure("handshake p99 ms"));
+    assert!(figure("handshake p99 ms") / 1e3 <= figure("s until all are back") * 1.01);
+    assert_eq!(figure("handshakes refused"), 0.0);
+}
+
+#[test]
 fn a_gateway_that_is_not_there_is_said_so() {
     let output = bench(&["idle", "--binary", "/nonexistent/wsgateway"]);
     assert!(!output.status.success());
