@@ -79,6 +79,11 @@ impl Fleet {
         self.readers.push(task.abort_handle());
     }
 
+    /// From now on nothing is read; the connections stay open.
+    pub fn stop_reading(&mut self) {
+        self.readers.drain(..).for_each(|reader| reader.abort());
+    }
+
     /// Makes every connection known to the backend by one event each, and waits for the ids the server gave them.
     pub async fn introduce(&self, handle: &Handle, board: &Board) -> anyhow::Result<Vec<String>> {
         const POLL: Duration = Duration::from_millis(10);

@@ -113,7 +113,7 @@ impl Rig {
     pub async fn push(&self, route: &PushRoute, connection_ids: &Arc<Vec<String>>) -> anyhow::Result<Flow> {
         let Amounts { senders, event_bytes, .. } = self.amounts;
         let start = |run: &Arc<Run>| {
-            let senders = push::Senders { count: senders, event_bytes };
+            let senders = push::Senders { count: senders, event_bytes, pause: None };
             push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders)
         };
         let load = Load { slots: senders, window: 1, events: self.amounts.events, ends: Ends::Received };

@@ -21,6 +21,7 @@ mod push;
 mod reconnects;
 mod rules;
 mod sources;
+mod stalled;
 mod stats;
 mod suite;
 mod table;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::load::{Amounts, Rig};
+use crate::stalled::Crowd;
 use crate::suite::{Compared, Crowds, Suite};
 use crate::target::KafkaTopic;
 
@@ -17,7 +18,7 @@ const IDLE_CONNECTIONS: usize = 10_000;
 const OTHER_OPEN_FILES: u64 = 1_000;
 
 /// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
-/// events and pushes; broadcasts and reconnects. Starts and ends all servers itself, on loopback.
+/// events and pushes; broadcasts, reconnects and clients that never read. Starts and ends all servers itself, on loopback.
 #[derive(Parser)]
 #[command(
     name = "bench",
@@ -111,6 +112,14 @@ pub enum Command {
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// Clients that never read while services push to them, beside --connections others that do
+    Stalled {
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+        clients: u32,
+        /// Bytes of one message to them
+        #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(128..=131_072))]
+        message_bytes: u32,
+    },
     /// Idle connections, events and pushes; Kafka where --kafka says
     All,
     /// Kafka's producer alone; started by the others
@@ -197,6 +206,11 @@ impl Options {
                          connections that were cut has no room for {count} more"
                     ));
                 }
+            }
+            Command::Stalled { clients, message_bytes } => {
+                let others = self.connections.map_or(CONNECTIONS, |count| count as usize);
+                let clients = scaled(*clients, possible.saturating_sub(others));
+                crowds.stalled = Some(Crowd { clients, message_bytes: *message_bytes as usize });
             }
             _ => {}
         }
@@ -307,6 +321,11 @@ mod tests {
         let (_, notes) = crowds(&["bench", "reconnects"], 20_000);
         assert!(notes[0].contains("no room for 10000 more"), "{notes:?}");
 
+        let (stalled, _) = crowds(&["bench", "stalled", "--connections", "96"], 4_096);
+        assert_eq!(stalled.stalled, Some(Crowd { clients: 1_000, message_bytes: 16_384 }));
+        let (stalled, notes) = crowds(&["bench", "stalled", "--clients", "5000", "--connections", "96"], 4_096);
+        assert_eq!((stalled.stalled.map(|crowd| crowd.clients), notes.len()), (Some(3_000), 1));
+        assert!(Options::try_parse_from(["bench", "stalled", "--message-bytes", "10"]).is_err());
         assert_eq!(crowds(&["bench", "all"], 20_000).0, Crowds::default());
     }
 

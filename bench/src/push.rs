@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
@@ -60,6 +61,8 @@ pub struct PushDoor {
 pub struct Senders {
     pub count: usize,
     pub event_bytes: usize,
+    /// Between an answer and the next push.
+    pub pause: Option<Duration>,
 }
 
 /// Starts senders whose pushes go round all `connection_ids`. The slot is the sender's index. They end with the run.
@@ -91,7 +94,7 @@ async fn sender(
     door: PushDoor,
     mut connection_ids: impl Iterator<Item = &String>,
     slot: usize,
-    Senders { event_bytes, .. }: Senders,
+    Senders { event_bytes, pause, .. }: Senders,
 ) -> anyhow::Result<()> {
     let mut caller = Caller::connect(door.address).await?;
     let mut event = BytesMut::new();
@@ -103,6 +106,9 @@ async fn sender(
         if !(200..300).contains(&status) {
             board.complain(format!("a push was answered {status}"));
             run.fail(slot);
+        }
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
         }
     }
     Ok(())

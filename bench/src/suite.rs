@@ -15,6 +15,7 @@ use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::meter::Ends;
 use crate::reconnects;
 use crate::sources;
+use crate::stalled::{self, Crowd};
 use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
 use crate::variants::{self, Comparison, Variant};
@@ -36,6 +37,7 @@ pub struct Crowds {
     pub broadcast: Vec<usize>,
     /// Clients that come back at once.
     pub reconnects: Option<usize>,
+    pub stalled: Option<Crowd>,
 }
 
 pub struct Suite {
@@ -128,6 +130,10 @@ impl Suite {
         if let Some(count) = self.crowds.reconnects {
             let target = self.start(server, 1, None).await?;
             reconnects::round(&self.rig, &target, count, server, table).await?;
+        }
+        if let Some(crowd) = self.crowds.stalled {
+            let target = self.start(server, 1, None).await?;
+            stalled::round(&self.rig, &target, crowd, server, table).await?;
         }
         Ok(())
     }

@@ -102,6 +102,37 @@ fn clients_that_are_cut_come_back() {
 }
 
 #[test]
+fn clients_that_never_read_are_closed_and_others_are_not() {
+    let json = results(&[
+        "stalled",
+        "--clients",
+        "6",
+        "--message-bytes",
+        "65536",
+        "--floor-only",
+        "--output",
+        "json",
+        "--events",
+        "200",
+        "--connections",
+        "8",
+        "--rounds",
+        "1",
+        "--settle-seconds",
+        "0",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "all are closed, and no push to the others failed");
+    let load = "6 clients that never read, messages of 65536 bytes";
+    let figure = |figure| samples(&json, load, figure)[0].as_f64().expect("a number");
+    assert!(figure("s until all are given up") <= figure("s until their sockets are closed"));
+    assert!(figure("MiB taken for each") > 0.0);
+    // The kernel's memory is everybody's: what others give back meanwhile is in it.
+    assert!(figure("the kernel's TCP MiB more, at most") >= figure("the kernel's TCP MiB more, afterwards"));
+    assert!(figure("p99 ms of others' pushes, before") > 0.0);
+    assert!(figure("p99 ms of others' pushes, meanwhile") > 0.0);
+}
+
+#[test]
 fn a_gateway_that_is_not_there_is_said_so() {
     let output = bench(&["idle", "--binary", "/nonexistent/wsgateway"]);
     assert!(!output.status.success());
