@@ -209,12 +209,24 @@ pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> a
     loop {
         if let Some(head) = http1::parse_head(&input)? {
             let status = &input[head.second_word.clone()];
-            anyhow::ensure!(status == b"101", "handshake answered {}", String::from_utf8_lossy(status));
+            if status != b"101" {
+                let status = String::from_utf8_lossy(status).into_owned();
+                input.advance(head.bytes);
+                anyhow::bail!("handshake answered {status}{}", problem_code(&input));
+            }
             input.advance(head.bytes);
             return Ok((stream, input));
         }
         anyhow::ensure!(stream.read_buf(&mut input).await? > 0, "closed during the handshake");
     }
+}
+
+/// What the refusal's JSON calls its reason, after a blank; nothing where it doesn't, or where it has not come yet.
+fn problem_code(body: &[u8]) -> String {
+    const CODE: &[u8] = b"\"code\":\"";
+    let Some(at) = memchr::memmem::find(body, CODE) else { return String::new() };
+    let code = &body[at + CODE.len()..];
+    format!(" {}", String::from_utf8_lossy(&code[..memchr::memchr(b'"', code).unwrap_or(code.len())]))
 }
 
 async fn receive(
@@ -246,4 +258,16 @@ async fn receive(
 
 fn close_code(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |code, byte| code << 8 | u16::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_called_by_its_code() {
+        assert_eq!(problem_code(br#"{"status":503,"code":"connections_max","detail":"x"}"#), " connections_max");
+        assert_eq!(problem_code(br#"{"status":503,"code":"conn"#), " conn");
+        assert_eq!(problem_code(b"Service Unavailable"), "");
+    }
 }

@@ -108,6 +108,7 @@ async fn worker(floor: Arc<Floor>, mut incoming: Receiver<Incoming>) {
     let prepare = |stream: StdStream| {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        bound_unsent(&stream)?;
         TcpStream::from_std(stream)
     };
     while let Some(incoming) = incoming.recv().await {
@@ -116,6 +117,18 @@ async fn worker(floor: Arc<Floor>, mut incoming: Receiver<Incoming>) {
             Incoming::Client(stream) => drop(prepare(stream).map(|stream| tokio::spawn(client(floor.clone(), stream)))),
             Incoming::Push(stream) => drop(prepare(stream).map(|stream| tokio::spawn(service(floor.clone(), stream)))),
         }
+    }
+}
+
+/// Bytes that the kernel takes beyond what is under way. Without a bound, a thousand clients that never read would have
+/// gigabytes of its memory, which is the whole machine's.
+fn bound_unsent(stream: &StdStream) -> io::Result<()> {
+    const UNSENT_BYTES_MAX: libc::c_int = 64 * 1024;
+    let (value, length) = (std::ptr::from_ref(&UNSENT_BYTES_MAX).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the descriptor is open as long as `stream` is borrowed; the value is a constant of that length.
+    match unsafe { libc::setsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -39,10 +39,21 @@ pub fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
 /// Bytes that the kernel holds for TCP sockets, in queues and reserved for them: those of all processes of the machine.
 pub fn tcp_memory_bytes() -> anyhow::Result<u64> {
     let text = fs::read_to_string("/proc/net/sockstat").context("no /proc/net/sockstat")?;
-    let pages = tcp_memory_pages(&text).context("unreadable /proc/net/sockstat")?;
+    page_bytes(tcp_memory_pages(&text).context("unreadable /proc/net/sockstat")?)
+}
+
+/// Bytes from which on the kernel takes memory away from TCP sockets.
+pub fn tcp_memory_pressure_bytes() -> anyhow::Result<u64> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").context("no tcp_mem")?;
+    // Pages: below which all is well, from which on there is pressure, and the end.
+    let pressure = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+    page_bytes(pressure.context("unreadable tcp_mem")?)
+}
+
+fn page_bytes(pages: u64) -> anyhow::Result<u64> {
     // SAFETY: sysconf only reads a constant of the system.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Ok(pages * u64::try_from(page_bytes)?)
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * u64::try_from(bytes)?)
 }
 
 /// `TCP: inuse 5 orphan 0 tw 0 alloc 5 mem 212`: the number after `mem`.
@@ -130,7 +141,7 @@ mod tests {
         let text = "sockets: used 18\nTCP: inuse 5 orphan 0 tw 0 alloc 5 mem 212\nUDP: inuse 0 mem 7\n";
         assert_eq!(tcp_memory_pages(text), Some(212));
         assert_eq!(tcp_memory_pages("UDP: inuse 0 mem 7\n"), None);
-        assert!(tcp_memory_bytes().is_ok());
+        assert!(tcp_memory_bytes().unwrap() < 2 * tcp_memory_pressure_bytes().unwrap());
     }
 
     #[test]

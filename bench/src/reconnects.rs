@@ -1,6 +1,7 @@
 //! Everybody comes back: many open connections are cut at once, without a goodbye, as when a network fails, and all of
 //! their clients connect again at once. Who is refused tries again until it is in.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,10 +32,9 @@ struct Return {
     handshake_nanos: Option<u64>,
     /// When it was back, in `now_nanos`.
     back_nanos: u64,
-    refused: u64,
     timed_out: u64,
-    /// What was answered the last time that it was refused.
-    refusal: Option<String>,
+    /// How it was refused, each time.
+    refusals: Vec<String>,
 }
 
 /// How it went for all.
@@ -43,28 +43,33 @@ struct Storm {
     /// Until all were back; NaN where some are not.
     seconds: f64,
     handshakes: Histogram,
-    refused: u64,
+    /// How often each refusal was met.
+    refusals: BTreeMap<String, u64>,
     timed_out: u64,
-    refusal: Option<String>,
 }
 
 impl Storm {
     fn of(returns: Vec<Return>, cut_nanos: u64) -> Self {
         let count = returns.len();
         let (mut back, mut last_nanos, mut handshakes) = (0, cut_nanos, Histogram::new());
-        let (mut refused, mut timed_out, mut refusal) = (0, 0, None);
+        let (mut refusals, mut timed_out) = (BTreeMap::new(), 0);
         for client in returns {
             if let Some(nanos) = client.handshake_nanos {
                 handshakes.record(nanos);
                 back += 1;
                 last_nanos = last_nanos.max(client.back_nanos);
             }
-            refused += client.refused;
             timed_out += client.timed_out;
-            refusal = refusal.or(client.refusal);
+            for refusal in client.refusals {
+                *refusals.entry(refusal).or_default() += 1;
+            }
         }
         let seconds = if back == count { (last_nanos - cut_nanos) as f64 / 1e9 } else { f64::NAN };
-        Storm { back, seconds, handshakes, refused, timed_out, refusal }
+        Storm { back, seconds, handshakes, refusals, timed_out }
+    }
+
+    fn refused(&self) -> u64 {
+        self.refusals.values().sum()
     }
 }
 
@@ -84,14 +89,14 @@ pub async fn round(rig: &Rig, target: &Target, count: usize, server: Server, tab
     table.add(server, &load, "s until all are back", storm.seconds);
     table.add(server, &load, "handshake p50 ms", handshakes.p50_nanos / 1e6);
     table.add(server, &load, "handshake p99 ms", handshakes.p99_nanos / 1e6);
-    table.add(server, &load, "handshakes refused", storm.refused as f64);
+    table.add(server, &load, "handshakes refused", storm.refused() as f64);
     table.add(server, &load, "handshakes that took too long", storm.timed_out as f64);
     table.add(server, &load, "server CPU s per 10,000", cpu / storm.back as f64 * CPU_PER_CONNECTIONS);
     if storm.back < count {
         table.note(format!("{server:?}: {} of {count} clients were back within {longest:?}", storm.back));
     }
-    if let Some(refusal) = storm.refusal {
-        table.note(format!("{server:?}: {} handshakes were refused, one of them so: {refusal}", storm.refused));
+    for (refusal, times) in storm.refusals {
+        table.note(format!("{server:?}: {times} times: {refusal}"));
     }
     Ok(())
 }
@@ -135,10 +140,7 @@ async fn come_back(address: SocketAddr, path: &'static str, deadline: Instant) -
                 how.handshake_nanos = Some(how.back_nanos - began);
                 return (Some(stream), how);
             }
-            Ok(Err(error)) => {
-                how.refused += 1;
-                how.refusal = Some(format!("{error:#}"));
-            }
+            Ok(Err(error)) => how.refusals.push(format!("{error:#}")),
             Err(_) => how.timed_out += 1,
         }
         tokio::time::sleep(RETRY_PAUSE.mul_f64(1.0 + rand::random::<f64>())).await;
@@ -156,10 +158,11 @@ mod tests {
 
     #[test]
     fn a_storm_is_over_when_the_last_is_back() {
-        let refused = Return { refused: 2, refusal: Some("503".to_owned()), ..back(20, 2_000_000_100) };
+        let refusals = vec!["503".to_owned(), "429".to_owned(), "503".to_owned()];
+        let refused = Return { refusals, ..back(20, 2_000_000_100) };
         let storm = Storm::of(vec![back(10, 110), refused, back(30, 130)], 100);
         assert_eq!((storm.back, storm.seconds), (3, 2.0));
-        assert_eq!((storm.refused, storm.timed_out, storm.refusal.as_deref()), (2, 0, Some("503")));
+        assert_eq!((storm.refused(), storm.refusals["503"], storm.timed_out), (3, 2, 0));
         assert_eq!(storm.handshakes.quantile(0.5), Some(20.0));
     }
 
@@ -176,6 +179,6 @@ mod tests {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (stream, how) = come_back(nobody, "/", Instant::now() + 3 * RETRY_PAUSE).await;
         assert!(stream.is_none() && how.handshake_nanos.is_none());
-        assert!(how.refused >= 2 && how.refusal.is_some(), "{}", how.refused);
+        assert!(how.refusals.len() >= 2, "{:?}", how.refusals);
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::event::Stamp;
 use crate::load::Rig;
 use crate::meter::{now_nanos, Ends, Outcome, Run};
-use crate::process::{accepted_sockets, rss_bytes, tcp_memory_bytes};
+use crate::process::{accepted_sockets, rss_bytes, tcp_memory_bytes, tcp_memory_pressure_bytes};
 use crate::push::{self, Caller, PushDoor, Senders};
 use crate::table::{Server, Table};
 use crate::target::{PushRoute, Target};
@@ -88,6 +88,11 @@ pub async fn round(rig: &Rig, target: &Target, crowd: Crowd, server: Server, tab
     tokio::time::sleep(rig.amounts.settle).await;
     let figures = measure(rig, target, &healthy_ids, &ids, crowd.message_bytes).await?;
     report(&figures, crowd, server, table);
+    if figures.memory[1].tcp > tcp_memory_pressure_bytes()? {
+        table.note(format!(
+            "{server:?}: the kernel was short of memory for TCP (tcp_mem): part of the figures is about that"
+        ));
+    }
     Ok(())
 }
 
