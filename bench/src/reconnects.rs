@@ -28,13 +28,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How it went for one client.
 #[derive(Default)]
 struct Return {
-    /// From the first byte of the handshake that succeeded to its answer.
+    /// From the connect of the handshake that succeeded to its answer.
     handshake_nanos: Option<u64>,
     /// When it was back, in `now_nanos`.
     back_nanos: u64,
     timed_out: u64,
-    /// How it was refused, each time.
-    refusals: Vec<String>,
+    /// How it was refused, and how often so.
+    refusals: BTreeMap<String, u64>,
 }
 
 /// How it went for all.
@@ -52,7 +52,7 @@ impl Storm {
     fn of(returns: Vec<Return>, cut_nanos: u64) -> Self {
         let count = returns.len();
         let (mut back, mut last_nanos, mut handshakes) = (0, cut_nanos, Histogram::new());
-        let (mut refusals, mut timed_out) = (BTreeMap::new(), 0);
+        let (mut refusals, mut timed_out) = (BTreeMap::<String, u64>::new(), 0);
         for client in returns {
             if let Some(nanos) = client.handshake_nanos {
                 handshakes.record(nanos);
@@ -60,8 +60,8 @@ impl Storm {
                 last_nanos = last_nanos.max(client.back_nanos);
             }
             timed_out += client.timed_out;
-            for refusal in client.refusals {
-                *refusals.entry(refusal).or_default() += 1;
+            for (refusal, times) in client.refusals {
+                *refusals.entry(refusal).or_default() += times;
             }
         }
         let seconds = if back == count { (last_nanos - cut_nanos) as f64 / 1e9 } else { f64::NAN };
@@ -140,7 +140,7 @@ async fn come_back(address: SocketAddr, path: &'static str, deadline: Instant) -
                 how.handshake_nanos = Some(how.back_nanos - began);
                 return (Some(stream), how);
             }
-            Ok(Err(error)) => how.refusals.push(format!("{error:#}")),
+            Ok(Err(error)) => *how.refusals.entry(format!("{error:#}")).or_default() += 1,
             Err(_) => how.timed_out += 1,
         }
         tokio::time::sleep(RETRY_PAUSE.mul_f64(1.0 + rand::random::<f64>())).await;
@@ -158,11 +158,12 @@ mod tests {
 
     #[test]
     fn a_storm_is_over_when_the_last_is_back() {
-        let refusals = vec!["503".to_owned(), "429".to_owned(), "503".to_owned()];
-        let refused = Return { refusals, ..back(20, 2_000_000_100) };
-        let storm = Storm::of(vec![back(10, 110), refused, back(30, 130)], 100);
+        let refusals = |status: &str, times| BTreeMap::from([(status.to_owned(), times)]);
+        let late = Return { refusals: refusals("503", 2), ..back(20, 2_000_000_100) };
+        let soon = Return { refusals: refusals("503", 1), ..back(30, 130) };
+        let storm = Storm::of(vec![back(10, 110), late, soon], 100);
         assert_eq!((storm.back, storm.seconds), (3, 2.0));
-        assert_eq!((storm.refused(), storm.refusals["503"], storm.timed_out), (3, 2, 0));
+        assert_eq!((storm.refused(), storm.refusals["503"], storm.timed_out), (3, 3, 0));
         assert_eq!(storm.handshakes.quantile(0.5), Some(20.0));
     }
 
@@ -179,6 +180,6 @@ mod tests {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (stream, how) = come_back(nobody, "/", Instant::now() + 3 * RETRY_PAUSE).await;
         assert!(stream.is_none() && how.handshake_nanos.is_none());
-        assert!(how.refusals.len() >= 2, "{:?}", how.refusals);
+        assert!(how.refusals.values().sum::<u64>() >= 2, "{:?}", how.refusals);
     }
 }
