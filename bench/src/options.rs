@@ -14,8 +14,11 @@ use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
 const IDLE_CONNECTIONS: usize = 10_000;
-/// Open files of this program besides its idle clients: the backend's side of the server's connections, and its own.
-const OTHER_OPEN_FILES: u64 = 1_000;
+/// Open files that a gateway keeps for other things than its clients, or half of its limit where that is less. It is more
+/// than this program needs besides its clients: the backend's side of the server's connections, and its own.
+const OTHER_OPEN_FILES: u64 = 2_048;
+/// Room for handshakes that are under way beside the connections that are open.
+const HANDSHAKES: u64 = 64;
 
 /// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
 /// events and pushes; broadcasts, reconnects and clients that never read. Starts and ends all servers itself, on loopback.
@@ -150,7 +153,8 @@ fn default_workers() -> usize {
 
 /// Connections that one process may have besides its other files.
 fn connections_max(open_files_max: u64) -> usize {
-    usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2)
+    let other = OTHER_OPEN_FILES.min(open_files_max / 2) + HANDSHAKES;
+    usize::try_from(open_files_max.saturating_sub(other)).unwrap_or(usize::MAX).max(2)
 }
 
 impl Options {
@@ -198,7 +202,8 @@ impl Options {
                 crowds.broadcast.dedup();
             }
             Command::Reconnects { count } => {
-                let count = scaled(*count, possible);
+                // The backend hears of all of them at once, over half as many connections or fewer.
+                let count = scaled(*count, possible / 3 * 2);
                 crowds.reconnects = Some(count);
                 if 2 * count > possible {
                     notes.push(format!(
@@ -313,18 +318,19 @@ mod tests {
         let (broadcast, notes) = crowds(&["bench", "broadcast"], 20_000);
         assert_eq!((broadcast.broadcast, broadcast.reconnects, notes.len()), (vec![1_000, 10_000], None, 0));
         let (broadcast, notes) = crowds(&["bench", "broadcast", "--receivers", "4000,8000"], 4_096);
-        assert_eq!((broadcast.broadcast, notes.len()), (vec![3_096], 2));
-        assert!(notes[1].contains("3096 connections instead of 8000"), "{notes:?}");
+        assert_eq!((broadcast.broadcast, notes.len()), (vec![1_984], 2));
+        assert!(notes[1].contains("1984 connections instead of 8000"), "{notes:?}");
 
         let (reconnects, notes) = crowds(&["bench", "reconnects"], 30_000);
         assert_eq!((reconnects.reconnects, notes.len()), (Some(10_000), 0));
         let (_, notes) = crowds(&["bench", "reconnects"], 20_000);
         assert!(notes[0].contains("no room for 10000 more"), "{notes:?}");
+        assert_eq!(crowds(&["bench", "reconnects"], 4_096).0.reconnects, Some(1_322));
 
         let (stalled, _) = crowds(&["bench", "stalled", "--connections", "96"], 4_096);
         assert_eq!(stalled.stalled, Some(Crowd { clients: 1_000, message_bytes: 16_384 }));
         let (stalled, notes) = crowds(&["bench", "stalled", "--clients", "5000", "--connections", "96"], 4_096);
-        assert_eq!((stalled.stalled.map(|crowd| crowd.clients), notes.len()), (Some(3_000), 1));
+        assert_eq!((stalled.stalled.map(|crowd| crowd.clients), notes.len()), (Some(1_888), 1));
         assert!(Options::try_parse_from(["bench", "stalled", "--message-bytes", "10"]).is_err());
         assert_eq!(crowds(&["bench", "all"], 20_000).0, Crowds::default());
     }
@@ -332,8 +338,8 @@ mod tests {
     #[test]
     fn too_few_open_files_scale_down_and_say_so() {
         let (scaled, notes) = amounts(&["bench", "idle"], 4096);
-        assert_eq!(scaled.idle_connections, 3096);
-        assert!(notes[0].contains("3096 idle connections instead of 10000"));
+        assert_eq!(scaled.idle_connections, 1_984);
+        assert!(notes[0].contains("1984 idle connections instead of 10000"));
         assert!(amounts(&["bench", "idle"], 20_000).1.is_empty());
     }
 }

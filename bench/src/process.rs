@@ -8,7 +8,8 @@ use anyhow::Context;
 
 /// CPU seconds (user + system, all threads, ended ones included) of process `pid`. Resolution: one clock tick, 10 ms.
 pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("reading what the kernel says about process {pid}"))?;
     let ticks = cpu_ticks(&stat).with_context(|| format!("unreadable /proc/{pid}/stat"))?;
     // SAFETY: sysconf only reads a constant of the system.
     let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
@@ -27,7 +28,7 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 pub fn rss_bytes(pid: u32) -> anyhow::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")))
-        .with_context(|| format!("process {pid} is gone"))?;
+        .with_context(|| format!("reading what the kernel says about process {pid}"))?;
     let kilobytes = text
         .lines()
         .find_map(|line| line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:")))
