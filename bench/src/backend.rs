@@ -1,12 +1,12 @@
 //! The HTTP service behind the gateway: a keep-alive sink that answers everything with 204 and reports our own
 //! events to the board. Runs on the services' event loop.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::event::Stamp;
 use crate::event_loop::EventLoop;
@@ -14,6 +14,9 @@ use crate::http1::parse_head;
 use crate::meter::Board;
 
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+/// Connections that wait to be accepted: as many as the kernel has room for, so that a server that opens many at once is
+/// measured and not this.
+const WAITING_MAX: u32 = 4_096;
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Starts the sink on a free loopback port; it runs as long as its event loop.
@@ -21,7 +24,9 @@ pub async fn start(event_loop: &EventLoop, board: &Arc<Board>) -> anyhow::Result
     let board = board.clone();
     event_loop
         .run(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            let listener = socket.listen(WAITING_MAX)?;
             let address = listener.local_addr()?;
             tokio::spawn(async move {
                 loop {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::TcpStream;
@@ -42,27 +42,26 @@ struct Client {
 }
 
 impl Fleet {
-    /// Opens `count` connections to `path`.
+    /// Opens `count` connections to `path`, at the `addresses` in turn.
     pub async fn connect(
         event_loop: &EventLoop,
         board: &Arc<Board>,
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         path: &'static str,
         count: usize,
     ) -> anyhow::Result<Self> {
         let board = board.clone();
+        let all: Vec<SocketAddr> = addresses.iter().copied().cycle().take(count).collect();
+        let what = format!("opening WebSocket connections to {addresses:?}{path}");
         event_loop
             .run(async move {
-                futures::stream::iter(0..count)
-                    .map(|_| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
-                    .buffer_unordered(CONCURRENT_HANDSHAKES)
-                    .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
+                open(all, path)
                     .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (stream, input)| {
                         fleet.adopt(stream, input, board.clone());
                         std::future::ready(Ok(fleet))
                     })
                     .await
-                    .with_context(|| format!("opening WebSocket connections to {address}{path}"))
+                    .context(what)
             })
             .await
     }
@@ -78,6 +77,11 @@ impl Fleet {
             }
         });
         self.readers.push(task.abort_handle());
+    }
+
+    /// From now on nothing is read; the connections stay open.
+    pub fn stop_reading(&mut self) {
+        self.readers.drain(..).for_each(|reader| reader.abort());
     }
 
     /// Makes every connection known to the backend by one event each, and waits for the ids the server gave them.
@@ -175,6 +179,17 @@ impl Client {
     }
 }
 
+/// Opens a connection to each of `addresses`, some of them at a time.
+pub fn open(
+    addresses: Vec<SocketAddr>,
+    path: &'static str,
+) -> impl Stream<Item = anyhow::Result<(TcpStream, BytesMut)>> {
+    futures::stream::iter(addresses)
+        .map(move |address| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
+        .buffer_unordered(CONCURRENT_HANDSHAKES)
+        .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
+}
+
 /// Opens one connection; gives the socket and what came after the handshake's answer.
 pub async fn handshake(address: SocketAddr, path: &str) -> anyhow::Result<(TcpStream, BytesMut)> {
     handshake_with(address, path, "").await
@@ -194,12 +209,24 @@ pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> a
     loop {
         if let Some(head) = http1::parse_head(&input)? {
             let status = &input[head.second_word.clone()];
-            anyhow::ensure!(status == b"101", "handshake answered {}", String::from_utf8_lossy(status));
+            if status != b"101" {
+                let status = String::from_utf8_lossy(status).into_owned();
+                input.advance(head.bytes);
+                anyhow::bail!("handshake answered {status}{}", problem_code(&input));
+            }
             input.advance(head.bytes);
             return Ok((stream, input));
         }
         anyhow::ensure!(stream.read_buf(&mut input).await? > 0, "closed during the handshake");
     }
+}
+
+/// What the refusal's JSON calls its reason, after a blank; nothing where it doesn't, or where it has not come yet.
+fn problem_code(body: &[u8]) -> String {
+    const CODE: &[u8] = b"\"code\":\"";
+    let Some(at) = memchr::memmem::find(body, CODE) else { return String::new() };
+    let code = &body[at + CODE.len()..];
+    format!(" {}", String::from_utf8_lossy(&code[..memchr::memchr(b'"', code).unwrap_or(code.len())]))
 }
 
 async fn receive(
@@ -231,4 +258,16 @@ async fn receive(
 
 fn close_code(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |code, byte| code << 8 | u16::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_called_by_its_code() {
+        assert_eq!(problem_code(br#"{"status":503,"code":"connections_max","detail":"x"}"#), " connections_max");
+        assert_eq!(problem_code(br#"{"status":503,"code":"conn"#), " conn");
+        assert_eq!(problem_code(b"Service Unavailable"), "");
+    }
 }

@@ -1,11 +1,13 @@
 //! The floor: a server that does the same I/O as the gateway and nothing else. WebSocket frames with actix-http's
 //! codec, one POST per event over keep-alive connections (in order per connection, as the gateway does by default),
-//! pushes written straight to the socket by whichever worker received them. No JSON, no routes, no ids worth the name.
+//! pushes written straight to the socket, or to all sockets, by whichever worker received them, who ends connections
+//! that don't take them. No JSON, no routes, no ids worth the name.
 //! Runs as a child process (`bench floor`), so that its CPU and memory are counted like the gateway's.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_http::ws::{self, hash_key};
@@ -24,6 +26,8 @@ use crate::kafka::Producer;
 use crate::target::KafkaTopic;
 
 pub const PUSH_PREFIX: &str = "/push/";
+/// To all connections.
+pub const BROADCAST_PATH: &str = "/broadcast";
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The gateway's default `maxMessageBytes`.
 const FRAME_BYTES_MAX: usize = 128 * 1024;
@@ -87,7 +91,7 @@ fn accept(kind: fn(StdStream) -> Incoming, queues: Vec<Sender<Incoming>>) -> any
     let listener = StdListener::bind("127.0.0.1:0")?;
     // std's backlog of 128 is less than the clients that connect at once may need.
     // SAFETY: listen on a descriptor that `listener` owns; a second call only changes the backlog.
-    unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&listener), 2048) };
+    unsafe { libc::listen(listener.as_raw_fd(), 2048) };
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for queue in queues.iter().cycle() {
@@ -104,6 +108,7 @@ async fn worker(floor: Arc<Floor>, mut incoming: Receiver<Incoming>) {
     let prepare = |stream: StdStream| {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
+        bound_unsent(&stream)?;
         TcpStream::from_std(stream)
     };
     while let Some(incoming) = incoming.recv().await {
@@ -112,6 +117,18 @@ async fn worker(floor: Arc<Floor>, mut incoming: Receiver<Incoming>) {
             Incoming::Client(stream) => drop(prepare(stream).map(|stream| tokio::spawn(client(floor.clone(), stream)))),
             Incoming::Push(stream) => drop(prepare(stream).map(|stream| tokio::spawn(service(floor.clone(), stream)))),
         }
+    }
+}
+
+/// Bytes that the kernel takes beyond what is under way. Without a bound, a thousand clients that never read would have
+/// gigabytes of its memory, which is the whole machine's.
+fn bound_unsent(stream: &StdStream) -> io::Result<()> {
+    const UNSENT_BYTES_MAX: libc::c_int = 64 * 1024;
+    let (value, length) = (std::ptr::from_ref(&UNSENT_BYTES_MAX).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the descriptor is open as long as `stream` is borrowed; the value is a constant of that length.
+    match unsafe { libc::setsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -236,17 +253,23 @@ async fn post(floor: &Floor, number: usize, body: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One service's keep-alive connection: `POST /push/{number}`, again and again.
+/// One service's keep-alive connection: `POST /push/{number}` or `POST /broadcast`, again and again.
 async fn pushes(floor: &Floor, mut stream: TcpStream) -> anyhow::Result<()> {
     let mut codec = ws::Codec::new();
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
     loop {
         while let Some(head) = parse_head(&input)?.filter(|head| input.len() >= head.message_bytes()) {
-            let number = input[head.second_word.clone()].strip_prefix(PUSH_PREFIX.as_bytes()).and_then(read_number);
-            let number = number.context("not /push/{number}")?.0;
+            let path = &input[head.second_word.clone()];
+            let to_all = path == BROADCAST_PATH.as_bytes();
+            let number = path.strip_prefix(PUSH_PREFIX.as_bytes()).and_then(read_number).map(|(number, _)| number);
             input.advance(head.bytes);
             let body = input.split_to(head.content_length).freeze();
-            let answer = match push(floor, &mut codec, number as usize, body)? {
+            let taken = match number {
+                _ if to_all => broadcast(floor, &mut codec, body)?,
+                Some(number) => push(floor, &mut codec, number as usize, body)?,
+                None => anyhow::bail!("neither /push/{{number}} nor /broadcast"),
+            };
+            let answer = match taken {
                 true => &b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"[..],
                 false => b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n",
             };
@@ -258,7 +281,7 @@ async fn pushes(floor: &Floor, mut stream: TcpStream) -> anyhow::Result<()> {
     }
 }
 
-/// `Ok(false)`: no such connection, or its socket is full (then nothing was written, and the floor gives it up).
+/// `Ok(false)`: no such connection, or its socket is full (then the floor gives it up).
 fn push(floor: &Floor, codec: &mut ws::Codec, number: usize, body: bytes::Bytes) -> anyhow::Result<bool> {
     let connection = {
         let connections = floor.connections.read().unwrap_or_else(PoisonError::into_inner);
@@ -267,13 +290,43 @@ fn push(floor: &Floor, codec: &mut ws::Codec, number: usize, body: bytes::Bytes)
     let Some(connection) = connection else { return Ok(false) };
     let mut output = take_buffer();
     codec.encode(ws::Message::Text(body.try_into().context("not UTF-8")?), &mut output)?;
-    // The kernel takes a small frame whole, so frames written by several workers don't mix.
-    let whole = matches!(connection.try_write(&output), Ok(written) if written == output.len());
+    let whole = write_whole(&connection, &output);
     give_buffer(output);
     if !whole {
-        floor.connections.write().unwrap_or_else(PoisonError::into_inner)[number] = None;
+        give_up(floor, number, &connection);
     }
     Ok(whole)
+}
+
+/// To all of them, encoded once. `Ok(false)`: some socket was full.
+fn broadcast(floor: &Floor, codec: &mut ws::Codec, body: bytes::Bytes) -> anyhow::Result<bool> {
+    let mut output = take_buffer();
+    codec.encode(ws::Message::Text(body.try_into().context("not UTF-8")?), &mut output)?;
+    let mut full = Vec::new();
+    {
+        let connections = floor.connections.read().unwrap_or_else(PoisonError::into_inner);
+        for (number, connection) in connections.iter().enumerate() {
+            if let Some(connection) = connection.as_ref().filter(|connection| !write_whole(connection, &output)) {
+                full.push((number, connection.clone()));
+            }
+        }
+    }
+    give_buffer(output);
+    full.iter().for_each(|(number, connection)| give_up(floor, *number, connection));
+    Ok(full.is_empty())
+}
+
+/// The kernel takes a small frame whole, so frames written by several workers don't mix.
+fn write_whole(connection: &OwnedWriteHalf, output: &[u8]) -> bool {
+    matches!(connection.try_write(output), Ok(written) if written == output.len())
+}
+
+/// Ends a connection whose frames can no longer be whole: its task reads the end, and the socket closes with it.
+fn give_up(floor: &Floor, number: usize, connection: &OwnedWriteHalf) {
+    floor.connections.write().unwrap_or_else(PoisonError::into_inner)[number] = None;
+    let stream: &TcpStream = connection.as_ref();
+    // SAFETY: the descriptor is open as long as `stream` is borrowed. A failure means that the peer is gone already.
+    unsafe { libc::shutdown(stream.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 thread_local! {

@@ -14,7 +14,7 @@ use crate::client::handshake;
 use crate::http1::call;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
-use crate::target::{KafkaTopic, PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
+use crate::target::{Everyone, KafkaTopic, PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
 
 pub const PATH: &str = "/bench";
 const PUSH_PREFIX: &str = "/api/v1/connections/";
@@ -62,8 +62,10 @@ pub async fn start(binary: &Path, count: usize, endpoint: &Value) -> anyhow::Res
         nodes.push(spawn(binary, files.path(), &format!("n{}", index + 1), ports, &seeds)?);
     }
     wait_ready(&mut nodes).await?;
-    create(&nodes[0], endpoint).await?;
-    wait_live(&nodes[0]).await?;
+    let endpoint_id = create(&nodes[0], endpoint).await?;
+    for node in &nodes {
+        wait_live(node).await?;
+    }
 
     let owner = &nodes[0];
     let mut pushes = vec![PushRoute {
@@ -83,6 +85,12 @@ pub async fn start(binary: &Path, count: usize, endpoint: &Value) -> anyhow::Res
         path: PATH,
         owner_pid: owner.process.pid(),
         pushes,
+        everyone: Everyone {
+            websockets: nodes.iter().map(|node| node.client).collect(),
+            address: owner.admin,
+            path: format!("/api/v1/endpoints/{endpoint_id}/broadcast"),
+            pids: nodes.iter().map(|node| node.process.pid()).collect(),
+        },
         _processes: nodes.into_iter().map(|node| node.process).collect(),
         _files: Some(files),
     })
@@ -147,10 +155,12 @@ async fn wait_ready(nodes: &mut [Node]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn create(node: &Node, endpoint: &Value) -> anyhow::Result<()> {
+/// Answers the endpoint's id.
+async fn create(node: &Node, endpoint: &Value) -> anyhow::Result<String> {
     let (status, answer) = call(node.admin, "POST", "/api/v1/endpoints", &endpoint.to_string()).await?;
     anyhow::ensure!(status == 201, "creating the endpoint was answered {status}: {answer}\n{}", log_tail(&node.log));
-    Ok(())
+    let created: Value = serde_json::from_str(&answer).context("the endpoint's creation was not answered with JSON")?;
+    created["id"].as_str().map(str::to_owned).with_context(|| format!("no id in {answer}"))
 }
 
 /// Between commit and service a handshake is refused.

@@ -80,7 +80,12 @@ impl Rig {
     }
 
     pub async fn connect(&self, target: &Target, count: usize) -> anyhow::Result<Fleet> {
-        Fleet::connect(&self.clients, &self.board, target.websocket, target.path, count).await
+        Fleet::connect(&self.clients, &self.board, &[target.websocket], target.path, count).await
+    }
+
+    /// The same, spread evenly over the target's nodes.
+    pub async fn connect_to_all(&self, target: &Target, count: usize) -> anyhow::Result<Fleet> {
+        Fleet::connect(&self.clients, &self.board, &target.everyone.websockets, target.path, count).await
     }
 
     /// Resident bytes that one idle connection adds to the server.
@@ -108,7 +113,8 @@ impl Rig {
     pub async fn push(&self, route: &PushRoute, connection_ids: &Arc<Vec<String>>) -> anyhow::Result<Flow> {
         let Amounts { senders, event_bytes, .. } = self.amounts;
         let start = |run: &Arc<Run>| {
-            push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders, event_bytes)
+            let senders = push::Senders { count: senders, event_bytes, pause: None };
+            push::send(&self.services.handle, &self.board, run, route.door, connection_ids, senders)
         };
         let load = Load { slots: senders, window: 1, events: self.amounts.events, ends: Ends::Received };
         self.flow(&route.pids, load, start).await

@@ -2,6 +2,7 @@
 //! codec-only floor that is measured in the same minutes on the same machine. Loopback only, bounded in count and time.
 
 mod backend;
+mod broadcast;
 mod client;
 mod event;
 mod event_loop;
@@ -17,8 +18,10 @@ mod meter;
 mod options;
 mod process;
 mod push;
+mod reconnects;
 mod rules;
 mod sources;
+mod stalled;
 mod stats;
 mod suite;
 mod table;
@@ -75,9 +78,11 @@ fn producer(options: &Options, in_flight: usize) -> anyhow::Result<()> {
 async fn measure(options: Options) -> anyhow::Result<()> {
     let output = options.output;
     let open_files_max = process::raise_open_files_limit()?;
-    let (amounts, notes) = options.amounts(open_files_max);
+    let (amounts, mut notes) = options.amounts(open_files_max);
+    let (crowds, of_crowds) = options.crowds(open_files_max);
+    notes.extend(of_crowds);
     let settings = options.describe(&amounts);
-    let suite = options.suite(load::Rig::start(amounts).await?)?;
+    let suite = options.suite(load::Rig::start(amounts).await?, crowds)?;
     let mut table = suite.run().await?;
     notes.into_iter().for_each(|note| table.note(note));
     match output {

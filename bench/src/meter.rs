@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::event::{Stamp, HELLO_RUN};
-use crate::stats::Histogram;
+use crate::stats::{Histogram, Latencies};
 
 /// Nanoseconds since this was first called, on the monotonic clock: one clock for senders and receivers.
 pub fn now_nanos() -> u64 {
@@ -47,7 +47,10 @@ pub struct Run {
     /// When the latest event was settled, in `now_nanos`.
     last_nanos: AtomicU64,
     stopped: AtomicBool,
+    /// Until an event was done with.
     latencies: Mutex<Histogram>,
+    /// Until each of an event's receivers had it, where it is for several.
+    receipts: Mutex<Histogram>,
     finished: Notify,
 }
 
@@ -92,6 +95,7 @@ impl Run {
             Ends::Acknowledged => {}
             Ends::ReceivedBy(all) => {
                 let Some(receivers) = self.receivers.get(stamp.slot as usize) else { return };
+                lock(&self.receipts).record(now_nanos().saturating_sub(stamp.sent_nanos));
                 if receivers.fetch_add(1, Ordering::AcqRel) + 1 == all {
                     receivers.store(0, Ordering::Release);
                     self.complete(stamp);
@@ -116,13 +120,21 @@ impl Run {
         }
     }
 
-    /// Waits for the end: all events settled, or `longest` over and the outstanding ones given a moment.
-    async fn wait(&self, longest: Duration) {
-        if tokio::time::timeout(longest, self.finished.notified()).await.is_ok() {
-            return;
-        }
+    /// Ends a run before its limit: nothing more is granted.
+    pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.windows.iter().for_each(Semaphore::close);
+        self.finished.notify_one();
+    }
+
+    /// Waits for the end: all events settled, or `longest` over (or the run stopped) and the outstanding ones given a
+    /// moment.
+    async fn wait(&self, longest: Duration) {
+        let in_time = tokio::time::timeout(longest, self.finished.notified()).await.is_ok();
+        if in_time && !self.stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        self.stop();
         const GRACE: Duration = Duration::from_secs(1);
         tokio::time::sleep(GRACE).await;
     }
@@ -138,8 +150,10 @@ pub struct Outcome {
     pub missing: u64,
     /// From the start to the last completion.
     pub seconds: f64,
-    pub p50_nanos: f64,
-    pub p99_nanos: f64,
+    /// Until an event was done with.
+    pub latencies: Latencies,
+    /// Until each of its receivers had it, where an event is for several.
+    pub receipts: Latencies,
 }
 
 /// The place where receivers report, and where the current run is found.
@@ -176,6 +190,7 @@ impl Board {
             last_nanos: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             latencies: Mutex::new(Histogram::new()),
+            receipts: Mutex::new(Histogram::new()),
             finished: Notify::new(),
         });
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(run.clone());
@@ -188,14 +203,13 @@ impl Board {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
         let settled = run.settled.load(Ordering::Acquire);
         let failed = run.failed.load(Ordering::Relaxed);
-        let latencies = lock(&run.latencies);
         Outcome {
             completed: settled - failed,
             failed,
             missing: run.issued.load(Ordering::Relaxed).min(run.limit).saturating_sub(settled),
             seconds: run.last_nanos.load(Ordering::Relaxed).saturating_sub(started_nanos) as f64 / 1e9,
-            p50_nanos: latencies.quantile(0.50).unwrap_or(f64::NAN),
-            p99_nanos: latencies.quantile(0.99).unwrap_or(f64::NAN),
+            latencies: lock(&run.latencies).latencies(),
+            receipts: lock(&run.receipts).latencies(),
         }
     }
 
@@ -302,6 +316,8 @@ mod tests {
             board.received(stamp, None);
             assert_eq!(run.settled.load(Ordering::Relaxed), settled);
         }
+        let outcome = board.finish(&run, 0, Duration::from_secs(5)).await;
+        assert!(outcome.receipts.p50_nanos <= outcome.latencies.max_nanos, "the last of them is the latest");
     }
 
     #[tokio::test]
@@ -311,6 +327,18 @@ mod tests {
         assert_eq!(run.claim(0).await, Some(1));
         let outcome = board.finish(&run, now_nanos(), Duration::from_millis(1)).await;
         assert_eq!((outcome.completed, outcome.missing), (0, 1));
+        assert_eq!(run.claim(0).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_stopped_ends_before_its_limit() {
+        let board = Board::default();
+        let run = board.start(1, 1, u64::MAX);
+        assert_eq!(run.claim(0).await, Some(1));
+        board.received(run.stamp(0), None);
+        run.stop();
+        let outcome = board.finish(&run, now_nanos(), Duration::from_secs(60)).await;
+        assert_eq!((outcome.completed, outcome.missing), (1, 0));
         assert_eq!(run.claim(0).await, None);
     }
 

@@ -8,21 +8,25 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::load::{Amounts, Rig};
-use crate::suite::{Compared, Suite};
+use crate::stalled::Crowd;
+use crate::suite::{Compared, Crowds, Suite};
 use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
 const IDLE_CONNECTIONS: usize = 10_000;
-/// Open files of this program besides its idle clients: the backend's side of the server's connections, and its own.
-const OTHER_OPEN_FILES: u64 = 1_000;
+/// Open files that a gateway keeps for other things than its clients, or half of its limit where that is less. It is more
+/// than this program needs besides its clients: the backend's side of the server's connections, and its own.
+const OTHER_OPEN_FILES: u64 = 2_048;
+/// Room for handshakes that are under way beside the connections that are open.
+const HANDSHAKES: u64 = 64;
 
 /// Measures the gateway beside a codec-only floor: memory per idle connection; rate, server CPU and latency of
-/// events and pushes. Starts and ends all servers itself, on loopback.
+/// events and pushes; broadcasts, reconnects and clients that never read. Starts and ends all servers itself, on loopback.
 #[derive(Parser)]
 #[command(
     name = "bench",
     after_help = "Examples:\n  bench all --rounds 3\n  bench inbound --window 16 --output json\n  \
-    bench idle --connections 5000 --floor-only"
+    bench idle --connections 5000 --floor-only\n  bench broadcast --receivers 10000 --events 500000"
 )]
 pub struct Options {
     #[command(subcommand)]
@@ -57,7 +61,7 @@ pub struct Options {
     /// The gateway [default: `wsgateway` beside this program]
     #[arg(long, global = true)]
     binary: Option<PathBuf>,
-    /// Gateway nodes under pushes (two or more for remote ones)
+    /// Gateway nodes under pushes and broadcasts (two or more for remote ones)
     #[arg(long, global = true, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
     /// Worker threads of the floor; the gateway has one per core
@@ -76,7 +80,7 @@ pub struct Options {
     pub output: Output,
 }
 
-#[derive(Subcommand, Clone, Copy, PartialEq, Eq)]
+#[derive(Subcommand, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Resident memory per idle connection
     Idle,
@@ -99,6 +103,25 @@ pub enum Command {
         /// Of each kind in a round
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
+    },
+    /// A message to all connections of an endpoint, spread over all nodes
+    Broadcast {
+        /// Connections; several values are several loads. --events counts deliveries
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000], value_parser = clap::value_parser!(u32).range(1..))]
+        receivers: Vec<u32>,
+    },
+    /// Open connections that are all cut at once, and whose clients all come back at once
+    Reconnects {
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
+    /// Clients that never read while services push to them, beside --connections others that do
+    Stalled {
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+        clients: u32,
+        /// Bytes of one message to them
+        #[arg(long, default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(128..=131_072))]
+        message_bytes: u32,
     },
     /// Idle connections, events and pushes; Kafka where --kafka says
     All,
@@ -128,13 +151,19 @@ fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Connections that one process may have besides its other files.
+fn connections_max(open_files_max: u64) -> usize {
+    let other = OTHER_OPEN_FILES.min(open_files_max / 2) + HANDSHAKES;
+    usize::try_from(open_files_max.saturating_sub(other)).unwrap_or(usize::MAX).max(2)
+}
+
 impl Options {
     /// The amounts asked for, scaled down to `open_files_max` per process, with a note where that happened.
     pub fn amounts(&self, open_files_max: u64) -> (Amounts, Vec<String>) {
         let mut notes = Vec::new();
         let as_idle = self.connections.filter(|_| self.command == Command::Idle);
         let wanted = self.idle_connections.or(as_idle).map_or(IDLE_CONNECTIONS, |count| count as usize);
-        let possible = usize::try_from(open_files_max.saturating_sub(OTHER_OPEN_FILES)).unwrap_or(usize::MAX).max(2);
+        let possible = connections_max(open_files_max);
         let idle_connections = wanted.min(possible);
         if idle_connections < wanted && (self.measures(Command::Idle) || self.command == Command::Sources) {
             notes.push(format!(
@@ -151,6 +180,46 @@ impl Options {
             settle: Duration::from_secs(u64::from(self.settle_seconds)),
         };
         (amounts, notes)
+    }
+
+    /// The loads of many connections, scaled down likewise.
+    pub fn crowds(&self, open_files_max: u64) -> (Crowds, Vec<String>) {
+        let (possible, mut notes) = (connections_max(open_files_max), Vec::new());
+        let mut scaled = |wanted: u32, most: usize| {
+            let (wanted, most) = (wanted as usize, most.max(1));
+            if wanted > most {
+                notes.push(format!(
+                    "{most} connections instead of {wanted}: a process may open {open_files_max} files here"
+                ));
+            }
+            wanted.min(most)
+        };
+        let mut crowds = Crowds::default();
+        match &self.command {
+            Command::Broadcast { receivers } => {
+                crowds.broadcast = receivers.iter().map(|count| scaled(*count, possible)).collect();
+                // Two that have become the same are one load.
+                crowds.broadcast.dedup();
+            }
+            Command::Reconnects { count } => {
+                // The backend hears of all of them at once, over half as many connections or fewer.
+                let count = scaled(*count, possible / 3 * 2);
+                crowds.reconnects = Some(count);
+                if 2 * count > possible {
+                    notes.push(format!(
+                        "a server may open {open_files_max} files here: one that still has all of the {count} \
+                         connections that were cut has no room for {count} more"
+                    ));
+                }
+            }
+            Command::Stalled { clients, message_bytes } => {
+                let others = self.connections.map_or(CONNECTIONS, |count| count as usize);
+                let clients = scaled(*clients, possible.saturating_sub(others));
+                crowds.stalled = Some(Crowd { clients, message_bytes: *message_bytes as usize });
+            }
+            _ => {}
+        }
+        (crowds, notes)
     }
 
     fn measures(&self, command: Command) -> bool {
@@ -178,7 +247,7 @@ impl Options {
         })
     }
 
-    pub fn suite(&self, rig: Rig) -> anyhow::Result<Suite> {
+    pub fn suite(&self, rig: Rig, crowds: Crowds) -> anyhow::Result<Suite> {
         let beside = || -> anyhow::Result<PathBuf> { Ok(std::env::current_exe()?.with_file_name("wsgateway")) };
         let binary = match (self.floor_only, &self.binary) {
             (true, _) => None,
@@ -196,6 +265,7 @@ impl Options {
         anyhow::ensure!(kafka.is_some() || self.command != Command::Kafka, "which Kafka? Give --kafka and --topic");
         Ok(Suite {
             rig,
+            crowds,
             kafka,
             idle: self.measures(Command::Idle),
             inbound: self.measures(Command::Inbound),
@@ -243,10 +313,33 @@ mod tests {
     }
 
     #[test]
+    fn crowds_are_those_of_their_command_and_scale_down_too() {
+        let crowds = |line: &[&str], open_files_max| Options::try_parse_from(line).unwrap().crowds(open_files_max);
+        let (broadcast, notes) = crowds(&["bench", "broadcast"], 20_000);
+        assert_eq!((broadcast.broadcast, broadcast.reconnects, notes.len()), (vec![1_000, 10_000], None, 0));
+        let (broadcast, notes) = crowds(&["bench", "broadcast", "--receivers", "4000,8000"], 4_096);
+        assert_eq!((broadcast.broadcast, notes.len()), (vec![1_984], 2));
+        assert!(notes[1].contains("1984 connections instead of 8000"), "{notes:?}");
+
+        let (reconnects, notes) = crowds(&["bench", "reconnects"], 30_000);
+        assert_eq!((reconnects.reconnects, notes.len()), (Some(10_000), 0));
+        let (_, notes) = crowds(&["bench", "reconnects"], 20_000);
+        assert!(notes[0].contains("no room for 10000 more"), "{notes:?}");
+        assert_eq!(crowds(&["bench", "reconnects"], 4_096).0.reconnects, Some(1_322));
+
+        let (stalled, _) = crowds(&["bench", "stalled", "--connections", "96"], 4_096);
+        assert_eq!(stalled.stalled, Some(Crowd { clients: 1_000, message_bytes: 16_384 }));
+        let (stalled, notes) = crowds(&["bench", "stalled", "--clients", "5000", "--connections", "96"], 4_096);
+        assert_eq!((stalled.stalled.map(|crowd| crowd.clients), notes.len()), (Some(1_888), 1));
+        assert!(Options::try_parse_from(["bench", "stalled", "--message-bytes", "10"]).is_err());
+        assert_eq!(crowds(&["bench", "all"], 20_000).0, Crowds::default());
+    }
+
+    #[test]
     fn too_few_open_files_scale_down_and_say_so() {
         let (scaled, notes) = amounts(&["bench", "idle"], 4096);
-        assert_eq!(scaled.idle_connections, 3096);
-        assert!(notes[0].contains("3096 idle connections instead of 10000"));
+        assert_eq!(scaled.idle_connections, 1_984);
+        assert!(notes[0].contains("1984 idle connections instead of 10000"));
         assert!(amounts(&["bench", "idle"], 20_000).1.is_empty());
     }
 }

@@ -109,8 +109,8 @@ fn add(table: &mut Table, load: &str, receivers: usize, flow: &Flow) {
     let deliveries = outcome.completed as f64 * receivers as f64;
     table.add(Server::Gateway, load, "deliveries/s", deliveries / outcome.seconds);
     table.add(Server::Gateway, load, "server CPU s per 100,000", flow.cpu_seconds / deliveries * CPU_PER_EVENTS);
-    table.add(Server::Gateway, load, "p50 ms to the last", outcome.p50_nanos / 1e6);
-    table.add(Server::Gateway, load, "p99 ms to the last", outcome.p99_nanos / 1e6);
+    table.add(Server::Gateway, load, "p50 ms to the last", outcome.latencies.p50_nanos / 1e6);
+    table.add(Server::Gateway, load, "p99 ms to the last", outcome.latencies.p99_nanos / 1e6);
     if outcome.failed + outcome.missing > 0 {
         table.note(format!("{load}: {} records completed, {} missing", outcome.completed, outcome.missing));
     }

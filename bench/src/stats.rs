@@ -25,6 +25,11 @@ impl Histogram {
         self.total += 1;
     }
 
+    pub fn latencies(&self) -> Latencies {
+        let quantile = |quantile| self.quantile(quantile).unwrap_or(f64::NAN);
+        Latencies { p50_nanos: quantile(0.50), p99_nanos: quantile(0.99), max_nanos: quantile(1.0) }
+    }
+
     /// The nanoseconds (middle of the bucket) that `quantile` (0–1) of all values do not exceed; `None` without values.
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let rank = ((self.total as f64 * quantile).ceil() as u64).clamp(1, self.total.max(1));
@@ -37,6 +42,15 @@ impl Histogram {
         }
         None
     }
+}
+
+/// What is said of a histogram; NaN where it is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Latencies {
+    pub p50_nanos: f64,
+    pub p99_nanos: f64,
+    /// The middle of its bucket, too.
+    pub max_nanos: f64,
 }
 
 fn bucket(value: u64) -> usize {
@@ -107,6 +121,9 @@ mod tests {
         assert_eq!(histogram.quantile(0.5), Some(50.0));
         assert_eq!(histogram.quantile(0.99), Some(99.0));
         assert_eq!(histogram.quantile(1.0), Some(100.0));
+        let Latencies { p50_nanos, p99_nanos, max_nanos } = histogram.latencies();
+        assert_eq!((p50_nanos, p99_nanos, max_nanos), (50.0, 99.0, 100.0));
+        assert!(Histogram::new().latencies().max_nanos.is_nan());
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::broadcast;
 use crate::gateway::{self, endpoint, http_backend, kafka_backend};
 use crate::handshakes::Handshakes;
 use crate::kafka::Consumer;
 use crate::load::{Flow, Rig, CPU_PER_EVENTS};
 use crate::meter::Ends;
+use crate::reconnects;
 use crate::sources;
+use crate::stalled::{self, Crowd};
 use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
 use crate::variants::{self, Comparison, Variant};
@@ -27,8 +30,19 @@ pub enum Compared {
     Sources,
 }
 
+/// Loads of many connections, floor and gateway.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Crowds {
+    /// Receivers of a broadcast, each number a load.
+    pub broadcast: Vec<usize>,
+    /// Clients that come back at once.
+    pub reconnects: Option<usize>,
+    pub stalled: Option<Crowd>,
+}
+
 pub struct Suite {
     pub rig: Rig,
+    pub crowds: Crowds,
     pub idle: bool,
     pub inbound: bool,
     pub push: bool,
@@ -42,7 +56,7 @@ pub struct Suite {
     pub rounds: usize,
     /// Worker threads of the floor.
     pub workers: usize,
-    /// Nodes of the gateway's cluster under pushes; everything else runs on one node.
+    /// Nodes of the gateway's cluster under pushes and broadcasts; everything else runs on one node.
     pub nodes: usize,
     /// `None`: floor only.
     pub binary: Option<PathBuf>,
@@ -104,6 +118,22 @@ impl Suite {
                     record(table, server, load, "pushes/s", &flow);
                 }
             }
+        }
+        self.crowds(server, table).await
+    }
+
+    async fn crowds(&self, server: Server, table: &mut Table) -> anyhow::Result<()> {
+        for receivers in &self.crowds.broadcast {
+            let target = self.start(server, self.nodes, None).await?;
+            broadcast::round(&self.rig, &target, *receivers, server, table).await?;
+        }
+        if let Some(count) = self.crowds.reconnects {
+            let target = self.start(server, 1, None).await?;
+            reconnects::round(&self.rig, &target, count, server, table).await?;
+        }
+        if let Some(crowd) = self.crowds.stalled {
+            let target = self.start(server, 1, None).await?;
+            stalled::round(&self.rig, &target, crowd, server, table).await?;
         }
         Ok(())
     }
@@ -227,8 +257,8 @@ fn record(table: &mut Table, server: Server, load: &str, rate: &'static str, flo
     let completed = outcome.completed as f64;
     table.add(server, load, rate, completed / outcome.seconds);
     table.add(server, load, "server CPU s per 100,000", flow.cpu_seconds / completed * CPU_PER_EVENTS);
-    table.add(server, load, "p50 ms", outcome.p50_nanos / 1e6);
-    table.add(server, load, "p99 ms", outcome.p99_nanos / 1e6);
+    table.add(server, load, "p50 ms", outcome.latencies.p50_nanos / 1e6);
+    table.add(server, load, "p99 ms", outcome.latencies.p99_nanos / 1e6);
     if outcome.failed + outcome.missing > 0 {
         table.note(format!(
             "{server:?}: {load}: {} completed, {} refused, {} missing when the time was up",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::floor::{Listening, PUSH_PREFIX};
+use crate::floor::{Listening, BROADCAST_PATH, PUSH_PREFIX};
 use crate::load::Amounts;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
@@ -30,9 +30,19 @@ pub struct Target {
     /// The process that holds the clients' connections.
     pub owner_pid: u32,
     pub pushes: Vec<PushRoute>,
+    pub everyone: Everyone,
     // Only held; the processes end before their files go.
     pub _processes: Vec<Owned>,
     pub _files: Option<tempfile::TempDir>,
+}
+
+/// All nodes together: where clients spread, and where one push goes to all of them.
+pub struct Everyone {
+    pub websockets: Vec<SocketAddr>,
+    pub address: SocketAddr,
+    pub path: String,
+    /// All processes that such a push goes through.
+    pub pids: Vec<u32>,
 }
 
 pub struct PushRoute {
@@ -64,6 +74,12 @@ pub fn start_floor(backend: SocketAddr, kafka: Option<&KafkaTopic>, workers: usi
         owner_pid: pid,
         // The floor knows no nodes: its direct push is what both of the gateway's are measured by.
         pushes: vec![PushRoute { loads: &[PUSH_LOCAL, PUSH_REMOTE], door, pids: vec![pid] }],
+        everyone: Everyone {
+            websockets: vec![listening.client],
+            address: listening.push,
+            path: BROADCAST_PATH.to_owned(),
+            pids: vec![pid],
+        },
         _processes: vec![process],
         _files: None,
     })

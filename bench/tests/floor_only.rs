@@ -57,6 +57,82 @@ fn idle_connections_cost_some_memory() {
 }
 
 #[test]
+fn a_message_to_all_reaches_all() {
+    let json = results(&[
+        "broadcast",
+        "--receivers",
+        "20,300",
+        "--floor-only",
+        "--output",
+        "json",
+        "--events",
+        "6000",
+        "--rounds",
+        "1",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "nobody was left out");
+    for load in ["a message to all of 20", "a message to all of 300"] {
+        let figure = |figure| samples(&json, load, figure)[0].as_f64().expect("a number");
+        assert!(figure("deliveries/s") > 0.0);
+        assert!(figure("p50 ms to each") <= figure("p50 ms to the last") * 1.01, "the last is not before the others");
+        assert!(figure("p50 ms to the last") <= figure("max ms to the last"));
+        assert!(figure("server CPU s per 100,000") >= 0.0);
+    }
+}
+
+#[test]
+fn clients_that_are_cut_come_back() {
+    let json = results(&[
+        "reconnects",
+        "--count",
+        "300",
+        "--floor-only",
+        "--output",
+        "json",
+        "--rounds",
+        "2",
+        "--settle-seconds",
+        "0",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "all are back, none was refused");
+    let figure = |figure| samples(&json, "300 clients that come back at once", figure)[1].as_f64().expect("a number");
+    assert!(figure("handshake p50 ms") <= figure("handshake p99 ms"));
+    assert!(figure("handshake p99 ms") / 1e3 <= figure("s until all are back") * 1.01);
+    assert_eq!(figure("handshakes refused"), 0.0);
+}
+
+#[test]
+fn clients_that_never_read_are_closed_and_others_are_not() {
+    let json = results(&[
+        "stalled",
+        "--clients",
+        "6",
+        "--message-bytes",
+        "65536",
+        "--floor-only",
+        "--output",
+        "json",
+        "--events",
+        "200",
+        "--connections",
+        "8",
+        "--rounds",
+        "1",
+        "--settle-seconds",
+        "0",
+    ]);
+    assert_eq!(json["notes"], serde_json::json!([]), "all are closed, and no push to the others failed");
+    let load = "6 clients that never read, messages of 65536 bytes";
+    let figure = |figure| samples(&json, load, figure)[0].as_f64().expect("a number");
+    assert!(figure("s until all are given up") <= figure("s until their sockets are closed"));
+    assert!(figure("MiB taken for each") > 0.0);
+    // The kernel's memory is everybody's: what others give back meanwhile is in it.
+    assert!(figure("the kernel's TCP MiB more, at most") >= figure("the kernel's TCP MiB more, afterwards"));
+    assert!(figure("p99 ms of others' pushes, before") > 0.0);
+    assert!(figure("p99 ms of others' pushes, meanwhile") > 0.0);
+}
+
+#[test]
 fn a_gateway_that_is_not_there_is_said_so() {
     let output = bench(&["idle", "--binary", "/nonexistent/wsgateway"]);
     assert!(!output.status.success());
