@@ -231,6 +231,8 @@ async fn upgrade(
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
+    // TLS may still have a part of it.
+    stream.flush().await?;
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
     loop {
         if let Some(head) = http1::parse_head(&input)? {
