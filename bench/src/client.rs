@@ -1,6 +1,7 @@
 //! WebSocket clients, as cheap as they get: a fleet of connections on one event loop, that answers pings, reports
 //! what it receives to the board, and sends events as its windows allow.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::{Buf, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -20,6 +20,7 @@ use crate::event_loop::EventLoop;
 use crate::frame::{self, Frame};
 use crate::http1;
 use crate::meter::{now_nanos, Board, Run};
+use crate::transport::{connect, connect_tls, Line, Reader, Transport, Writer};
 
 /// Handshakes under way at once: well below any server's listen backlog.
 const CONCURRENT_HANDSHAKES: usize = 64;
@@ -36,8 +37,8 @@ pub struct Fleet {
 }
 
 struct Client {
-    writer: OwnedWriteHalf,
-    /// Frames that the socket has not taken yet; appended whole, so that writers never tear each other's.
+    writer: Writer,
+    /// Frames that the writer has not taken yet; appended whole, so that writers never tear each other's.
     unsent: Mutex<BytesMut>,
 }
 
@@ -46,18 +47,19 @@ impl Fleet {
     pub async fn connect(
         event_loop: &EventLoop,
         board: &Arc<Board>,
-        addresses: &[SocketAddr],
+        (transport, addresses): (&Transport, &[SocketAddr]),
         path: &'static str,
         count: usize,
     ) -> anyhow::Result<Self> {
         let board = board.clone();
         let all: Vec<SocketAddr> = addresses.iter().copied().cycle().take(count).collect();
+        let transport = transport.clone();
         let what = format!("opening WebSocket connections to {addresses:?}{path}");
         event_loop
             .run(async move {
-                open(all, path)
-                    .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (stream, input)| {
-                        fleet.adopt(stream, input, board.clone());
+                some_at_a_time(all, |address| handshake_through(&transport, address, path))
+                    .try_fold(Fleet { clients: Vec::new(), readers: Vec::new() }, |mut fleet, (line, input)| {
+                        fleet.adopt(line, input, board.clone());
                         std::future::ready(Ok(fleet))
                     })
                     .await
@@ -66,8 +68,8 @@ impl Fleet {
             .await
     }
 
-    fn adopt(&mut self, stream: TcpStream, input: BytesMut, board: Arc<Board>) {
-        let (reader, writer) = stream.into_split();
+    fn adopt(&mut self, line: Line, input: BytesMut, board: Arc<Board>) {
+        let (reader, writer) = line.into_halves();
         let client = Arc::new(Client { writer, unsent: Mutex::new(BytesMut::new()) });
         let slot = self.clients.len();
         self.clients.push(client.clone());
@@ -160,15 +162,7 @@ impl Client {
 
     /// Writes what the socket takes now. `Ok(true)`: nothing is left.
     fn try_flush(&self) -> io::Result<bool> {
-        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        while !unsent.is_empty() {
-            match self.writer.try_write(&unsent) {
-                Ok(written) => unsent.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
+        self.writer.try_write_all(&mut self.unsent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn flush(&self) -> io::Result<()> {
@@ -184,8 +178,15 @@ pub fn open(
     addresses: Vec<SocketAddr>,
     path: &'static str,
 ) -> impl Stream<Item = anyhow::Result<(TcpStream, BytesMut)>> {
+    some_at_a_time(addresses, move |address| handshake(address, path))
+}
+
+fn some_at_a_time<T, F: Future<Output = anyhow::Result<T>>>(
+    addresses: Vec<SocketAddr>,
+    opening: impl Fn(SocketAddr) -> F,
+) -> impl Stream<Item = anyhow::Result<T>> {
     futures::stream::iter(addresses)
-        .map(move |address| tokio::time::timeout(HANDSHAKE_LONGEST, handshake(address, path)))
+        .map(move |address| tokio::time::timeout(HANDSHAKE_LONGEST, opening(address)))
         .buffer_unordered(CONCURRENT_HANDSHAKES)
         .map(|opened| opened.context("handshake timed out").and_then(|opened| opened))
 }
@@ -197,14 +198,41 @@ pub async fn handshake(address: SocketAddr, path: &str) -> anyhow::Result<(TcpSt
 
 /// The same with further headers: whole lines.
 pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> anyhow::Result<(TcpStream, BytesMut)> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let mut stream = connect(address).await?;
+    let input = upgrade(&mut stream, address, path, headers).await?;
+    Ok((stream, input))
+}
+
+/// The same by whatever transport.
+pub async fn handshake_through(
+    transport: &Transport,
+    address: SocketAddr,
+    path: &str,
+) -> anyhow::Result<(Line, BytesMut)> {
+    let connector = match transport {
+        Transport::Clear => return handshake(address, path).await.map(|(stream, input)| (Line::Clear(stream), input)),
+        Transport::Tls(connector) => connector,
+    };
+    let mut stream = connect_tls(connector, address).await?;
+    let input = upgrade(&mut stream, address, path, "").await?;
+    Ok((Line::Tls(Box::new(stream)), input))
+}
+
+/// The WebSocket handshake alone; gives what came after its answer.
+async fn upgrade(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    address: SocketAddr,
+    path: &str,
+    headers: &str,
+) -> anyhow::Result<BytesMut> {
     // The key only has to be 16 bytes in Base64; that the server answers this one is the conformance tests' matter.
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
+    // TLS may still have a part of it.
+    stream.flush().await?;
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
     loop {
         if let Some(head) = http1::parse_head(&input)? {
@@ -215,7 +243,7 @@ pub async fn handshake_with(address: SocketAddr, path: &str, headers: &str) -> a
                 anyhow::bail!("handshake answered {status}{}", problem_code(&input));
             }
             input.advance(head.bytes);
-            return Ok((stream, input));
+            return Ok(input);
         }
         anyhow::ensure!(stream.read_buf(&mut input).await? > 0, "closed during the handshake");
     }
@@ -230,7 +258,7 @@ fn problem_code(body: &[u8]) -> String {
 }
 
 async fn receive(
-    mut reader: OwnedReadHalf,
+    mut reader: Reader,
     mut input: BytesMut,
     (slot, client): (usize, &Client),
     board: &Board,
@@ -252,7 +280,7 @@ async fn receive(
                 _ => {}
             }
         }
-        anyhow::ensure!(reader.read_buf(&mut input).await? > 0, "cut off by the server");
+        anyhow::ensure!(reader.read(&mut input).await? > 0, "cut off by the server");
     }
 }
 

@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context};
 use serde_json::{json, Value};
 
-use crate::client::handshake;
+use crate::certificate::{Certificate, Sessions};
+use crate::client::handshake_through;
 use crate::http1::call;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
 use crate::target::{Everyone, KafkaTopic, PushRoute, Target, PUSH_LOCAL, PUSH_REMOTE};
+use crate::transport::Transport;
 
 pub const PATH: &str = "/bench";
 const PUSH_PREFIX: &str = "/api/v1/connections/";
@@ -54,17 +56,36 @@ pub fn kafka_backend(kafka: &KafkaTopic) -> Value {
 
 /// Starts `count` nodes of `binary` and creates the endpoint. Clients belong on the first node.
 pub async fn start(binary: &Path, count: usize, endpoint: &Value) -> anyhow::Result<Target> {
+    start_with(binary, count, endpoint, None).await
+}
+
+/// The same, with a certificate behind TLS: clients of the target do full handshakes.
+pub async fn start_with(
+    binary: &Path,
+    count: usize,
+    endpoint: &Value,
+    certificate: Option<&Certificate>,
+) -> anyhow::Result<Target> {
+    let transport = match certificate {
+        Some(certificate) => Transport::Tls(certificate.connector(Sessions::Forgotten)?),
+        None => Transport::Clear,
+    };
     let files = tempfile::Builder::new().prefix("wsgateway-bench-").tempdir()?;
     let ports = free_ports(count)?;
     let seeds: Vec<String> = ports.iter().map(|ports| ports.cluster.to_string()).collect();
     let mut nodes = Vec::new();
     for (index, ports) in ports.iter().enumerate() {
-        nodes.push(spawn(binary, files.path(), &format!("n{}", index + 1), ports, &seeds)?);
+        let mut command = Command::new(binary);
+        if let Some(certificate) = certificate {
+            command.env("WSGATEWAY__CLIENT__TLS__CERTIFICATE_FILE", certificate.certificate_file());
+            command.env("WSGATEWAY__CLIENT__TLS__KEY_FILE", certificate.key_file());
+        }
+        nodes.push(spawn(command, files.path(), &format!("n{}", index + 1), ports, &seeds)?);
     }
     wait_ready(&mut nodes).await?;
     let endpoint_id = create(&nodes[0], endpoint).await?;
     for node in &nodes {
-        wait_live(node).await?;
+        wait_live(node, &transport).await?;
     }
 
     let owner = &nodes[0];
@@ -82,6 +103,7 @@ pub async fn start(binary: &Path, count: usize, endpoint: &Value) -> anyhow::Res
     }
     Ok(Target {
         websocket: owner.client,
+        transport,
         path: PATH,
         owner_pid: owner.process.pid(),
         pushes,
@@ -120,19 +142,18 @@ fn free_ports(nodes: usize) -> anyhow::Result<Vec<Ports>> {
     (0..nodes).map(|_| Ok(Ports { client: next(false)?, admin: next(false)?, cluster: next(true)? })).collect()
 }
 
-fn spawn(binary: &Path, files: &Path, name: &str, ports: &Ports, seeds: &[String]) -> anyhow::Result<Node> {
+fn spawn(mut command: Command, files: &Path, name: &str, ports: &Ports, seeds: &[String]) -> anyhow::Result<Node> {
     let data = files.join(name);
     fs::create_dir(&data)?;
     let log = files.join(format!("{name}.log"));
     let output = File::create(&log)?;
-    let mut command = Command::new(binary);
     command.args(["serve", "--name", name, "--data-dir"]).arg(&data);
     command.args(["--client-listen", &ports.client.to_string(), "--admin-listen", &ports.admin.to_string()]);
     command.args(["--cluster-listen", &ports.cluster.to_string(), "--seeds", &seeds.join(",")]);
     command.args(["--bootstrap-expect", &seeds.len().to_string()]);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     die_with_parent(&mut command);
-    let process = command.spawn().with_context(|| format!("starting {} (see --binary)", binary.display()))?;
+    let process = command.spawn().with_context(|| format!("starting {:?} (see --binary)", command.get_program()))?;
     Ok(Node { client: ports.client, admin: ports.admin, process: Owned(process), log })
 }
 
@@ -164,10 +185,10 @@ async fn create(node: &Node, endpoint: &Value) -> anyhow::Result<String> {
 }
 
 /// Between commit and service a handshake is refused.
-async fn wait_live(node: &Node) -> anyhow::Result<()> {
+async fn wait_live(node: &Node, transport: &Transport) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIVE_LONGEST;
     loop {
-        let error = match handshake(node.client, PATH).await {
+        let error = match handshake_through(transport, node.client, PATH).await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };

@@ -80,12 +80,14 @@ impl Rig {
     }
 
     pub async fn connect(&self, target: &Target, count: usize) -> anyhow::Result<Fleet> {
-        Fleet::connect(&self.clients, &self.board, &[target.websocket], target.path, count).await
+        let way = (&target.transport, &[target.websocket][..]);
+        Fleet::connect(&self.clients, &self.board, way, target.path, count).await
     }
 
     /// The same, spread evenly over the target's nodes.
     pub async fn connect_to_all(&self, target: &Target, count: usize) -> anyhow::Result<Fleet> {
-        Fleet::connect(&self.clients, &self.board, &target.everyone.websockets, target.path, count).await
+        let way = (&target.transport, &target.everyone.websockets[..]);
+        Fleet::connect(&self.clients, &self.board, way, target.path, count).await
     }
 
     /// Resident bytes that one idle connection adds to the server.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod broadcast;
+mod certificate;
 mod client;
 mod event;
 mod event_loop;
@@ -26,6 +27,8 @@ mod stats;
 mod suite;
 mod table;
 mod target;
+mod tls;
+mod transport;
 mod variants;
 
 use std::process::ExitCode;

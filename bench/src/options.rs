@@ -14,6 +14,8 @@ use crate::target::KafkaTopic;
 
 const CONNECTIONS: usize = 64;
 const IDLE_CONNECTIONS: usize = 10_000;
+/// With and without TLS.
+const TLS_IDLE_CONNECTIONS: usize = 2_000;
 /// Open files that a gateway keeps for other things than its clients, or half of its limit where that is less. It is more
 /// than this program needs besides its clients: the backend's side of the server's connections, and its own.
 const OTHER_OPEN_FILES: u64 = 2_048;
@@ -26,7 +28,7 @@ const HANDSHAKES: u64 = 64;
 #[command(
     name = "bench",
     after_help = "Examples:\n  bench all --rounds 3\n  bench inbound --window 16 --output json\n  \
-    bench idle --connections 5000 --floor-only\n  bench broadcast --receivers 10000 --events 500000"
+    bench idle --connections 5000 --floor-only\n  bench broadcast --receivers 10000 --events 500000\n  bench tls --rounds 5 --window 16"
 )]
 pub struct Options {
     #[command(subcommand)]
@@ -34,7 +36,7 @@ pub struct Options {
     /// Connections under events and pushes [default: 64]; with `idle`, the idle ones
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
-    /// Idle connections [default: 10000]
+    /// Idle connections [default: 10000; with `tls`: 2000]
     #[arg(long, global = true, value_parser = clap::value_parser!(u32).range(2..))]
     idle_connections: Option<u32>,
     /// Events outstanding per connection; several values are several loads
@@ -104,6 +106,12 @@ pub enum Command {
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// Idle connections, handshakes and events of an endpoint that echoes, with TLS and without; needs the gateway
+    Tls {
+        /// Handshakes of each kind in a round
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+    },
     /// A message to all connections of an endpoint, spread over all nodes
     Broadcast {
         /// Connections; several values are several loads. --events counts deliveries
@@ -162,10 +170,13 @@ impl Options {
     pub fn amounts(&self, open_files_max: u64) -> (Amounts, Vec<String>) {
         let mut notes = Vec::new();
         let as_idle = self.connections.filter(|_| self.command == Command::Idle);
-        let wanted = self.idle_connections.or(as_idle).map_or(IDLE_CONNECTIONS, |count| count as usize);
+        let of_tls = matches!(self.command, Command::Tls { .. });
+        let default = if of_tls { TLS_IDLE_CONNECTIONS } else { IDLE_CONNECTIONS };
+        let wanted = self.idle_connections.or(as_idle).map_or(default, |count| count as usize);
         let possible = connections_max(open_files_max);
         let idle_connections = wanted.min(possible);
-        if idle_connections < wanted && (self.measures(Command::Idle) || self.command == Command::Sources) {
+        let measured = self.measures(Command::Idle) || self.command == Command::Sources || of_tls;
+        if idle_connections < wanted && measured {
             notes.push(format!(
                 "{idle_connections} idle connections instead of {wanted}: a process may open {open_files_max} files here"
             ));
@@ -281,6 +292,10 @@ impl Options {
                 Command::Handshakes { count } => Some(count as usize),
                 _ => None,
             },
+            tls: match self.command {
+                Command::Tls { count } => Some(count as usize),
+                _ => None,
+            },
             windows: self.window.iter().map(|window| usize::from(*window)).collect(),
             rounds: usize::from(self.rounds),
             workers: self.workers,
@@ -341,5 +356,12 @@ mod tests {
         assert_eq!(scaled.idle_connections, 1_984);
         assert!(notes[0].contains("1984 idle connections instead of 10000"));
         assert!(amounts(&["bench", "idle"], 20_000).1.is_empty());
+    }
+
+    #[test]
+    fn tls_has_fewer_idle_connections_unless_told_otherwise() {
+        assert_eq!(amounts(&["bench", "tls"], 20_000).0.idle_connections, TLS_IDLE_CONNECTIONS);
+        let (scaled, notes) = amounts(&["bench", "tls", "--idle-connections", "5000"], 4096);
+        assert_eq!((scaled.idle_connections, notes.len()), (1_984, 1));
     }
 }

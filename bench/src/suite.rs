@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::broadcast;
+use crate::certificate::Certificate;
 use crate::gateway::{self, endpoint, http_backend, kafka_backend};
 use crate::handshakes::Handshakes;
 use crate::kafka::Consumer;
@@ -18,6 +19,7 @@ use crate::sources;
 use crate::stalled::{self, Crowd};
 use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
+use crate::tls::Tls;
 use crate::variants::{self, Comparison, Variant};
 
 /// Endpoints that are measured by each other.
@@ -50,6 +52,8 @@ pub struct Suite {
     pub compared: Option<Compared>,
     /// Handshakes of each kind in a round; none: they are not measured.
     pub handshakes: Option<usize>,
+    /// Handshakes of each kind in a round, with TLS and without; none: TLS is not measured.
+    pub tls: Option<usize>,
     /// `None`: no Kafka load.
     pub kafka: Option<KafkaTopic>,
     pub windows: Vec<usize>,
@@ -78,6 +82,10 @@ impl Suite {
         }
         if let Some(count) = self.handshakes {
             self.handshakes(count, &mut table).await?;
+            return Ok(table);
+        }
+        if let Some(count) = self.tls {
+            self.tls(count, &mut table).await?;
             return Ok(table);
         }
         for round in 1..=self.rounds {
@@ -217,6 +225,18 @@ impl Suite {
             eprintln!("round {round} of {}", self.rounds);
             let run = handshakes.round(&self.rig.clients, (round, count), table).await;
             run.with_context(|| format!("round {round}"))?;
+        }
+        Ok(())
+    }
+
+    async fn tls(&self, handshakes: usize, table: &mut Table) -> anyhow::Result<()> {
+        let binary =
+            self.binary.as_deref().context("TLS is the gateway's: there is nothing to measure with --floor-only")?;
+        let certificate = Certificate::make()?;
+        let tls = Tls { rig: &self.rig, binary, windows: &self.windows, handshakes, certificate };
+        for round in 1..=self.rounds {
+            eprintln!("round {round} of {}", self.rounds);
+            tls.round(table).await.with_context(|| format!("round {round}"))?;
         }
         Ok(())
     }

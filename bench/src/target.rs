@@ -12,6 +12,7 @@ use crate::floor::{Listening, BROADCAST_PATH, PUSH_PREFIX};
 use crate::load::Amounts;
 use crate::process::{die_with_parent, Owned};
 use crate::push::PushDoor;
+use crate::transport::Transport;
 
 pub const PUSH_LOCAL: &str = "push to a local owner";
 pub const PUSH_REMOTE: &str = "push to a remote owner";
@@ -26,6 +27,8 @@ pub struct KafkaTopic {
 /// Ends its processes, and removes their files, when it is dropped.
 pub struct Target {
     pub websocket: SocketAddr,
+    /// How clients get there.
+    pub transport: Transport,
     pub path: &'static str,
     /// The process that holds the clients' connections.
     pub owner_pid: u32,
@@ -70,6 +73,7 @@ pub fn start_floor(backend: SocketAddr, kafka: Option<&KafkaTopic>, workers: usi
     let door = PushDoor { address: listening.push, prefix: PUSH_PREFIX };
     Ok(Target {
         websocket: listening.client,
+        transport: Transport::Clear,
         path: "/bench",
         owner_pid: pid,
         // The floor knows no nodes: its direct push is what both of the gateway's are measured by.

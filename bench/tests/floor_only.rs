@@ -166,3 +166,10 @@ fn events_reach_kafka() {
     assert_eq!(json["notes"], serde_json::json!([]), "nothing refused, nothing missing");
     assert!(samples(&json, "events to Kafka, window 16", "events/s")[0].as_f64().is_some_and(|rate| rate > 0.0));
 }
+
+#[test]
+fn a_floor_has_no_tls_and_that_is_said() {
+    let output = bench(&["tls", "--floor-only"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("TLS is the gateway's"));
+}
