@@ -83,9 +83,8 @@ struct Names {
 
 impl Names {
     fn of(certificate: &X509Certificate<'_>) -> Names {
-        let mut names = Names::default();
-        names.common_name =
-            certificate.subject().iter_common_name().find_map(|name| name.as_str().ok()).map(str::to_owned);
+        let common_name = certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+        let mut names = Names { common_name: common_name.map(str::to_owned), ..Names::default() };
         // One that cannot be read, or is there twice, is as if it were not.
         let alternatives = certificate.subject_alternative_name().ok().flatten();
         for name in alternatives.iter().flat_map(|extension| &extension.value.general_names) {
