@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer that passes on bytes says about the client, before the
-//! client's first byte. https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
+//! client's first byte. <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>
 
 use std::io;
 use std::net::IpAddr;
