@@ -1,6 +1,8 @@
 //! Tokens that only their server can read: introspection by a real OpenID provider, found through its metadata or by its
 //! URL, and revocation while the client is connected.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{json, Value};
 
 use crate::document::{all_routes_to, document, with};
@@ -75,13 +77,37 @@ async fn a_revoked_token_closes_its_connections_and_opens_none() {
     staying.hears_nothing_for(std::time::Duration::from_millis(1500)).await;
 }
 
+/// By the defaults of the document, whatever the phase of the checks.
+#[tokio::test]
+async fn a_revocation_reaches_open_connections_within_a_minute() {
+    const WITHIN: Duration = Duration::from_secs(60);
+    let (service, provider) = (Service::start().await, provider().await);
+    let endpoint = endpoint(&service, rule(json!({})).await).await;
+    let mut clients = Vec::new();
+    for node in 0..3 {
+        let token = provider.opaque("events", 600).await;
+        clients.push((connect(node, &endpoint.path, &token).await.expect("a good token"), token));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let each = clients.into_iter().map(|(mut client, token)| async move {
+        provider.revoke(&token).await;
+        let revoked = Instant::now();
+        assert_eq!(client.closed_within(WITHIN).await, 4401);
+        revoked.elapsed()
+    });
+    let took = futures::future::join_all(each).await;
+    println!("revoked tokens of three open connections: closed after {took:?}");
+}
+
 #[tokio::test]
 async fn a_token_that_ends_ends_its_connections() {
     let (service, provider) = (Service::start().await, provider().await);
     let endpoint = endpoint(&service, rule(json!({})).await).await;
     let token = provider.opaque("events", 3).await;
+    let given = Instant::now();
     let mut client = connect(2, &endpoint.path, &token).await.expect("still good");
     assert_eq!(client.closed().await, 4401);
+    println!("a token of 3 s: closed {:?} after it was given", given.elapsed());
 }
 
 #[tokio::test]

@@ -134,10 +134,14 @@ async fn goes_this_way(way: &Way, theme: &str, command: impl FnOnce(PathBuf) -> 
     let others = async {
         // Services, meanwhile, on other nodes than the client's.
         let nodes = &way.cluster.nodes;
+        // The connect event is heard of before the connection is there.
         let id = id_of(service, &format!("pushed-{theme}")).await;
-        nodes[2].admin().push(&id, r#"{"pushed":true}"#).await.expect(202);
+        let pushed = async || (nodes[2].admin().push(&id, r#"{"pushed":true}"#).await.status == 202).then_some(());
+        eventually("a push that is taken", WITHIN, pushed).await;
         let id = id_of(service, &format!("removed-{theme}")).await;
-        nodes[0].admin().delete(&format!("/api/v1/connections/{id}")).await.expect(204);
+        let target = format!("/api/v1/connections/{id}");
+        let removed = async || (nodes[0].admin().delete(&target).await.status == 204).then_some(());
+        eventually("a connection that is removed", WITHIN, removed).await;
     };
     let (printed, ()) = tokio::join!(ended(command(file), theme, WITHIN), others);
     let said: Value = serde_json::from_slice(&printed.stdout).expect("JSON");

@@ -195,6 +195,20 @@ impl Client {
         }
     }
 
+    /// The same for what may take longer than anything else here.
+    pub async fn closed_within(&mut self, time: Duration) -> u16 {
+        let reading = async {
+            loop {
+                match self.receive_without_deadline().await {
+                    Received::Close(code) => return code,
+                    Received::Lost => panic!("the socket ended without a close frame"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(time, reading).await.unwrap_or_else(|_| panic!("still open after {time:?}"))
+    }
+
     /// Panics when anything but a ping arrives within `time`.
     pub async fn hears_nothing_for(&mut self, time: Duration) {
         if let Ok(received) = tokio::time::timeout(time, self.receive_without_deadline()).await {
