@@ -46,6 +46,8 @@ pub struct Opening {
     pub facts: Facts,
     pub endpoint: Arc<LiveEndpoint>,
     pub io: ClientSocket,
+    /// The answer to the handshake. It goes out once the connection can be found: who has it may be pushed to.
+    pub answer: Bytes,
     /// Bytes that the client sent right behind its handshake.
     pub early: Bytes,
     /// The number of the last event already emitted for this connection (its connect event, if any).
@@ -95,12 +97,12 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn new(opening: Opening, worker: Rc<Worker>) -> Rc<Connection> {
-        let Opening { facts, endpoint, io, last_sequence, counters, not_resumed, admission, .. } = opening;
+        let Opening { facts, endpoint, io, answer, last_sequence, counters, not_resumed, admission, .. } = opening;
         let now = Instant::now();
         let facts = Arc::new(facts);
         let rule = endpoint.current().resume;
         let connection = Rc::new(Connection {
-            outlet: Outlet::new(endpoint.clone(), io, counters, facts.clone()),
+            outlet: Outlet::new(endpoint.clone(), (io, answer), counters, facts.clone()),
             facts,
             endpoint,
             worker,

@@ -130,24 +130,32 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// One whose first bytes are the answer to the handshake: what follows is nothing without it, so it is never dropped.
+    pub fn behind(answer: Bytes) -> Outbox {
+        let mut outbox = Outbox::default();
+        outbox.append(answer, Kind::Control);
+        outbox.front_written = true;
+        outbox
+    }
+
     /// Unsent bytes; shown to operators as `pendingBytes`.
     pub fn bytes(&self) -> usize {
         self.bytes + self.owed_bytes
     }
 
-    /// The frame of a message that is going to wait. Such as leave in their order share buffers: one that may go before others would
-    /// hold a whole buffer for those that stay.
-    pub fn encode(&mut self, opcode: Opcode, payload: &[u8]) -> Bytes {
-        let length = payload.len() + 10;
-        if self.bytes < SHARED_FROM_BYTES || length > SHARED_FRAME_BYTES_MAX {
-            return frame(opcode, payload);
+    /// Moves the message that was queued last into the buffer that it shares with those before it. For one that leaves in its
+    /// order: what goes before others, or was never queued, would leave a whole buffer to the few that stay.
+    pub fn share_last(&mut self) {
+        let Some(last) = self.queue.back_mut() else { return };
+        if self.bytes < SHARED_FROM_BYTES || last.bytes.len() > SHARED_FRAME_BYTES_MAX {
+            return;
         }
         let shared = self.shared.get_or_insert_default();
-        if shared.capacity() - shared.len() < length {
+        if shared.capacity() < last.bytes.len() {
             **shared = BytesMut::with_capacity(SHARED_BUFFER_BYTES);
         }
-        encode_frame(opcode, payload, shared);
-        shared.split().freeze()
+        shared.extend_from_slice(&last.bytes);
+        last.bytes = shared.split().freeze();
     }
 
     /// Queues a message frame under the endpoint's policy. `key`: what the policy's path finds in the message, if it

@@ -272,23 +272,63 @@ fn pings_of_a_resumable_connection_tell_what_left_before_them() {
     assert!(!outbox.ledger.as_ref().unwrap().can_go_on_from(0));
 }
 
+/// Queues as outlet does.
+fn queue(outbox: &mut Outbox, policy: &OutboxSettings, payload: &[u8]) -> Queued {
+    let queued = outbox.push(frame(Opcode::Text, payload), policy, None);
+    if let Queued::Yes { .. } = queued {
+        outbox.share_last();
+    }
+    queued
+}
+
+/// How many frames lie right behind the one before them.
+fn neighbours(outbox: &Outbox) -> usize {
+    let pairs = outbox.queue.iter().zip(outbox.queue.iter().skip(1));
+    pairs.filter(|(a, b)| a.bytes.as_ptr_range().end == b.bytes.as_ptr()).count()
+}
+
 #[test]
 fn frames_that_wait_together_share_buffers_and_stay_what_they_are() {
     let policy = OutboxSettings { max_bytes: 1 << 20, max_messages: 1_000, ..policy(WhenFull::Close) };
     let mut outbox = Outbox::default();
     let payload = |n: usize| vec![n as u8; [10, 130, 3_000, 5_000, 0][n % 5]];
     for n in 0..200 {
-        let shared = outbox.encode(Opcode::Text, &payload(n));
-        assert_eq!(shared, frame(Opcode::Text, &payload(n)), "{n}");
-        assert_eq!(outbox.push(shared, &policy, None), Queued::Yes { dropped: 0 });
+        assert_eq!(queue(&mut outbox, &policy, &payload(n)), Queued::Yes { dropped: 0 });
     }
-    let together = outbox.queue.iter().zip(outbox.queue.iter().skip(1));
-    let next_to = |(a, b): &(&Entry, &Entry)| a.bytes.as_ptr_range().end == b.bytes.as_ptr();
-    assert!(together.filter(next_to).count() > 80, "small ones lie behind each other");
+    assert!(neighbours(&outbox) > 80, "small ones lie behind each other");
     for n in 0..200 {
         assert_eq!(outbox.queue[0].bytes, frame(Opcode::Text, &payload(n)), "{n}");
         let length = outbox.queue[0].bytes.len();
         outbox.written(length);
     }
     assert!(outbox.is_empty() && outbox.shared.is_none(), "an idle connection keeps no buffer");
+}
+
+#[test]
+fn messages_that_are_refused_take_no_room_in_shared_buffers() {
+    let policy = OutboxSettings { max_bytes: 1 << 20, max_messages: 100, ..policy(WhenFull::DropNewest) };
+    let mut outbox = Outbox::default();
+    for n in 0..2_000u32 {
+        let queued = queue(&mut outbox, &policy, &[n as u8; 500]);
+        assert_eq!(queued == Queued::Refused, n >= 100 && n % 20 != 0, "{n}");
+        if n >= 99 && n % 20 == 19 {
+            let length = outbox.queue[0].bytes.len();
+            outbox.written(length);
+        }
+    }
+    assert!(neighbours(&outbox) > 90, "a few buffers hold them all: {}", neighbours(&outbox));
+}
+
+#[test]
+fn the_answer_to_the_handshake_is_first_and_never_dropped() {
+    let mut outbox = Outbox::behind(Bytes::from_static(b"HTTP/1.1 101"));
+    for n in 0..9 {
+        let _full = outbox.push(frame(Opcode::Text, &[n; 30]), &policy(WhenFull::DropOldest), None);
+    }
+    outbox.clear_unbegun();
+    let mut slices = [std::io::IoSlice::new(&[]); 4];
+    assert_eq!(outbox.slices(&mut slices), 1);
+    assert_eq!(&*slices[0], b"HTTP/1.1 101");
+    outbox.written(12);
+    assert!(outbox.is_empty() && outbox.bytes() == 0 && !outbox.is_within_frame());
 }

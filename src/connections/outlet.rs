@@ -116,16 +116,17 @@ pub(super) struct State {
 }
 
 impl Outlet {
+    /// `answer`, to the handshake, is the first that goes out.
     pub(super) fn new(
         endpoint: Arc<LiveEndpoint>,
-        io: ClientSocket,
+        (io, answer): (ClientSocket, Bytes),
         counters: Arc<OutletCounters>,
         facts: Arc<Facts>,
     ) -> Arc<Outlet> {
         Arc::new(Outlet {
             endpoint,
             io: ArcSwapOption::from_pointee(io),
-            state: Mutex::default(),
+            state: Mutex::new(State { outbox: Outbox::behind(answer), ..State::default() }),
             labels: Mutex::default(),
             confirmations: Mutex::default(),
             owes: AtomicBool::new(false),
@@ -317,14 +318,15 @@ impl Outlet {
             Ok(Written::No) | Err(_) => {
                 let key = message.key(policy);
                 let leaves_in_order = key.is_none() && !watched;
-                let frame = match *message {
-                    Offered::Payload(opcode, payload) if leaves_in_order => state.outbox.encode(opcode, payload),
-                    _ => message.frame(),
+                let queued = match state.away {
+                    false => state.outbox.push(message.frame(), policy, key),
+                    true => state.outbox.push_while_away(message.frame(), policy.when_full, key),
                 };
-                match state.away {
-                    false => state.outbox.push(frame, policy, key),
-                    true => state.outbox.push_while_away(frame, policy.when_full, key),
+                // One that many get is shared already.
+                if let (Queued::Yes { .. }, Offered::Payload(..), true) = (queued, message, leaves_in_order) {
+                    state.outbox.share_last();
                 }
+                queued
             }
         };
         match queued {

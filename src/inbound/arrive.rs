@@ -152,7 +152,7 @@ async fn serve(
     returning: Returning,
 ) {
     match upgrade::decide(&inbound, &request, &client, returning).await {
-        Ok(Decided::New(accepted)) => upgrade::open(inbound, io, early, *accepted).await,
+        Ok(Decided::New(accepted)) => upgrade::open(inbound, io, early, *accepted),
         Ok(Decided::Back(back)) => resume::open(inbound, io, early, *back).await,
         Err(refusal) => refusal::answer(&inbound, &mut io, client.ip, refusal).await,
     }

@@ -12,7 +12,6 @@ use actix_http::ws::{hash_key, verify_handshake, HandshakeError};
 use actix_http::Request;
 use bytes::{Bytes, BytesMut};
 use rustls::pki_types::CertificateDer;
-use tokio::io::AsyncWriteExt;
 
 use super::arrive::Counted;
 use super::authenticate::{offered_subprotocols, presented, CREDENTIAL_SUBPROTOCOL_PREFIX};
@@ -409,17 +408,16 @@ fn refused_by_service(failure: &Failure) -> Refusal {
     }
 }
 
-pub async fn open(inbound: Rc<InboundWorker>, mut io: ClientSocket, early: Bytes, accepted: Accepted) {
+/// Makes a connection of an accepted handshake. That its client has gone meanwhile is found by who writes the answer: the
+/// connect event is out, so the connection opens and ends like any other, with its disconnect event.
+pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted: Accepted) {
     let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission } = accepted;
-    if let Err(err) = io.write_all(&answer.head()).await {
-        // The connect event is out, so the connection opens and ends like any other, with its disconnect event.
-        tracing::debug!(connection = %facts.id_text, "client gone before the answer: {err}");
-    }
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
     let counters = inbound.runtime(&endpoint).outlets.clone();
     let worker = inbound.worker.clone();
-    let opening = Opening { facts, endpoint, io, early, last_sequence, counters, not_resumed, admission };
+    let answer = answer.head().freeze();
+    let opening = Opening { facts, endpoint, io, answer, early, last_sequence, counters, not_resumed, admission };
     worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source, held)));
     drop(pending); // the connection counts itself now
 }

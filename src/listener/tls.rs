@@ -97,7 +97,8 @@ impl Files {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let clients = match (&self.client_ca, &contents.client_ca) {
             (Some(file), Some(authorities)) => {
-                Some(self.verifier(authorities, contents, &provider).with_context(|| name(file))?)
+                let authorities = certificates(authorities).with_context(|| name(file))?;
+                Some(self.verifier(authorities, contents, &provider)?)
             }
             _ => None,
         };
@@ -119,12 +120,12 @@ impl Files {
 
     fn verifier(
         &self,
-        authorities: &[u8],
+        authorities: Vec<CertificateDer<'static>>,
         contents: &Contents,
         provider: &Arc<CryptoProvider>,
     ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(authorities)? {
+        for certificate in authorities {
             roots.add(certificate)?;
         }
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());

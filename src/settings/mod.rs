@@ -2,6 +2,7 @@
 //! are errors. Raw values are checked once here; the rest of the gateway relies on them.
 
 mod file_limit;
+mod listener_tls;
 mod tls;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use figment::Figment;
 use serde::{Deserialize, Serialize};
 
 pub use file_limit::{raise_file_limit, FileLimit};
+pub use listener_tls::TlsSettings;
 pub use tls::{client_tls, CallerFiles};
 
 use crate::model::egress::EgressRules;
@@ -76,60 +78,6 @@ pub struct ClientSettings {
     pub proxy_protocol: bool,
     pub tls: TlsSettings,
 }
-
-/// What a listener proves itself with; without a certificate it is in the clear. The files are PEM, and read again when
-/// they change.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsSettings {
-    /// The certificate, then those of its issuers.
-    pub certificate_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// Authorities whose clients' certificates are accepted; with it, clients are asked for one.
-    pub client_ca_file: Option<PathBuf>,
-    /// Certificates that are accepted no more.
-    pub client_crl_file: Option<PathBuf>,
-}
-
-impl TlsSettings {
-    fn check(&self, keys: &TlsKeys) -> Result<(), SettingsError> {
-        let missing = |other: &str| format!("is missing: {other} is set");
-        match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => return wrong(keys.key_file, missing(keys.certificate_file)),
-            (None, Some(_)) => return wrong(keys.certificate_file, missing(keys.key_file)),
-            (None, None) if self.client_ca_file.is_some() => {
-                return wrong(keys.certificate_file, missing(keys.client_ca_file));
-            }
-            _ => {}
-        }
-        match self.client_crl_file.is_some() && self.client_ca_file.is_none() {
-            true => wrong(keys.client_ca_file, missing(keys.client_crl_file)),
-            false => Ok(()),
-        }
-    }
-}
-
-/// The names of one listener's settings of TLS.
-struct TlsKeys {
-    certificate_file: &'static str,
-    key_file: &'static str,
-    client_ca_file: &'static str,
-    client_crl_file: &'static str,
-}
-
-const CLIENT_TLS: TlsKeys = TlsKeys {
-    certificate_file: "client.tls.certificate_file",
-    key_file: "client.tls.key_file",
-    client_ca_file: "client.tls.client_ca_file",
-    client_crl_file: "client.tls.client_crl_file",
-};
-
-const ADMIN_TLS: TlsKeys = TlsKeys {
-    certificate_file: "admin.tls.certificate_file",
-    key_file: "admin.tls.key_file",
-    client_ca_file: "admin.tls.client_ca_file",
-    client_crl_file: "admin.tls.client_crl_file",
-};
 
 impl ClientSettings {
     pub fn handshake_deadline(&self) -> Duration {
@@ -344,8 +292,8 @@ impl Settings {
             let reason = "needs client.trusted_proxies: the header is read from those peers only";
             return wrong("client.proxy_protocol", reason);
         }
-        self.client.tls.check(&CLIENT_TLS)?;
-        self.admin.tls.check(&ADMIN_TLS)?;
+        self.client.tls.check(&listener_tls::CLIENT)?;
+        self.admin.tls.check(&listener_tls::ADMIN)?;
         match &self.admin.token {
             Some(token) if token.len() < 16 => return wrong("admin.token", "must have at least 16 characters"),
             None if !self.admin.listen.ip().is_loopback() => {

@@ -251,3 +251,22 @@ async fn the_first_subprotocol_that_both_know_is_echoed() {
         client.handshake.iter().find(|(name, _)| name == "sec-websocket-protocol").map(|(_, value)| value.as_str());
     assert!(matches!(echoed, Some("chat.v1" | "chat.v2")), "{:?}", client.handshake);
 }
+
+/// The connect event says who comes; whoever has heard the answer to its handshake is there.
+#[tokio::test]
+async fn who_has_been_let_in_can_be_pushed_to() {
+    const CLIENTS: usize = 200;
+    let cluster = shared().await;
+    let service = Service::start().await;
+    let routes = [route("connect", &[http(&service, "/connect")]), route("default", &[json!({"type": "echo"})])];
+    let endpoint = cluster.create(&document(&unique_path("at-once"), &routes)).await;
+    let each = (0..CLIENTS).map(|number| {
+        let (node, endpoint, service) = (&cluster.nodes[number % 3], &endpoint, &service);
+        async move {
+            let (mut client, visit) = Client::connect_known(node, &endpoint.path, service).await;
+            node.admin().push(&visit.id, "1").await.expect(202);
+            assert_eq!(client.text().await, "1");
+        }
+    });
+    futures::future::join_all(each).await;
+}

@@ -86,10 +86,6 @@ impl Client {
         })
         .await;
         let id = call.attributes().get("connectionid").to_string();
-        // The answer may reach a client a moment before pushes find its connection.
-        let target = format!("/api/v1/connections/{id}");
-        let found = async || (node.admin().get(&target).await.status == 200).then_some(());
-        eventually("a connection that is found", PATIENCE, found).await;
         (client, Visit { id, name, call })
     }
 
