@@ -75,6 +75,8 @@ async fn events_without_the_key_wait_for_each_other_and_a_slow_key_for_nobody() 
     let mut client = Client::connect(&cluster.nodes[1], &endpoint.path).await;
     let began = Instant::now();
     client.send(&event(&json!("slow"), 1)).await;
+    // The others go by connections of their own: none of them may be the first to arrive.
+    service.wait_for("/mixed", 1).await;
     for text in [r#"{"order":"slow","n":2}"#, r#"{"n":3}"#, "4", r#"{"order":"quick","n":5}"#] {
         client.send(text).await;
     }
