@@ -197,8 +197,8 @@ async fn a_broker_that_stops_dies_or_freezes_loses_nothing_acknowledged() {
         for told in &told {
             assert!(!told.failed.is_empty(), "what came in the gap has failed");
             assert!(told.acknowledged.last() > told.failed.last(), "and then it went on");
-            // The client library looks once a second at what is overdue.
-            let most = DELIVERY_TIMEOUT + Duration::from_millis(2_500);
+            // Half a second for a machine that is busy with three clients, a broker and three nodes.
+            let most = DELIVERY_TIMEOUT + Duration::from_millis(500);
             assert!(told.longest_silence < most, "an answer took {:?}", told.longest_silence);
         }
         let failed: usize = told.iter().map(|told| told.failed.len()).sum();

@@ -25,6 +25,10 @@ const QUEUE_RECORDS_MAX: &str = "100000";
 const QUEUE_KIB_MAX: &str = "65536";
 /// How long a batch is filled: little, since an event is not late for the sake of a fuller batch.
 const LINGER_MILLIS: &str = "1";
+/// How often librdkafka looks for records that are out of time.
+const TIMEOUTS_SEEN_EVERY: Duration = Duration::from_secs(1);
+/// None would be for ever, and less than the filling of a batch is refused.
+const MESSAGE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 /// A producer that has failed for good is made anew at most this often.
 const RENEW_AFTER: Duration = Duration::from_secs(1);
 
@@ -272,6 +276,11 @@ impl KafkaProducers {
     }
 }
 
+/// With as much less as librdkafka may be late, each record has its answer in time. Of a short time half is kept.
+fn message_timeout(delivery_timeout: Duration) -> Duration {
+    delivery_timeout.saturating_sub(TIMEOUTS_SEEN_EVERY).max(delivery_timeout / 2).max(MESSAGE_TIMEOUT_MIN)
+}
+
 fn create(key: &ProducerKey, delivery_timeout: Duration, trouble: Trouble) -> Result<Client, KafkaError> {
     let mut config = ClientConfig::new();
     config
@@ -281,7 +290,7 @@ fn create(key: &ProducerKey, delivery_timeout: Duration, trouble: Trouble) -> Re
         // librdkafka: an idempotent producer requires acks=all.
         .set("enable.idempotence", if key.acks == KafkaAcks::All { "true" } else { "false" })
         .set("compression.type", key.compression.as_str())
-        .set("message.timeout.ms", delivery_timeout.as_millis().to_string())
+        .set("message.timeout.ms", message_timeout(delivery_timeout).as_millis().to_string())
         .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
         .set("queue.buffering.max.kbytes", QUEUE_KIB_MAX)
         .set("queue.buffering.max.ms", LINGER_MILLIS)
@@ -329,6 +338,13 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &two), "topics do not tell producers apart");
         let other = KafkaSpec { compression: KafkaCompression::Zstd, ..spec("a") };
         assert!(!Arc::ptr_eq(&one, &producers.producer(&other).unwrap()));
+    }
+
+    #[test]
+    fn records_are_given_up_a_look_before_their_time() {
+        for (whole, ours) in [(10_000, 9_000), (2_500, 1_500), (1_500, 750), (1, 10)] {
+            assert_eq!(message_timeout(Duration::from_millis(whole)).as_millis(), ours, "of {whole} ms");
+        }
     }
 
     #[test]
