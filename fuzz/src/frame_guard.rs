@@ -6,7 +6,10 @@
 #[allow(dead_code)]
 mod guard;
 
-use guard::{FrameGuard, Violation, FRAGMENTS_PER_MESSAGE_MAX, FRAGMENT_BYTES_MIN};
+use guard::{FrameGuard, Room, Violation, FRAGMENTS_PER_MESSAGE_MAX, FRAGMENT_BYTES_MIN};
+
+/// Control frames that may come in all.
+const CONTROLS_MAX: u32 = 40;
 
 pub fn check(data: &[u8]) {
     let [high, low, piece, window, stream @ ..] = data else { return };
@@ -22,10 +25,13 @@ type Verdict = (u32, Option<Violation>);
 
 fn in_pieces(stream: &[u8], limit: usize, piece: usize, window: u32) -> Verdict {
     let mut guard = FrameGuard::new(limit);
-    let mut messages = 0;
+    let (mut messages, mut controls) = (0, 0);
     for mut bytes in stream.chunks(piece) {
         while !bytes.is_empty() {
-            let scan = guard.scan(bytes, window);
+            let room = Room { messages: window, controls: CONTROLS_MAX - controls };
+            let scan = guard.scan(bytes, room);
+            assert!(scan.controls <= room.controls, "{scan:?} beyond {room:?}");
+            controls += scan.controls;
             assert!(scan.messages <= window, "{scan:?} beyond a window of {window}");
             messages += scan.messages;
             if scan.violation.is_some() {
@@ -41,6 +47,7 @@ fn in_pieces(stream: &[u8], limit: usize, piece: usize, window: u32) -> Verdict 
 
 fn reference(mut stream: &[u8], limit: u64) -> Verdict {
     let (mut messages, mut size, mut fragments) = (0, 0_u64, 0_u32);
+    let mut controls = 0;
     loop {
         let [first, second, rest @ ..] = stream else { return (messages, None) };
         let mask = if second & 0x80 == 0 { 0 } else { 4 };
@@ -54,6 +61,10 @@ fn reference(mut stream: &[u8], limit: u64) -> Verdict {
         let is_control = first & 0x08 != 0;
         if is_control && length > 125 {
             return (messages, Some(Violation::LongControlFrame));
+        }
+        controls += u32::from(is_control);
+        if controls > CONTROLS_MAX {
+            return (messages, Some(Violation::TooManyControlFrames));
         }
         if !is_control {
             let begins = first & 0x0f != 0;

@@ -67,7 +67,7 @@ pub const CLOSE_LINGER: Duration = Duration::from_secs(3);
 pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Pings, pongs and closes of one client within a second; more is a flood: 1008. A client that measures its latency sends
-/// a few, and pongs come as often as the heartbeat's pings. As many as one read brings are looked at first.
+/// a few, and pongs come as often as the heartbeat's pings.
 pub const CONTROL_FRAMES_PER_SECOND_MAX: u32 = 256;
 
 /// One client.
@@ -224,20 +224,28 @@ impl Connection {
         self.outlet.pong(frame(Opcode::Pong, payload));
     }
 
-    /// Counts control frames that were read; `false` when there were too many of them.
-    pub(super) fn control_frames_read(&self, count: u32) -> bool {
-        if count == 0 {
-            return true;
+    /// How many control frames may still come within the second.
+    pub(super) fn control_frames_left(&self) -> u32 {
+        CONTROL_FRAMES_PER_SECOND_MAX.saturating_sub(self.control_frames_now().1)
+    }
+
+    /// Counts control frames that were read.
+    pub(super) fn control_frames_read(&self, count: u32) {
+        if count > 0 {
+            let (since, seen) = self.control_frames_now();
+            self.control_frames.set((since, seen + count));
         }
+    }
+
+    fn control_frames_now(&self) -> (Instant, u32) {
         // Reading has just set it.
         let now = self.last_read.get();
-        let (mut since, mut seen) = self.control_frames.get();
+        let (since, seen) = self.control_frames.get();
         if now.duration_since(since) >= Duration::from_secs(1) {
-            (since, seen) = (now, 0);
+            (now, 0)
+        } else {
+            (since, seen)
         }
-        seen = seen.saturating_add(count);
-        self.control_frames.set((since, seen));
-        seen <= CONTROL_FRAMES_PER_SECOND_MAX
     }
 
     /// Queues bytes that the actor's context has encoded, or a ping.

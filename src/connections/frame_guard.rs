@@ -1,6 +1,7 @@
 //! Watches frame *headers* as bytes pass from the socket to the codec: refuses an oversized message before its payload
-//! is buffered, caps fragments, and passes no more messages than the in-flight window has room for. Pure: bytes in,
-//! verdict out; [`super::socket`] performs it. Everything else that is wrong with a frame is the codec's to find.
+//! is buffered, caps fragments and control frames, and passes no more messages than the in-flight window has room for.
+//! Pure: bytes in, verdict out; [`super::socket`] performs it. Everything else that is wrong with a frame is the codec's
+//! to find.
 
 /// Fragments of one message, whatever their size (a 128 KiB message in 1 KiB pieces has 128). A message may have more
 /// when they carry something: see [`FRAGMENT_BYTES_MIN`].
@@ -25,6 +26,17 @@ pub enum Violation {
     TooManyFragments,
     /// A control frame that is longer than RFC 6455 §5.5 allows: 1002. The codec would make room for it first.
     LongControlFrame,
+    /// More control frames than there is room for: 1008.
+    TooManyControlFrames,
+}
+
+/// How much may pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Data messages that may end; then the rest waits.
+    pub messages: u32,
+    /// Control frames that may begin; one more is a violation.
+    pub controls: u32,
 }
 
 /// What to do with the bytes given to [`FrameGuard::scan`].
@@ -80,13 +92,13 @@ impl FrameGuard {
         self.max_message_bytes = bytes as u64;
     }
 
-    /// Looks at `bytes` and says how many of them may pass, letting at most `budget` messages end.
-    pub fn scan(&mut self, bytes: &[u8], budget: u32) -> Scan {
+    /// Looks at `bytes` and says how many of them may pass.
+    pub fn scan(&mut self, bytes: &[u8], room: Room) -> Scan {
         let mut at = 0;
         let mut messages = 0;
         let mut controls = 0;
         while at < bytes.len() {
-            if messages == budget {
+            if messages == room.messages {
                 break;
             }
             if self.payload_left > 0 {
@@ -103,7 +115,11 @@ impl FrameGuard {
             self.header_len += 1;
             at += 1;
             let Some(payload) = self.header_payload() else { continue };
-            match self.admit(payload) {
+            let admitted = match self.admit(payload) {
+                Ok(Kind::Control) if controls == room.controls => Err(Violation::TooManyControlFrames),
+                admitted => admitted,
+            };
+            match admitted {
                 Ok(Kind::Control) => controls += 1,
                 Ok(Kind::Data) => {}
                 Err(violation) => {
@@ -193,13 +209,17 @@ mod tests {
         out
     }
 
+    fn room(messages: u32) -> Room {
+        Room { messages, controls: 9 }
+    }
+
     #[test]
     fn passes_whole_frames_and_counts_messages() {
         let mut bytes = frame(0x81, 10);
         bytes.extend(frame(0x89, 5));
         bytes.extend(frame(0x81, 0));
         let mut guard = FrameGuard::new(100);
-        assert_eq!(guard.scan(&bytes, 10), Scan { pass: bytes.len(), messages: 2, controls: 1, violation: None });
+        assert_eq!(guard.scan(&bytes, room(10)), Scan { pass: bytes.len(), messages: 2, controls: 1, violation: None });
     }
 
     #[test]
@@ -209,7 +229,7 @@ mod tests {
         let mut guard = FrameGuard::new(100_000);
         let mut messages = 0;
         for byte in &bytes {
-            let scan = guard.scan(std::slice::from_ref(byte), 1);
+            let scan = guard.scan(std::slice::from_ref(byte), room(1));
             assert_eq!((scan.pass, scan.violation), (1, None));
             messages += scan.messages;
         }
@@ -223,7 +243,7 @@ mod tests {
         bytes.extend(&frame(0x81, 200)[..8]);
         let mut guard = FrameGuard::new(100);
         assert_eq!(
-            guard.scan(&bytes, 9),
+            guard.scan(&bytes, room(9)),
             Scan { pass: first, messages: 1, controls: 0, violation: Some(Violation::TooBig) }
         );
     }
@@ -231,31 +251,35 @@ mod tests {
     #[test]
     fn adds_up_fragments_and_survives_lengths_that_overflow() {
         let mut guard = FrameGuard::new(100);
-        assert_eq!(guard.scan(&frame(0x01, 60), 9).violation, None);
-        assert_eq!(guard.scan(&frame(0x89, 100), 9).violation, None, "a control frame is not part of the message");
-        assert_eq!(guard.scan(&frame(0x80, 60), 9).violation, Some(Violation::TooBig));
+        assert_eq!(guard.scan(&frame(0x01, 60), room(9)).violation, None);
+        assert_eq!(
+            guard.scan(&frame(0x89, 100), room(9)).violation,
+            None,
+            "a control frame is not part of the message"
+        );
+        assert_eq!(guard.scan(&frame(0x80, 60), room(9)).violation, Some(Violation::TooBig));
 
         let mut guard = FrameGuard::new(100);
         let huge = [0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
-        assert_eq!(guard.scan(&huge, 9).violation, Some(Violation::TooBig));
+        assert_eq!(guard.scan(&huge, room(9)).violation, Some(Violation::TooBig));
     }
 
     #[test]
     fn refuses_long_control_frames_on_their_header() {
         let huge_ping = [0x89, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
-        let scan = FrameGuard::new(100).scan(&huge_ping, 9);
+        let scan = FrameGuard::new(100).scan(&huge_ping, room(9));
         assert_eq!(scan, Scan { pass: 0, messages: 0, controls: 0, violation: Some(Violation::LongControlFrame) });
-        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 126), 9).violation, Some(Violation::LongControlFrame));
-        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 125), 9).violation, None);
+        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 126), room(9)).violation, Some(Violation::LongControlFrame));
+        assert_eq!(FrameGuard::new(100).scan(&frame(0x88, 125), room(9)).violation, None);
     }
 
     #[test]
     fn caps_fragments() {
         let mut guard = FrameGuard::new(1 << 20);
-        assert_eq!(guard.scan(&frame(0x01, 1), 9).violation, None);
+        assert_eq!(guard.scan(&frame(0x01, 1), room(9)).violation, None);
         let mut violation = None;
         for _ in 0..FRAGMENTS_PER_MESSAGE_MAX {
-            violation = violation.or(guard.scan(&frame(0x00, 0), 9).violation);
+            violation = violation.or(guard.scan(&frame(0x00, 0), room(9)).violation);
         }
         assert_eq!(violation, Some(Violation::TooManyFragments));
     }
@@ -264,8 +288,9 @@ mod tests {
     fn many_fragments_may_be_had_when_they_carry_something() {
         for (size, refused) in [(FRAGMENT_BYTES_MIN as usize, false), (FRAGMENT_BYTES_MIN as usize - 1, true)] {
             let mut guard = FrameGuard::new(1 << 20);
-            assert_eq!(guard.scan(&frame(0x01, size), 9).violation, None);
-            let mut rest = (0..4 * FRAGMENTS_PER_MESSAGE_MAX).map(|_| guard.scan(&frame(0x00, size), 9).violation);
+            assert_eq!(guard.scan(&frame(0x01, size), room(9)).violation, None);
+            let mut rest =
+                (0..4 * FRAGMENTS_PER_MESSAGE_MAX).map(|_| guard.scan(&frame(0x00, size), room(9)).violation);
             let violation = rest.find_map(|violation| violation);
             assert_eq!(violation.is_some(), refused, "pieces of {size}");
         }
@@ -276,8 +301,18 @@ mod tests {
         let one = frame(0x81, 3);
         let bytes: Vec<u8> = std::iter::repeat_n(one.clone(), 5).flatten().collect();
         let mut guard = FrameGuard::new(100);
-        let scan = guard.scan(&bytes, 2);
+        let scan = guard.scan(&bytes, room(2));
         assert_eq!(scan, Scan { pass: one.len() * 2, messages: 2, controls: 0, violation: None });
-        assert_eq!(guard.scan(&bytes[scan.pass..], 9).messages, 3);
+        assert_eq!(guard.scan(&bytes[scan.pass..], room(9)).messages, 3);
+    }
+
+    #[test]
+    fn stops_before_the_control_frame_that_is_one_too_many() {
+        let ping = frame(0x89, 7);
+        let bytes: Vec<u8> = std::iter::repeat_n(ping.clone(), 20).flatten().collect();
+        let scan = FrameGuard::new(100).scan(&bytes, room(9));
+        let violation = Some(Violation::TooManyControlFrames);
+        assert_eq!(scan, Scan { pass: ping.len() * 9, messages: 0, controls: 9, violation });
+        assert_eq!(FrameGuard::new(100).scan(&bytes[..ping.len() * 9], room(9)).violation, None);
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::connection::{Connection, CONTROL_FRAMES_PER_SECOND_MAX, LINGER_BYTES_MAX};
-use super::frame_guard::{FrameGuard, Violation, FRAGMENTS_PER_MESSAGE_MAX};
+use super::frame_guard::{FrameGuard, Room, Violation, FRAGMENTS_PER_MESSAGE_MAX};
 use super::hub::Worker;
 use super::session::Session;
 use crate::close_code;
@@ -95,19 +95,20 @@ impl Stream for FrameStream {
             },
         };
         this.guard.set_max_message_bytes(this.connection.endpoint.current().settings.max_message_bytes);
-        let scan = this.guard.scan(&bytes, window);
+        let room = Room { messages: window, controls: this.connection.control_frames_left() };
+        let scan = this.guard.scan(&bytes, room);
         this.connection.messages_read(scan.messages);
+        this.connection.control_frames_read(scan.controls);
         this.passed += bytes.len();
-        let flooded = !this.connection.control_frames_read(scan.controls);
-        let verdict = scan.violation.map(|violation| match violation {
-            Violation::TooBig => close_code::TOO_BIG,
-            Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
-            Violation::LongControlFrame => close_code::PROTOCOL_ERROR,
-        });
-        if let Some(close) = verdict.or(flooded.then_some(close_code::TOO_MANY_CONTROL_FRAMES)) {
+        if let Some(violation) = scan.violation {
             // What came before it is still decoded and served; then the driver closes.
             this.stopped = true;
-            this.connection.violated(close);
+            this.connection.violated(match violation {
+                Violation::TooBig => close_code::TOO_BIG,
+                Violation::TooManyFragments => close_code::TOO_MANY_FRAGMENTS,
+                Violation::LongControlFrame => close_code::PROTOCOL_ERROR,
+                Violation::TooManyControlFrames => close_code::TOO_MANY_CONTROL_FRAMES,
+            });
         } else if scan.pass < bytes.len() {
             // A copy, so that a stalled connection does not pin the worker's whole read buffer.
             this.held = Some(Bytes::copy_from_slice(&bytes[scan.pass..]));
@@ -193,17 +194,20 @@ impl Driver {
         }
     }
 
-    /// Reads and drops what the client still sends, so that the close frame is not lost to a reset.
+    /// Reads and drops what the client still sends, so that the close frame is not lost to a reset. A buffer at a time:
+    /// whoever is closed for a flood must not hold up the others in the end.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.lingered_bytes > LINGER_BYTES_MAX {
-                return Poll::Pending; // until the deadline
+        if self.lingered_bytes > LINGER_BYTES_MAX {
+            return Poll::Pending; // until the deadline
+        }
+        match self.connection.poll_read(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Some(discarded))) => {
+                self.lingered_bytes += discarded.len();
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            match self.connection.poll_read(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(discarded))) => self.lingered_bytes += discarded.len(),
-                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
-            }
+            Poll::Ready(Ok(None) | Err(_)) => Poll::Ready(()),
         }
     }
 
