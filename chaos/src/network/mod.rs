@@ -1,0 +1,120 @@
+//! A small network of this process's own: a switch in a namespace that the process enters before it does anything else,
+//! and a namespace per node behind a cable. Nothing has a name outside: the kernel takes all of it away when the last
+//! process in it ends, however that ends. What passes the switch from node to node can be cut; clients, the service and
+//! whoever asks sit at the switch itself, and always get through. Imports nothing of the crate.
+
+mod cuts;
+mod namespace;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{bail, Context};
+
+pub use cuts::Cuts;
+use namespace::Namespace;
+
+/// Nobody else is in this network, so any addresses do.
+const SUBNET: [u8; 3] = [10, 77, 0];
+const PREFIX: u8 = 24;
+const SWITCH_HOST: u8 = 254;
+const SWITCH: &str = "switch";
+
+pub struct Network {
+    nodes: Vec<Namespace>,
+    cuts: Mutex<Cuts>,
+}
+
+impl Network {
+    /// Moves this process into a namespace of its own and makes the network in it. Only while the process has a single
+    /// thread: threads that exist stay where they are. An error says why it cannot be done here.
+    pub fn enter(nodes: usize) -> anyhow::Result<Network> {
+        for (program, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+            let found = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+            if !found.is_ok_and(|status| status.success()) {
+                bail!("there is no {program} (the package {package})");
+            }
+        }
+        namespace::unshare().context("making a network namespace needs root, or user namespaces")?;
+        let network = Network {
+            nodes: (0..nodes).map(|_| Namespace::new()).collect::<Result<_, _>>().context("a node's namespace")?,
+            cuts: Mutex::default(),
+        };
+        network.wire().context("wiring the namespaces")?;
+        network.apply(&Cuts::default()).context("a first set of rules for the switch")?;
+        Ok(network)
+    }
+
+    fn wire(&self) -> anyhow::Result<()> {
+        let mut script = format!(
+            "link set lo up\nlink add {SWITCH} type bridge\naddr add {}/{PREFIX} dev {SWITCH}\nlink set {SWITCH} up\n",
+            self.switch()
+        );
+        for (node, namespace) in self.nodes.iter().enumerate() {
+            let port = cuts::port(node);
+            script += &format!("link add {port} type veth peer name eth0 netns {}\n", namespace.path());
+            script += &format!("link set {port} master {SWITCH}\nlink set {port} up\n");
+        }
+        pipe(Command::new("ip").args(["-batch", "-"]), &script)?;
+        for (node, namespace) in self.nodes.iter().enumerate() {
+            let script = format!("link set lo up\naddr add {}/{PREFIX} dev eth0\nlink set eth0 up\n", self.node(node));
+            let mut command = Command::new("ip");
+            namespace.enter(&mut command);
+            pipe(command.args(["-batch", "-"]), &script)?;
+        }
+        Ok(())
+    }
+
+    /// The address at which this process is reached, and from which it calls.
+    pub fn switch(&self) -> IpAddr {
+        address(SWITCH_HOST)
+    }
+
+    pub fn node(&self, node: usize) -> IpAddr {
+        address(u8::try_from(node + 1).unwrap_or(SWITCH_HOST - 1))
+    }
+
+    /// Makes a command start in a node's namespace.
+    pub fn place(&self, node: usize, command: &mut Command) {
+        self.nodes[node].enter(command);
+    }
+
+    /// Changes what is cut; in force when this returns.
+    pub fn change(&self, change: impl FnOnce(&mut Cuts)) -> anyhow::Result<()> {
+        let mut cuts = self.lock();
+        let mut changed = cuts.clone();
+        change(&mut changed);
+        self.apply(&changed)?;
+        *cuts = changed;
+        Ok(())
+    }
+
+    fn apply(&self, cuts: &Cuts) -> anyhow::Result<()> {
+        pipe(Command::new("nft").args(["-f", "-"]), &cuts.rules())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cuts> {
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn address(host: u8) -> IpAddr {
+    let [a, b, c] = SUBNET;
+    IpAddr::V4(Ipv4Addr::new(a, b, c, host))
+}
+
+/// Runs a command with something on its standard input.
+fn pipe(command: &mut Command, script: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let named = format!("{command:?}");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(script.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{named}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
