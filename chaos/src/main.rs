@@ -47,6 +47,9 @@ struct Cli {
     /// Faults per scenario
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cycles: u32,
+    /// How long random makes faults
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..))]
+    seconds: u64,
     /// Begin no further cycle after so many minutes
     #[arg(long)]
     minutes_max: Option<u64>,
@@ -109,6 +112,7 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
         binary,
         seed: cli.seed.unwrap_or_else(rand::random),
         cycles: cli.cycles,
+        seconds: cli.seconds,
         deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
         network,
     };

@@ -1,5 +1,5 @@
 //! Nodes that are cut off for seconds, or hard to hear, stay members: once there were so many voters, there never are
-//! fewer. For scenarios in which no node is lost for good.
+//! fewer. A node whose disk was lost may be removed, so after that nothing is said.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,9 @@ pub fn check(records: &[Record]) -> Vec<String> {
     let mut ever = 0;
     let mut breaks = Vec::new();
     for record in records {
+        if matches!(record.op, Op::Fault { fault: "wipe", .. }) {
+            break;
+        }
         let Op::Sample(Sample { node, voters, .. }) = &record.op else { continue };
         ever = ever.max(*voters);
         // A node that lags behind may not know of all of them yet.

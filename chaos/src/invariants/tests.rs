@@ -127,4 +127,6 @@ fn voters_that_go_missing_are_found() {
     let sample = |node, voters| at(1, Outcome::Ok, Op::Sample(Sample { node, voters, ..Sample::default() }));
     assert_eq!(changed(|all| all.extend([sample(0, 1), sample(0, 3), sample(1, 3)])), [""; 0], "while it forms");
     assert_eq!(changed(|all| all.extend([sample(0, 3), sample(1, 2)])), ["no_voter_is_removed"]);
+    let wiped = changed(|all| all.extend([sample(0, 3), fault(2, "wipe", 2), sample(0, 2)]));
+    assert_eq!(wiped, [""; 0], "its disk is lost");
 }

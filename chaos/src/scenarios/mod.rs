@@ -7,6 +7,7 @@ mod one_way_partition;
 mod packet_loss;
 mod partition;
 mod pause_node;
+mod random;
 mod rolling_restart;
 mod traffic;
 mod wiped_disk;
@@ -44,6 +45,7 @@ pub const ALL: &[Scenario] = &[
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
     in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
+    in_a_network("random", "several of all these faults, one over the other, for --seconds; then all is healed"),
 ];
 
 /// Nodes of each scenario's cluster.
@@ -60,6 +62,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "wiped_disk" => wiped_disk::play(run).await?,
         "partition" => partition::play(run).await?,
         "one_way_partition" => one_way_partition::play(run).await?,
+        "random" => random::play(run).await?,
         "packet_loss" => packet_loss::play(run).await?,
         other => anyhow::bail!("there is no scenario {other}"),
     }
