@@ -11,6 +11,7 @@ mod invariants;
 mod network;
 mod ports;
 mod readback;
+mod report;
 mod run;
 mod scenarios;
 mod service;
@@ -59,6 +60,9 @@ struct Cli {
     /// Keep the histories and logs of runs that went well, too
     #[arg(long)]
     keep: bool,
+    /// Draw what happened into one HTML file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Name the scenarios and end
     #[arg(long)]
     list: bool,
@@ -116,7 +120,17 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
         deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
         network,
     };
-    Ok(Suite { options, wanted, not_run, keep: cli.keep })
+    let command = command(cli, options.seed);
+    Ok(Suite { options, wanted, not_run, keep: cli.keep, report: cli.report.clone(), command })
+}
+
+/// What does the same again.
+fn command(cli: &Cli, seed: u64) -> String {
+    let mut command = format!("chaos --seed {seed} --scenario {} --cycles {}", cli.scenario, cli.cycles);
+    if matches!(cli.scenario.as_str(), "all" | "random") {
+        command += &format!(" --seconds {}", cli.seconds);
+    }
+    command
 }
 
 /// Whether everything held. Being told to end is an error; dropping the suite ends the nodes.

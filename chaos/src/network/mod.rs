@@ -118,3 +118,58 @@ fn pipe(command: &mut Command, script: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    const ARRIVES_WITHIN: Duration = Duration::from_millis(500);
+
+    /// Whether something that is sent now arrives.
+    fn arrives(from: &UdpSocket, to: &UdpSocket) -> bool {
+        static NUMBERS: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+        let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        from.send_to(&[number], to.local_addr().unwrap()).unwrap();
+        let mut got = [0];
+        to.recv(&mut got).is_ok() && got[0] == number
+    }
+
+    #[test]
+    fn what_is_cut_is_cut_and_the_switch_reaches_all() {
+        // On a thread of its own: it stays in the network that it enters.
+        let network = match Network::enter(2) {
+            Ok(network) => network,
+            Err(err) => {
+                let said = format!("{err:#}");
+                assert!(said.contains("needs root") || said.contains("there is no"), "not here, and why: {said}");
+                return;
+            }
+        };
+        let socket = |address: IpAddr| {
+            let socket = UdpSocket::bind((address, 0)).unwrap();
+            socket.set_read_timeout(Some(ARRIVES_WITHIN)).unwrap();
+            socket
+        };
+        let [one, two] = [0, 1].map(|node| network.nodes[node].within(|| socket(network.node(node))));
+        let suite = socket(network.switch());
+        let seen = || [arrives(&one, &two), arrives(&two, &one), arrives(&suite, &one), arrives(&one, &suite)];
+        assert_eq!(seen(), [true; 4]);
+        network.change(|cuts| assert!(cuts.mute.insert(0))).unwrap();
+        assert_eq!(seen(), [false, true, true, true], "mute");
+        network.change(|cuts| assert!(cuts.deaf.insert(0))).unwrap();
+        assert_eq!(seen(), [false, false, true, true], "mute and deaf");
+        network.change(|cuts| assert!(cuts.mute.remove(&0))).unwrap();
+        assert_eq!(seen(), [true, false, true, true], "deaf");
+        network.change(|cuts| *cuts = Cuts { loss_percent: 40, ..Cuts::default() }).unwrap();
+        for _ in 0..100 {
+            one.send_to(&[0], two.local_addr().unwrap()).unwrap();
+        }
+        let through = std::iter::from_fn(|| two.recv(&mut [0]).ok()).count();
+        assert!((30..90).contains(&through), "{through} of 100 with a loss of 40 %");
+        network.change(|cuts| *cuts = Cuts::default()).unwrap();
+        assert_eq!(seen(), [true; 4]);
+    }
+}

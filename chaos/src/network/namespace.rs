@@ -37,6 +37,21 @@ impl Namespace {
     }
 }
 
+#[cfg(test)]
+impl Namespace {
+    /// Does something in it, on a thread of its own. What is opened there stays there.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let acting = scope.spawn(|| {
+                // SAFETY: setns takes numbers; the descriptor is open.
+                assert_eq!(unsafe { libc::setns(self.0.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+                act()
+            });
+            acting.join().unwrap()
+        })
+    }
+}
+
 /// Moves the process, which must have one thread only, into a new network namespace: as root, or else as the root of a
 /// user namespace, where that is allowed.
 pub fn unshare() -> io::Result<()> {
