@@ -14,6 +14,8 @@ const shape = (tag, attributes = {}, text) => {
 };
 
 const PROCESS = ["kill", "wipe", "terminate", "pause"];
+// Of all nodes at once.
+const LOSS = "packet loss";
 const isProcess = (fault) => PROCESS.includes(fault.what);
 const OUTCOMES = [
   ["ok", "--ok", "accepted"],
@@ -31,7 +33,11 @@ const pill = (kind, text) => element("span", { class: `pill ${kind}` }, text);
 
 // The lanes of a chapter, from the top: what is drawn in each, and how high it is.
 function lanesOf({ timeline, nodes }) {
-  const lanes = nodes.map((name, node) => ({ kind: "node", name, node, height: 30 }));
+  // Faults of processes and of the network may meet on a node: each kind has its row then.
+  const on = (kind) => timeline.faults.some((fault) => fault.what !== LOSS && isProcess(fault) === kind);
+  const height = on(true) && on(false) ? 47 : on(true) || on(false) ? 30 : 14;
+  const lanes = nodes.map((name, node) => ({ kind: "node", name, node, height }));
+  if (timeline.faults.some((fault) => fault.what === LOSS)) lanes.push({ kind: "all", name: "all nodes", height: 17 });
   if (timeline.connections.some((counts) => counts.some((count) => count > 0))) {
     const layers = timeline.connections.map((counts, node) => [counts, `--node${node}`]);
     lanes.push({ kind: "stack", name: "connections", layers, height: 58 });
@@ -68,7 +74,7 @@ function draw(chapter, width) {
   const x = (seconds) => LEFT + (seconds / timeline.seconds) * (width - LEFT - RIGHT);
   const bottom = height - 22;
   // Loss is on all nodes at once, and is one band.
-  const bands = timeline.faults.filter((fault) => fault.what !== "packet loss" || fault.node === 0);
+  const bands = timeline.faults.filter((fault) => fault.what !== LOSS || fault.node === 0);
   for (const fault of bands) {
     const fill = isProcess(fault) ? "var(--band)" : "var(--netband)";
     const width = Math.max(1, x(fault.until) - x(fault.from));
@@ -85,9 +91,13 @@ function draw(chapter, width) {
     svg.append(drawn);
   }
   for (const lane of lanes) {
-    const middle = lane.kind === "node" ? lane.y + 18 : lane.y + 12;
+    const middle = lane.kind === "stack" ? lane.y + 12 : lane.y + lane.height / 2 + 4;
     svg.append(shape("text", { x: 0, y: middle, class: "lane" }, lane.name));
     if (lane.kind === "node") drawNode(svg, lane, timeline, nodes, x);
+    if (lane.kind === "all") {
+      const losses = timeline.faults.filter((fault) => fault.what === LOSS && fault.node === 0);
+      for (const loss of losses) drawFault(svg, loss, "all nodes", lane.y, x, width);
+    }
     if (lane.kind === "stack") drawStack(svg, lane, timeline, x);
   }
   return { svg, x, height, bottom };
@@ -95,7 +105,7 @@ function draw(chapter, width) {
 
 // A node: a strip in the colour of the leader that it follows, and below it what is done to the node.
 function drawNode(svg, lane, timeline, nodes, x) {
-  const dot = { cx: 26, cy: lane.y + 14, r: 4, fill: `var(--node${lane.node})` };
+  const dot = { cx: 26, cy: lane.y + lane.height / 2, r: 4, fill: `var(--node${lane.node})` };
   svg.append(shape("circle", dot));
   for (const span of timeline.leaders.filter((span) => span.node === lane.node)) {
     const leader = nodes.indexOf(span.what);
@@ -106,18 +116,26 @@ function drawNode(svg, lane, timeline, nodes, x) {
     drawn.append(shape("title", {}, own ? `${lane.name} leads` : `${lane.name} follows ${span.what}`));
     svg.append(drawn);
   }
-  for (const fault of timeline.faults.filter((fault) => fault.node === lane.node)) {
-    const [from, until] = [x(fault.from), x(fault.until)];
-    const fill = isProcess(fault) ? "var(--process)" : "var(--net)";
-    const bar = { x: from, y: lane.y + 11, width: Math.max(2, until - from), height: 17, rx: 4, fill };
-    const drawn = shape("rect", { ...bar, opacity: fault.what === "packet loss" ? 0.55 : 1 });
-    drawn.append(shape("title", {}, `${fault.what} of ${lane.name}, ${(fault.until - fault.from).toFixed(1)} s`));
-    svg.append(drawn);
-    const inside = until - from > fault.what.length * 6.4 + 8;
-    const place = { x: inside ? from + 6 : until + 4, y: lane.y + 23.5 };
-    const label = shape("text", { ...place, style: `fill: ${inside ? "#fff" : fill}; font-weight: 600` }, fault.what);
-    svg.append(label);
+  const faults = timeline.faults.filter((fault) => fault.node === lane.node && fault.what !== LOSS);
+  for (const fault of faults) {
+    const below = lane.height > 40 && !isProcess(fault);
+    drawFault(svg, fault, lane.name, lane.y + (below ? 29 : 11), x, x(timeline.seconds) + RIGHT);
   }
+}
+
+// A bar with its name in it, or beside it where it is too short.
+function drawFault(svg, fault, whom, y, x, width) {
+  const [from, until] = [x(fault.from), x(fault.until)];
+  const fill = isProcess(fault) ? "var(--process)" : "var(--net)";
+  const drawn = shape("rect", { x: from, y, width: Math.max(2, until - from), height: 17, rx: 4, fill });
+  drawn.append(shape("title", {}, `${fault.what} of ${whom}, ${(fault.until - fault.from).toFixed(1)} s`));
+  const long = fault.what.length * 6.4 + 8;
+  const inside = until - from > long;
+  const left = !inside && until + long > width;
+  const beside = left ? from - 4 : until + 4;
+  const place = { x: inside ? from + 6 : beside, y: y + 12.5, "text-anchor": left ? "end" : "start" };
+  const style = `fill: ${inside ? "#fff" : fill}; font-weight: 600`;
+  svg.append(drawn, shape("text", { ...place, style }, fault.what));
 }
 
 function scale(svg, lane, most, x, timeline) {
