@@ -60,6 +60,14 @@ fn a_stale_read_is_found_and_named() {
 }
 
 #[test]
+fn the_number_of_one_version_with_the_document_of_another_is_found() {
+    let torn = [created(), read(2, 6, 2, CREATED), write(3, 5, Outcome::Ok, "a", None)];
+    let breaks = check(&torn, &stored(&[CREATED, "a"]));
+    assert_eq!(breaks.len(), 1);
+    assert!(breaks[0].contains("version 2 (created) read at node 0"), "{breaks:?}");
+}
+
+#[test]
 fn a_value_that_comes_back_is_found() {
     let history = [created(), write(2, 20, Outcome::Ok, "a", None), read(4, 5, 2, "a"), read(6, 7, 1, CREATED)];
     assert_eq!(check(&history, &stored(&[CREATED, "a"])).len(), 1);

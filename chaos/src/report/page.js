@@ -117,25 +117,28 @@ function drawNode(svg, lane, timeline, nodes, x) {
     svg.append(drawn);
   }
   const faults = timeline.faults.filter((fault) => fault.node === lane.node && fault.what !== LOSS);
-  for (const fault of faults) {
-    const below = lane.height > 40 && !isProcess(fault);
-    drawFault(svg, fault, lane.name, lane.y + (below ? 29 : 11), x, x(timeline.seconds) + RIGHT);
+  for (const kind of [true, false]) {
+    const row = faults.filter((fault) => isProcess(fault) === kind);
+    const y = lane.y + (lane.height > 40 && !kind ? 29 : 11);
+    row.forEach((fault, at) => {
+      const room = at + 1 < row.length ? x(row[at + 1].from) : x(timeline.seconds) + RIGHT;
+      drawFault(svg, fault, lane.name, y, x, room);
+    });
   }
 }
 
-// A bar with its name in it, or beside it where it is too short.
-function drawFault(svg, fault, whom, y, x, width) {
+// A bar with its name in it, or where it is too short beside it, if there is room.
+function drawFault(svg, fault, whom, y, x, room) {
   const [from, until] = [x(fault.from), x(fault.until)];
   const fill = isProcess(fault) ? "var(--process)" : "var(--net)";
   const drawn = shape("rect", { x: from, y, width: Math.max(2, until - from), height: 17, rx: 4, fill });
   drawn.append(shape("title", {}, `${fault.what} of ${whom}, ${(fault.until - fault.from).toFixed(1)} s`));
   const long = fault.what.length * 6.4 + 8;
   const inside = until - from > long;
-  const left = !inside && until + long > width;
-  const beside = left ? from - 4 : until + 4;
-  const place = { x: inside ? from + 6 : beside, y: y + 12.5, "text-anchor": left ? "end" : "start" };
+  svg.append(drawn);
+  if (!inside && until + long > room) return;
   const style = `fill: ${inside ? "#fff" : fill}; font-weight: 600`;
-  svg.append(drawn, shape("text", { ...place, style }, fault.what));
+  svg.append(shape("text", { x: inside ? from + 6 : until + 4, y: y + 12.5, style }, fault.what));
 }
 
 function scale(svg, lane, most, x, timeline) {

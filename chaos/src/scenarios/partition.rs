@@ -9,7 +9,7 @@ use rand::Rng;
 use super::cut_off::{choose, figures, nobody, Healing, BEFORE, CUT_MILLIS};
 use super::traffic::{check, lost_writes, wait_for_writes, Traffic};
 use crate::faults::partition::{heal, partition};
-use crate::figures::{seconds, write_gap};
+use crate::figures::{leader_changes, seconds, write_gap};
 use crate::history::{Micros, SECOND};
 use crate::run::Run;
 
@@ -17,6 +17,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     let mut rng = run.rng("partition");
     let mut healing = Healing::default();
     let mut gap: Micros = 0;
+    let mut leaders = 0;
     let traffic = Traffic::start(run).await?;
     for cycle in 0.. {
         if !run.goes_on(cycle) {
@@ -25,6 +26,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         for leads in [false, true] {
             tokio::time::sleep(BEFORE).await;
             let victim = choose(run, leads, &mut rng).await?;
+            leaders += u32::from(leads);
             let role = if leads { "the leader" } else { "a follower" };
             run.history.note(format!("{role} is cut off"));
             let cut = run.history.now();
@@ -39,6 +41,8 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     check(run, &nobody(), &nobody()).await?;
     figures(run);
     run.figure("write gap while cut, the leader's side included", seconds(gap), Some(("≤3 s", gap <= 3 * SECOND)));
+    let changes = leader_changes(&run.history.records()).len();
+    run.figure("leader changes; cuts of a leader", format!("{changes}; {leaders}"), None);
     healing.figures(run);
     lost_writes(run);
     Ok(())
