@@ -123,6 +123,25 @@ fn acknowledgements_of_a_minority_are_found() {
 }
 
 #[test]
+fn ends_that_are_told_of_twice_are_found() {
+    const BY_ANOTHER: u64 = (1 << 53) - 1;
+    let twice = |sequence, faults: &[Record]| {
+        changed(|all| {
+            all.extend(faults.iter().cloned());
+            all.push(event(62 * SECOND, EventKind::Disconnect, sequence, None, None));
+        })
+    };
+    let ended = fault(61 * SECOND, "terminate", 0);
+    let cut = fault(61 * SECOND, "partition", 1);
+    let broken = ["one_disconnect_each"];
+    assert_eq!(twice(BY_ANOTHER, &[]), broken);
+    assert_eq!(twice(BY_ANOTHER, std::slice::from_ref(&ended)), broken, "all could hear each other");
+    assert_eq!(twice(BY_ANOTHER, std::slice::from_ref(&cut)), broken, "its node has not ended");
+    assert_eq!(twice(5, &[ended.clone(), cut.clone()]), broken, "by its own node");
+    assert_eq!(twice(BY_ANOTHER, &[ended, cut]), [""; 0]);
+}
+
+#[test]
 fn voters_that_go_missing_are_found() {
     let sample = |node, voters| at(1, Outcome::Ok, Op::Sample(Sample { node, voters, ..Sample::default() }));
     assert_eq!(changed(|all| all.extend([sample(0, 1), sample(0, 3), sample(1, 3)])), [""; 0], "while it forms");

@@ -11,6 +11,7 @@ use crate::faults::one_way_partition::{self, Way};
 use crate::faults::{kill::kill, packet_loss, partition, pause, restart::restart, terminate::terminate, wipe::wipe};
 use crate::figures::{leader_changes, seconds, write_gap};
 use crate::history::{Micros, Op, Outcome, Record};
+use crate::invariants::one_disconnect_each;
 use crate::run::{Run, HEALED_WITHIN};
 use crate::view;
 use plan::{Action, Kind, Step};
@@ -88,5 +89,7 @@ fn figures(run: &mut Run, steps: &[Step], began: Micros, converged: Micros) {
     let (answered, all) =
         reads.fold((0, 0), |(answered, all), record| (answered + u32::from(record.outcome == Outcome::Ok), all + 1));
     run.figure("linearizable reads answered", format!("{answered} of {all}"), None);
+    let twice = one_disconnect_each::excused(&records);
+    run.figure("ends of connections that were told of twice", twice.to_string(), None);
     lost_writes(run);
 }
