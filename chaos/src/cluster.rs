@@ -1,7 +1,8 @@
-//! The nodes: child processes of the real binary on loopback, each with a folder and a log. What is done to them is in
-//! `faults`. Dropping the cluster kills them; so does the end of this process, whatever its cause.
+//! The nodes: child processes of the real binary, on loopback or in a network of their own, each with a folder and a log.
+//! What is done to them is in `faults`. Dropping the cluster kills them; so does the end of this process, whatever its
+//! cause. Imports http (the token), network and ports.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,8 +13,14 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context};
 use rand::Rng;
 
+use crate::http::ADMIN_TOKEN;
+use crate::network::Network;
 use crate::ports;
 
+/// Nodes that are not on loopback want both; the others take them too.
+const CLUSTER_SECRET: &str = "a-secret-that-only-chaos-uses";
+/// In a network of its own, each node has all ports for itself.
+const PORTS: [u16; 3] = [8080, 9000, 7000];
 /// Worker threads of a node: more than one, so that connections and pushes meet across threads.
 const WORKERS: &str = "2";
 /// Time over which a leaving node closes its connections.
@@ -74,18 +81,24 @@ struct Node {
 pub struct Cluster {
     binary: PathBuf,
     nodes: Vec<Node>,
+    network: Option<Arc<Network>>,
     pub entrances: Arc<Entrances>,
 }
 
 impl Cluster {
-    /// Chooses ports and folders; nothing is started.
-    pub fn plan(binary: &Path, folder: &Path, size: usize) -> anyhow::Result<Cluster> {
-        let ports = ports::free(size * 3)?;
-        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let addresses: Vec<Address> = ports
-            .chunks_exact(3)
-            .map(|ports| Address { client: local(ports[0]), admin: local(ports[1]), cluster: local(ports[2]) })
-            .collect();
+    /// Chooses addresses and folders; nothing is started. Without a network the nodes are on loopback.
+    pub fn plan(binary: &Path, folder: &Path, size: usize, network: Option<Arc<Network>>) -> anyhow::Result<Cluster> {
+        let at = |ip: IpAddr, ports: &[u16]| {
+            let [client, admin, cluster] = [0, 1, 2].map(|at| SocketAddr::from((ip, ports[at])));
+            Address { client, admin, cluster }
+        };
+        let addresses: Vec<Address> = match &network {
+            Some(network) => (0..size).map(|node| at(network.node(node), &PORTS)).collect(),
+            None => {
+                let ports = ports::free(size * PORTS.len())?;
+                ports.chunks_exact(PORTS.len()).map(|ports| at(Ipv4Addr::LOCALHOST.into(), ports)).collect()
+            }
+        };
         let node = |index: usize| Node {
             folder: folder.join(name(index)),
             log: folder.join(format!("{}.log", name(index))),
@@ -95,6 +108,7 @@ impl Cluster {
         Ok(Cluster {
             binary: binary.to_owned(),
             nodes: (0..size).map(node).collect(),
+            network,
             entrances: Arc::new(Entrances { addresses, usable }),
         })
     }
@@ -105,6 +119,11 @@ impl Cluster {
 
     pub fn address(&self, node: usize) -> Address {
         self.entrances.address(node)
+    }
+
+    /// What can be cut; an error on loopback.
+    pub fn network(&self) -> anyhow::Result<&Network> {
+        self.network.as_deref().context("nodes on loopback cannot be cut off from each other")
     }
 
     /// Starts a node on its disk.
@@ -125,6 +144,11 @@ impl Cluster {
         command.args(["--bootstrap-expect", &seeds.len().to_string(), "--data-dir"]).arg(&place.folder);
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("WSGATEWAY__")) {
             command.env_remove(key); // only what is said above may steer it
+        }
+        command.env("WSGATEWAY__ADMIN__TOKEN", ADMIN_TOKEN);
+        command.env("WSGATEWAY__CLUSTER__SECRETS", format!("[{CLUSTER_SECRET:?}]"));
+        if let Some(network) = &self.network {
+            network.place(node, &mut command);
         }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         // SAFETY: prctl is async-signal-safe; the child dies with this process even when that is killed.

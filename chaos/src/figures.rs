@@ -1,7 +1,9 @@
 //! Figures that were measured, beside the figures to hold. A missed figure is shown; only broken invariants fail a run,
 //! since a busy machine is slow and not wrong. Imports history.
 
-use crate::history::{Micros, Op, Outcome, Record};
+use std::collections::BTreeMap;
+
+use crate::history::{Micros, Op, Outcome, Record, Sample, SECOND};
 
 /// One line of the table.
 pub struct Figure {
@@ -49,6 +51,37 @@ pub fn write_gap(records: &[Record], from: Micros, to: Micros) -> Micros {
     longest.max(to.saturating_sub(last))
 }
 
+/// When another leader was first seen, and which: the leader of each later term.
+pub fn leader_changes(records: &[Record]) -> Vec<(Micros, String)> {
+    let mut terms: BTreeMap<u64, (Micros, &str)> = BTreeMap::new();
+    for record in records {
+        if let Op::Sample(Sample { term, leader: Some(leader), .. }) = &record.op {
+            terms.entry(*term).or_insert((record.end, leader));
+        }
+    }
+    terms.into_values().skip(1).map(|(at, leader)| (at, leader.to_owned())).collect()
+}
+
+/// Of moments in their order: how many at most lie within one minute.
+pub fn most_in_a_minute(moments: &[Micros]) -> usize {
+    let within = |(at, first): (usize, &Micros)| {
+        moments[at..].iter().take_while(|moment| **moment < first + 60 * SECOND).count()
+    };
+    moments.iter().enumerate().map(within).max().unwrap_or(0)
+}
+
+/// How often a node began to have another one for dead.
+pub fn false_deaths(records: &[Record]) -> usize {
+    let mut taken_for_dead: BTreeMap<usize, &[String]> = BTreeMap::new();
+    let mut deaths = 0;
+    for record in records {
+        let Op::Sample(Sample { node, not_live, .. }) = &record.op else { continue };
+        let before = taken_for_dead.insert(*node, not_live).unwrap_or_default();
+        deaths += not_live.iter().filter(|other| !before.contains(other)).count();
+    }
+    deaths
+}
+
 /// The value that 99 of 100 do not exceed; of fewer values the greatest.
 pub fn p99(values: &[Micros]) -> Micros {
     let mut sorted = values.to_vec();
@@ -67,11 +100,33 @@ mod tests {
         assert_eq!(p99(&[3, 1, 2]), 3);
         assert_eq!(p99(&(1..=200).collect::<Vec<_>>()), 198);
         let write = |end| {
-            let op =
-                Op::Write { marker: String::new(), node: 0, attempt: 0, status: 200, endpoint: None, version: None };
+            let (marker, endpoint, version, expected) = (String::new(), None, None, None);
+            let op = Op::Write { marker, node: 0, attempt: 0, status: 200, endpoint, version, expected };
             Record { start: end, end, outcome: Outcome::Ok, op }
         };
         assert_eq!(write_gap(&[write(1), write(10), write(12), write(40)], 5, 20), 8);
         assert_eq!(write_gap(&[], 5, 20), 15);
+    }
+
+    #[test]
+    fn leaders_and_deaths_are_counted_once_each() {
+        let sample = |end, node, term, leader: Option<&str>, not_live: &[&str]| {
+            let not_live = not_live.iter().map(|&name| name.to_owned()).collect();
+            let sample = Sample { node, term, leader: leader.map(str::to_owned), not_live, ..Sample::default() };
+            Record { start: end, end, outcome: Outcome::Ok, op: Op::Sample(sample) }
+        };
+        let records = [
+            sample(1, 0, 1, Some("n1"), &[]),
+            sample(2, 1, 2, None, &["n1"]),
+            sample(3, 1, 3, Some("n2"), &["n1"]),
+            sample(4, 0, 1, Some("n1"), &["n2"]),
+            sample(5, 2, 3, Some("n2"), &[]),
+            sample(6, 1, 3, Some("n2"), &[]),
+            sample(7, 1, 3, Some("n2"), &["n1"]),
+        ];
+        assert_eq!(leader_changes(&records), [(3, "n2".to_owned())]);
+        assert_eq!(false_deaths(&records), 3);
+        assert_eq!(most_in_a_minute(&[]), 0);
+        assert_eq!(most_in_a_minute(&[0, SECOND, 59 * SECOND, 61 * SECOND, 62 * SECOND]), 3);
     }
 }

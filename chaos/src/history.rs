@@ -30,10 +30,19 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Op {
-    /// One attempt of a configuration write; its retries carry the same marker and Idempotency-Key.
-    Write { marker: String, node: usize, attempt: u32, status: u16, endpoint: Option<String>, version: Option<u64> },
-    /// A read marked linearizable.
-    Read { endpoint: String, node: usize, version: u64 },
+    /// One attempt of a configuration write; its retries carry the same marker and Idempotency-Key. `expected`: the version
+    /// that had to be the active one; `version`: the active one afterwards, as the answer says.
+    Write {
+        marker: String,
+        node: usize,
+        attempt: u32,
+        status: u16,
+        endpoint: Option<String>,
+        version: Option<u64>,
+        expected: Option<u64>,
+    },
+    /// A read marked linearizable: the active version, and the marker in its document.
+    Read { endpoint: String, node: usize, version: u64, marker: String },
     /// A client's connection opened.
     Connected { client: String, node: usize },
     /// It ended; 1006 is an end without a close frame.
@@ -50,8 +59,8 @@ pub enum Op {
     DeadPush { connection: String, node: usize, status: u16 },
     /// The service behind the gateway received an event.
     Event(Event),
-    /// What a node says of its configuration.
-    Sample { node: usize, cluster_id: String, index: u64, hash: String },
+    /// What a node says of its configuration and of the others.
+    Sample(Sample),
     /// Something was done to a node.
     Fault { fault: &'static str, node: usize },
     /// A step of the scenario, for those who read the history.
@@ -70,6 +79,22 @@ pub struct Event {
     pub n: Option<u64>,
     /// Disconnects: how many messages the gateway had accepted.
     pub events_in: Option<u64>,
+}
+
+/// A node as it described itself and the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    pub node: usize,
+    /// Empty: in none yet.
+    pub cluster_id: String,
+    pub index: u64,
+    pub hash: String,
+    pub term: u64,
+    /// A node's label, where it is known.
+    pub leader: Option<String>,
+    pub voters: usize,
+    /// Labels of nodes that gossip has for dead.
+    pub not_live: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// The token of every node's admin listener; it goes with each request.
+pub const ADMIN_TOKEN: &str = "a-token-that-only-chaos-uses";
 /// An answer larger than this is no answer of the gateway's.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -74,12 +76,12 @@ pub async fn send(to: SocketAddr, request: &Request<'_>, within: Duration) -> Re
 async fn exchange(to: SocketAddr, request: &Request<'_>, sent: &mut bool) -> Result<Answer, String> {
     let mut stream = TcpStream::connect(to).await.map_err(|err| err.to_string())?;
     let mut bytes = format!(
-        "{} {} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-        request.method,
-        request.path,
-        request.body.len()
+        "{} {} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n",
+        request.method, request.path,
     )
     .into_bytes();
+    let length = request.body.len();
+    bytes.extend_from_slice(format!("Content-Type: application/json\r\nContent-Length: {length}\r\n").as_bytes());
     for (name, value) in request.headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }

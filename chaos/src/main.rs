@@ -8,27 +8,34 @@ mod figures;
 mod history;
 mod http;
 mod invariants;
+mod network;
 mod ports;
 mod readback;
+mod report;
 mod run;
 mod scenarios;
 mod service;
+mod suite;
 mod view;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context};
 use clap::Parser;
+use tokio::signal::unix::{signal, SignalKind};
 
-use figures::Figure;
-use run::{Options, Run};
+use network::Network;
+use run::Options;
+use scenarios::Scenario;
+use suite::Suite;
 
 #[derive(Parser)]
 #[command(
-    about = "Kills, stops and restarts the nodes of a real cluster under traffic, and checks that what was promised has held",
+    about = "Kills, stops, restarts and cuts off the nodes of a real cluster under traffic, and checks that what was promised has held",
     after_help = "Example:\n  chaos --seed 1 --scenario all --cycles 1\n\nExit code 1: an invariant broke; the folder that is named has the history and the nodes' logs."
 )]
 struct Cli {
@@ -41,6 +48,9 @@ struct Cli {
     /// Faults per scenario
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cycles: u32,
+    /// How long random makes faults
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..))]
+    seconds: u64,
     /// Begin no further cycle after so many minutes
     #[arg(long)]
     minutes_max: Option<u64>,
@@ -50,25 +60,23 @@ struct Cli {
     /// Keep the histories and logs of runs that went well, too
     #[arg(long)]
     keep: bool,
+    /// Draw what happened into one HTML file
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Name the scenarios and end
     #[arg(long)]
     list: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.list {
-        for (name, what) in scenarios::ALL {
-            println!("{name:16} {what}");
+        for Scenario { name, what, .. } in scenarios::ALL {
+            println!("{name:18} {what}");
         }
         return ExitCode::SUCCESS;
     }
-    let played = tokio::select! {
-        played = play(&cli) => played,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match played {
+    match prepare(&cli).and_then(play) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(err) => {
@@ -78,78 +86,61 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether everything held.
-async fn play(cli: &Cli) -> anyhow::Result<bool> {
+/// Finds out what is wanted and what can be had. Runs before there is any other thread: entering a network needs that.
+fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
     let binary = match &cli.binary {
         Some(binary) => binary.clone(),
         None => std::env::current_exe()?.with_file_name("wsgateway"),
     };
     let binary = binary.canonicalize().with_context(|| format!("the gateway {}", binary.display()))?;
-    let wanted: Vec<&'static str> = scenarios::ALL
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| cli.scenario == "all" || cli.scenario == *name)
-        .collect();
+    let is_wanted = |scenario: &&Scenario| cli.scenario == "all" || cli.scenario == scenario.name;
+    let mut wanted: Vec<&'static Scenario> = scenarios::ALL.iter().filter(is_wanted).collect();
     if wanted.is_empty() {
         bail!("there is no scenario {:?}; --list names them", cli.scenario);
     }
-    let deadline = cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
-    let options = Options { binary, seed: cli.seed.unwrap_or_else(rand::random), cycles: cli.cycles, deadline };
-    println!("seed {}", options.seed);
-
-    let folder = std::env::temp_dir().join(format!("wsgateway-chaos-{}", std::process::id()));
-    let mut figures = Vec::new();
-    let mut broken = Vec::new();
-    for name in wanted {
-        let kept = folder.join(name);
-        if !one(name, &options, &kept, cli.keep, &mut figures).await? {
-            broken.push(name);
+    let mut network = None;
+    let mut not_run = Vec::new();
+    if wanted.iter().any(|scenario| scenario.needs_network) {
+        match Network::enter(scenarios::NODES) {
+            Ok(entered) => network = Some(Arc::new(entered)),
+            Err(err) if cli.scenario == "all" => {
+                let (left_out, played) = wanted.into_iter().partition(|scenario| scenario.needs_network);
+                wanted = played;
+                let because = |scenario: &'static Scenario| (scenario.name, format!("cannot be run here: {err:#}"));
+                not_run = Vec::from_iter(left_out).into_iter().map(because).collect();
+            }
+            Err(err) => return Err(err.context(format!("{} cannot be run here", cli.scenario))),
         }
     }
-    println!("\n{}", figures::table(&figures));
-    // Fails when something was kept in it.
-    let _kept = std::fs::remove_dir(&folder);
-    if broken.is_empty() {
-        println!("\nall invariants held (seed {})", options.seed);
-    } else {
-        println!("\nbroken: {} (seed {}); see {}", broken.join(", "), options.seed, folder.display());
-    }
-    Ok(broken.is_empty())
+    let options = Options {
+        binary,
+        seed: cli.seed.unwrap_or_else(rand::random),
+        cycles: cli.cycles,
+        seconds: cli.seconds,
+        deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
+        network,
+    };
+    let command = command(cli, options.seed);
+    Ok(Suite { options, wanted, not_run, keep: cli.keep, report: cli.report.clone(), command })
 }
 
-/// Plays one scenario; whether everything held.
-async fn one(
-    name: &'static str,
-    options: &Options,
-    folder: &Path,
-    keep: bool,
-    figures: &mut Vec<Figure>,
-) -> anyhow::Result<bool> {
-    let began = Instant::now();
-    println!("\n{name}: {} cycles", options.cycles);
-    let mut run = Run::prepare(name, options, folder, scenarios::NODES).await?;
-    if let Err(err) = scenarios::play(&mut run).await {
-        run.breaks.push(format!("the scenario could not go on: {err:#}"));
-        run.check_always();
+/// What does the same again.
+fn command(cli: &Cli, seed: u64) -> String {
+    let mut command = format!("chaos --seed {seed} --scenario {} --cycles {}", cli.scenario, cli.cycles);
+    if matches!(cli.scenario.as_str(), "all" | "random") {
+        command += &format!(" --seconds {}", cli.seconds);
     }
-    run.cluster.kill_all();
-    let took = began.elapsed().as_secs();
-    println!(
-        "  {} invariants checked in {took} s: {}",
-        run.checked.len(),
-        Vec::from_iter(run.checked.iter().copied()).join(", ")
-    );
-    for text in &run.breaks {
-        println!("  BROKEN {text}");
-    }
-    let held = run.breaks.is_empty();
-    if held && !keep {
-        std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
-    } else {
-        run.history.save(&folder.join("history.ndjson"))?;
-        std::fs::write(folder.join("broken.txt"), run.breaks.join("\n"))?;
-        println!("  history and logs: {}", folder.display());
-    }
-    figures.append(&mut run.figures);
-    Ok(held)
+    command
+}
+
+/// Whether everything held. Being told to end is an error; dropping the suite ends the nodes.
+fn play(suite: Suite) -> anyhow::Result<bool> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            played = suite.play() => played,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminated.recv() => bail!("terminated"),
+        }
+    })
 }

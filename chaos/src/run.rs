@@ -2,6 +2,7 @@
 //! scenarios.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::figures::Figure;
 use crate::history::{History, Op};
 use crate::http::{self, Request};
 use crate::invariants;
+use crate::network::{Cuts, Network};
 use crate::readback;
 use crate::service::Service;
 use crate::view::{self, View};
@@ -34,6 +36,10 @@ pub struct Options {
     pub seed: u64,
     pub cycles: u32,
     pub deadline: Option<Instant>,
+    /// How long `random` makes faults.
+    pub seconds: u64,
+    /// Where nodes can be cut off from each other; without it they are on loopback.
+    pub network: Option<Arc<Network>>,
 }
 
 pub struct Run {
@@ -55,8 +61,13 @@ impl Run {
     pub async fn prepare(scenario: &'static str, options: &Options, folder: &Path, size: usize) -> anyhow::Result<Run> {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let history = Arc::new(History::new());
-        let cluster = Cluster::plan(&options.binary, folder, size)?;
-        let service = Service::start(history.clone()).await?;
+        let network = options.network.clone();
+        if let Some(network) = &network {
+            network.change(|cuts| *cuts = Cuts::default())?;
+        }
+        let at = network.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |network| network.switch());
+        let cluster = Cluster::plan(&options.binary, folder, size, network)?;
+        let service = Service::start(at, history.clone()).await?;
         Ok(Run {
             scenario,
             options: options.clone(),
@@ -151,6 +162,7 @@ impl Run {
             invariants::no_acknowledged_write_lost::check(&records, &stored, nodes),
         );
         self.hold("writes_apply_once", invariants::writes_apply_once::check(&records, &stored));
+        self.hold("register_is_linearizable", invariants::register_is_linearizable::check(&records, &stored));
         Ok(())
     }
 
@@ -159,6 +171,8 @@ impl Run {
         let records = self.history.records();
         self.hold("state_hash_equal", invariants::state_hash_equal::check(&records));
         self.hold("one_cluster_id", invariants::one_cluster_id::check(&records));
+        self.hold("cut_off_nodes_acknowledge_nothing", invariants::cut_off_nodes_acknowledge_nothing::check(&records));
+        self.hold("no_voter_is_removed", invariants::no_voter_is_removed::check(&records));
         self.hold("linearizable_reads_are_fresh", invariants::linearizable_reads_are_fresh::check(&records));
         let (ended, logs) = (self.cluster.ended_by_themselves(), self.cluster.logs());
         self.hold("no_node_fails_by_itself", invariants::no_node_fails_by_itself::check(ended, &logs));

@@ -2,7 +2,7 @@
 //! service would know. Imports history, http (parsing), cluster (names).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -75,8 +75,9 @@ impl Drop for Service {
 }
 
 impl Service {
-    pub async fn start(history: Arc<History>) -> anyhow::Result<Service> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the service's listener")?;
+    /// Starts it at an address that the nodes reach.
+    pub async fn start(at: IpAddr, history: Arc<History>) -> anyhow::Result<Service> {
+        let listener = TcpListener::bind((at, 0)).await.context("the service's listener")?;
         let address = listener.local_addr()?;
         let directory = Arc::new(Directory::default());
         let known = directory.clone();

@@ -18,6 +18,9 @@ pub struct View {
     #[serde(default)]
     pub cluster_id: Option<String>,
     pub node_id: String,
+    /// What gossip has.
+    #[serde(default)]
+    pub nodes: Vec<Member>,
     pub leader: Option<String>,
     pub term: u64,
     pub state_hash: String,
@@ -31,9 +34,29 @@ pub struct Raft {
     pub learners: Vec<String>,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    pub node_id: String,
+    pub name: String,
+    pub live: bool,
+}
+
 impl View {
     fn leads(&self) -> bool {
         self.leader.as_deref() == Some(&self.node_id)
+    }
+
+    /// The leader's label, if gossip knows it; else its id.
+    pub fn leader_name(&self) -> Option<String> {
+        let leader = self.leader.as_ref()?;
+        let member = self.nodes.iter().find(|member| member.node_id == *leader);
+        Some(member.map_or(leader, |member| &member.name).clone())
+    }
+
+    /// Labels of those that gossip has for dead.
+    pub fn not_live(&self) -> Vec<String> {
+        self.nodes.iter().filter(|member| !member.live).map(|member| member.name.clone()).collect()
     }
 }
 

@@ -1,6 +1,9 @@
-//! What is done to nodes. Each fault records itself. Imports cluster and history.
+//! What is done to nodes, and to the network between them. Each fault records itself. Imports cluster and history.
 
 pub mod kill;
+pub mod one_way_partition;
+pub mod packet_loss;
+pub mod partition;
 pub mod pause;
 pub mod restart;
 pub mod terminate;

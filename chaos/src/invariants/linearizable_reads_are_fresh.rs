@@ -6,7 +6,7 @@ use crate::history::{Op, Outcome, Record};
 pub fn check(records: &[Record]) -> Vec<String> {
     let mut breaks = Vec::new();
     for (at, record) in records.iter().enumerate() {
-        let Op::Read { endpoint, node, version } = &record.op else { continue };
+        let Op::Read { endpoint, node, version, .. } = &record.op else { continue };
         if record.outcome != Outcome::Ok {
             continue;
         }
@@ -31,7 +31,9 @@ mod tests {
 
     #[test]
     fn finds_a_stale_read() {
-        let read = |time, version| at(time, Outcome::Ok, Op::Read { endpoint: "e".into(), node: 1, version });
+        let read = |time, version| {
+            at(time, Outcome::Ok, Op::Read { endpoint: "e".into(), node: 1, version, marker: String::new() })
+        };
         assert_eq!(check(&[read(1, 3), read(2, 3), read(3, 4)]), [""; 0]);
         assert_eq!(check(&[read(1, 3), read(2, 2)]).len(), 1);
         assert_eq!(check(&[read(2, 3), read(2, 2)]), [""; 0], "at the same time");

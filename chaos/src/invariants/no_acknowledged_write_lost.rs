@@ -44,7 +44,11 @@ mod tests {
 
     fn write(marker: &str, outcome: Outcome) -> Record {
         let (endpoint, version) = (Some("e".to_owned()), Some(1));
-        at(1, outcome, Op::Write { marker: marker.into(), node: 0, attempt: 0, status: 200, endpoint, version })
+        at(
+            1,
+            outcome,
+            Op::Write { marker: marker.into(), node: 0, attempt: 0, status: 200, endpoint, version, expected: None },
+        )
     }
 
     fn stored(node: usize, marker: &str, document: &str) -> Stored {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{Op, Record};
+use crate::history::{Op, Record, Sample};
 
 pub fn check(records: &[Record]) -> Vec<String> {
     let ids: BTreeSet<&str> = records
         .iter()
         .filter_map(|record| match &record.op {
-            Op::Sample { cluster_id, .. } if !cluster_id.is_empty() => Some(cluster_id.as_str()),
+            Op::Sample(Sample { cluster_id, .. }) if !cluster_id.is_empty() => Some(cluster_id.as_str()),
             _ => None,
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::history::{Outcome, SECOND};
+use crate::history::{Outcome, Sample, SECOND};
 
 fn event(time: u64, kind: EventKind, sequence: u64, n: Option<u64>, events_in: Option<u64>) -> Record {
     let (connection, client, event_id) = ("x".to_owned(), "c".to_owned(), format!("e{sequence}"));
@@ -54,6 +54,8 @@ fn broken(records: &[Record]) -> BTreeSet<&'static str> {
         ("accepted_pushes_arrive", accepted_pushes_arrive::check(records)),
         ("refused_pushes_do_not_arrive", refused_pushes_do_not_arrive::check(records)),
         ("pushes_in_order_and_once", pushes_in_order_and_once::check(records)),
+        ("cut_off_nodes_acknowledge_nothing", cut_off_nodes_acknowledge_nothing::check(records)),
+        ("no_voter_is_removed", no_voter_is_removed::check(records)),
         ("dead_connections_take_nothing", dead_connections_take_nothing::check(records)),
     ];
     found.into_iter().filter(|(_, breaks)| !breaks.is_empty()).map(|(name, _)| name).collect()
@@ -94,4 +96,56 @@ fn pushes_that_lie_are_found() {
     assert_eq!(changed(|all| all.insert(8, got(9, 1, "c"))), ["pushes_in_order_and_once"]);
     let dead = Op::DeadPush { connection: "x".into(), node: 1, status: 202 };
     assert_eq!(changed(|all| all.insert(8, at(9, Outcome::Ok, dead))), ["dead_connections_take_nothing"]);
+}
+
+fn fault(time: u64, fault: &'static str, node: usize) -> Record {
+    at(time, Outcome::Ok, Op::Fault { fault, node })
+}
+
+fn write(start: u64, end: u64, node: usize, attempt: u32, outcome: Outcome) -> Record {
+    let (marker, endpoint, version, expected) = ("m".to_owned(), None, None, None);
+    Record { start, end, outcome, op: Op::Write { marker, node, attempt, status: 200, endpoint, version, expected } }
+}
+
+#[test]
+fn acknowledgements_of_a_minority_are_found() {
+    let with = |written: Record| {
+        changed(|all| all.extend([fault(70, "partition", 1), written, fault(90, "partition_healed", 1)]))
+    };
+    assert_eq!(with(write(75, 80, 1, 0, Outcome::Ok)), ["cut_off_nodes_acknowledge_nothing"]);
+    assert_eq!(with(write(75, 80, 1, 0, Outcome::Failed)), [""; 0], "refused");
+    assert_eq!(with(write(75, 80, 2, 0, Outcome::Ok)), [""; 0], "a node of the majority");
+    assert_eq!(with(write(69, 80, 1, 0, Outcome::Ok)), [""; 0], "begun before the cut");
+    assert_eq!(with(write(75, 91, 1, 0, Outcome::Ok)), [""; 0], "answered after it");
+    assert_eq!(with(write(75, 80, 1, 1, Outcome::Ok)), [""; 0], "an earlier attempt may have been committed");
+    let still = changed(|all| all.extend([fault(70, "mute", 1), write(75, 80, 1, 0, Outcome::Ok)]));
+    assert_eq!(still, ["cut_off_nodes_acknowledge_nothing"], "a cut that is not healed");
+}
+
+#[test]
+fn ends_that_are_told_of_twice_are_found() {
+    const BY_ANOTHER: u64 = (1 << 53) - 1;
+    let twice = |sequence, faults: &[Record]| {
+        changed(|all| {
+            all.extend(faults.iter().cloned());
+            all.push(event(62 * SECOND, EventKind::Disconnect, sequence, None, None));
+        })
+    };
+    let ended = fault(61 * SECOND, "terminate", 0);
+    let cut = fault(61 * SECOND, "partition", 1);
+    let broken = ["one_disconnect_each"];
+    assert_eq!(twice(BY_ANOTHER, &[]), broken);
+    assert_eq!(twice(BY_ANOTHER, std::slice::from_ref(&ended)), broken, "all could hear each other");
+    assert_eq!(twice(BY_ANOTHER, std::slice::from_ref(&cut)), broken, "its node has not ended");
+    assert_eq!(twice(5, &[ended.clone(), cut.clone()]), broken, "by its own node");
+    assert_eq!(twice(BY_ANOTHER, &[ended, cut]), [""; 0]);
+}
+
+#[test]
+fn voters_that_go_missing_are_found() {
+    let sample = |node, voters| at(1, Outcome::Ok, Op::Sample(Sample { node, voters, ..Sample::default() }));
+    assert_eq!(changed(|all| all.extend([sample(0, 1), sample(0, 3), sample(1, 3)])), [""; 0], "while it forms");
+    assert_eq!(changed(|all| all.extend([sample(0, 3), sample(1, 2)])), ["no_voter_is_removed"]);
+    let wiped = changed(|all| all.extend([sample(0, 3), fault(2, "wipe", 2), sample(0, 2)]));
+    assert_eq!(wiped, [""; 0], "its disk is lost");
 }

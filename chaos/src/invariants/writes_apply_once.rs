@@ -37,8 +37,8 @@ mod tests {
     #[test]
     fn finds_repeats_and_refused_ones() {
         let write = |outcome| {
-            let op = Op::Write { marker: "a".into(), node: 0, attempt: 0, status: 0, endpoint: None, version: None };
-            at(1, outcome, op)
+            let (marker, endpoint, version, expected) = ("a".to_owned(), None, None, None);
+            at(1, outcome, Op::Write { marker, node: 0, attempt: 0, status: 0, endpoint, version, expected })
         };
         let stored =
             |version| Stored { node: 0, endpoint: "e".into(), version, marker: "a".into(), document: "".into() };

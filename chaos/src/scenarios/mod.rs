@@ -1,21 +1,51 @@
 //! The scenarios: what is done to which node under which traffic, and what must hold. Each runs on a cluster of its own.
 
+mod cut_off;
 mod kill_leader;
 mod kill_owner;
+mod one_way_partition;
+mod packet_loss;
+mod partition;
 mod pause_node;
+mod random;
 mod rolling_restart;
 mod traffic;
 mod wiped_disk;
 
 use crate::run::Run;
 
-/// Name and what it does, in the order of running.
-pub const ALL: &[(&str, &str)] = &[
-    ("kill_leader", "kill -9 the leader under configuration writes, start it again after 1–2 s"),
-    ("kill_owner", "kill -9 a node under 60 talking clients and pushes; its connections are gone, the others stay"),
-    ("pause_node", "stop a node for 5–8 s under the same traffic, the leader perhaps, and let it go on"),
-    ("rolling_restart", "ask the nodes to leave one after the other, and start them again, under the same traffic"),
-    ("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
+pub struct Scenario {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Whether nodes must be in a network where they can be cut off from each other.
+    pub needs_network: bool,
+}
+
+const fn on_loopback(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { name, what, needs_network: false }
+}
+
+const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { name, what, needs_network: true }
+}
+
+/// In the order of running.
+pub const ALL: &[Scenario] = &[
+    on_loopback("kill_leader", "kill -9 the leader under configuration writes, start it again after 1–2 s"),
+    on_loopback(
+        "kill_owner",
+        "kill -9 a node under 60 talking clients and pushes; its connections are gone, the others stay",
+    ),
+    on_loopback("pause_node", "stop a node for 5–8 s under the same traffic, the leader perhaps, and let it go on"),
+    on_loopback(
+        "rolling_restart",
+        "ask the nodes to leave one after the other, and start them again, under the same traffic",
+    ),
+    on_loopback("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
+    in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
+    in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
+    in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
+    in_a_network("random", "several of all these faults, one over the other, for --seconds; then all is healed"),
 ];
 
 /// Nodes of each scenario's cluster.
@@ -30,6 +60,10 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "pause_node" => pause_node::play(run).await?,
         "rolling_restart" => rolling_restart::play(run).await?,
         "wiped_disk" => wiped_disk::play(run).await?,
+        "partition" => partition::play(run).await?,
+        "one_way_partition" => one_way_partition::play(run).await?,
+        "random" => random::play(run).await?,
+        "packet_loss" => packet_loss::play(run).await?,
         other => anyhow::bail!("there is no scenario {other}"),
     }
     run.check_always();

@@ -13,7 +13,7 @@ use crate::invariants::{
     pushes_in_order_and_once, refused_pushes_do_not_arrive,
 };
 use crate::run::{Run, HEALED_WITHIN};
-use crate::workload::{config_writer, pushers, sampler, talkers, Workload};
+use crate::workload::{config_writer, pushers, registers, sampler, talkers, Workload};
 
 pub const CLIENTS: usize = 60;
 /// Enough that some go on while others wait for a node that stands still.
@@ -33,6 +33,7 @@ pub struct Traffic {
     talkers: Workload,
     pushers: Workload,
     writers: Workload,
+    registers: Workload,
     sampler: Workload,
 }
 
@@ -43,6 +44,7 @@ impl Traffic {
         let (seed, entrances, history) = (run.options.seed, &run.entrances, &run.history);
         let traffic = Traffic {
             sampler: sampler::start(entrances, history),
+            registers: registers::start(seed, entrances, history).await?,
             writers: config_writer::start(WRITERS, BETWEEN_WRITES, LABEL, seed, entrances, history),
             talkers: talkers::start(CLIENTS, seed, entrances, history),
             pushers: pushers::start(PUSHERS, seed, entrances, &run.service.directory, history),
@@ -55,6 +57,7 @@ impl Traffic {
     /// What has not arrived in time is found by the checks. `killed` are nodes that had no chance to say goodbye.
     pub async fn settle(self, run: &Run, killed: &BTreeSet<usize>) -> anyhow::Result<()> {
         self.writers.end().await?;
+        self.registers.end().await?;
         self.pushers.end().await?;
         self.talkers.quieten();
         until(CONNECTED_WITHIN, "all clients connected again", || all_connected(run)).await?;
@@ -85,12 +88,20 @@ pub async fn check(run: &mut Run, victims: &BTreeSet<usize>, killed: &BTreeSet<u
     run.hold("pushes_in_order_and_once", pushes_in_order_and_once::check(&records));
     run.hold("dead_connections_take_nothing", dead_connections_take_nothing::check(&records));
     run.check_configuration(&run.all_nodes(), LABEL).await?;
+    run.check_configuration(&run.all_nodes(), registers::LABEL).await?;
     let events = run.history.count(|record| matches!(record.op, Op::Event(_)));
     let accepted = |record: &Record| matches!(record.op, Op::Push { .. }) && record.outcome == Outcome::Ok;
     let pushes = run.history.count(|record| matches!(record.op, Op::Push { .. }));
     let accepted = run.history.count(accepted);
     run.figure("events received; pushes accepted of asked", format!("{events}; {accepted} of {pushes}"), None);
     Ok(())
+}
+
+/// The figure of acknowledged writes that were not found afterwards.
+pub fn lost_writes(run: &mut Run) {
+    let written = run.history.count(|record| matches!(record.op, Op::Write { .. }) && record.outcome == Outcome::Ok);
+    let lost = run.breaks.iter().filter(|text| text.starts_with("no_acknowledged_write_lost")).count();
+    run.figure("acknowledged writes lost", format!("{lost} of {written}"), Some(("0", lost == 0)));
 }
 
 /// Every client slot has an open connection.

@@ -16,7 +16,7 @@ use crate::history::{History, Op, Outcome};
 use crate::http::{self, NoAnswer, Request};
 
 /// One attempt. Longer than the gateway's own deadline of 5 s, so that it is the gateway that says what is unknown.
-const ATTEMPT_WITHIN: Duration = Duration::from_secs(7);
+pub const ATTEMPT_WITHIN: Duration = Duration::from_secs(7);
 /// A write is tried again so long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -109,6 +109,7 @@ impl Desk {
                 status,
                 endpoint: endpoint.clone().or(target.as_ref().map(|endpoint| endpoint.id.clone())),
                 version,
+                expected: None,
             };
             self.history.add(start, outcome, record);
             if outcome == Outcome::Ok {
@@ -132,21 +133,22 @@ impl Desk {
         let start = self.history.now();
         let path = format!("/api/v1/endpoints/{endpoint}?consistency=linearizable");
         let answer = http::get(self.entrances.address(node).admin, &path, ATTEMPT_WITHIN).await;
-        let version = answer
-            .ok()
-            .filter(|answer| answer.status == 200)
-            .and_then(|answer| answer.json()["activeVersion"].as_u64());
-        let outcome = if version.is_some() { Outcome::Ok } else { Outcome::Failed };
-        self.history.add(
-            start,
-            outcome,
-            Op::Read { endpoint: endpoint.to_owned(), node, version: version.unwrap_or(0) },
-        );
+        let (outcome, version, marker) = what_was_read(answer);
+        self.history.add(start, outcome, Op::Read { endpoint: endpoint.to_owned(), node, version, marker });
+    }
+}
+
+/// Of an answer to a read: the active version and the marker in its document.
+pub fn what_was_read(answer: Result<http::Answer, NoAnswer>) -> (Outcome, u64, String) {
+    let body = answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json()).unwrap_or_default();
+    match (body["activeVersion"].as_u64(), body["document"]["name"].as_str()) {
+        (Some(version), Some(marker)) => (Outcome::Ok, version, marker.to_owned()),
+        _ => (Outcome::Failed, 0, String::new()),
     }
 }
 
 /// What an answer to a write says: the outcome, the status, the endpoint and its version.
-fn judge(answer: &Result<http::Answer, NoAnswer>) -> (Outcome, u16, Option<String>, Option<u64>) {
+pub fn judge(answer: &Result<http::Answer, NoAnswer>) -> (Outcome, u16, Option<String>, Option<u64>) {
     match answer {
         Ok(answer) if answer.is_success() => {
             let body = answer.json();

@@ -3,6 +3,7 @@
 
 pub mod config_writer;
 pub mod pushers;
+pub mod registers;
 pub mod sampler;
 pub mod talkers;
 

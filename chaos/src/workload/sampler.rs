@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{is_over, Phase, Workload};
 use crate::cluster::Entrances;
-use crate::history::{History, Op, Outcome};
+use crate::history::{History, Op, Outcome, Sample};
 use crate::view;
 
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -30,11 +30,16 @@ pub fn start(entrances: &Arc<Entrances>, history: &Arc<History>) -> Workload {
 pub async fn sample(entrances: &Entrances, node: usize, history: &History) {
     let start = history.now();
     if let Ok(view) = view::ask(entrances, node).await {
-        let cluster_id = view.cluster_id.unwrap_or_default();
-        history.add(
-            start,
-            Outcome::Ok,
-            Op::Sample { node, cluster_id, index: view.state_index, hash: view.state_hash },
-        );
+        let sample = Sample {
+            node,
+            leader: view.leader_name(),
+            not_live: view.not_live(),
+            cluster_id: view.cluster_id.unwrap_or_default(),
+            index: view.state_index,
+            hash: view.state_hash,
+            term: view.term,
+            voters: view.raft.voters.len(),
+        };
+        history.add(start, Outcome::Ok, Op::Sample(sample));
     }
 }
