@@ -201,7 +201,7 @@ impl Node {
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
-        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
+        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, &membership)));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
         }
