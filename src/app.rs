@@ -201,7 +201,7 @@ impl Node {
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
-        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, membership.watch())));
+        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, &membership)));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
         }
@@ -377,8 +377,8 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
         .with_context(|| format!("data folder {}", settings.node.data_dir.display()))?;
     let identity = disk.identity();
     let services = Services::default();
-    let secrets = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
-    let options = TcpOptions::new(settings.cluster.listen, secrets);
+    let secrets: Vec<Vec<u8>> = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
+    let options = TcpOptions::new(settings.cluster.listen, secrets.clone());
     let transport = TcpTransport::start(options, identity.clone(), services.clone())
         .with_context(|| format!("cluster listener on {}", settings.cluster.listen))?;
     let advertise = settings.cluster.advertised();
@@ -393,6 +393,7 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
         advertise: gossip_advertise,
         seeds: settings.cluster.seeds.clone(),
         cluster_label: GOSSIP_LABEL.to_owned(),
+        secrets,
         interval: GOSSIP_INTERVAL,
     })
     .await

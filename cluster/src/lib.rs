@@ -2,6 +2,7 @@
 //! floor: imports no other crate of this workspace. The only place that imports chitchat.
 
 pub mod bootstrap;
+pub mod gossip;
 pub mod identity;
 pub mod membership;
 pub mod memory;

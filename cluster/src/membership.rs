@@ -1,9 +1,11 @@
-//! Who is said to be here: gossip over UDP. The only place that imports chitchat. Started by the gateway's wiring, read by
-//! raft-store (who is dead) and the gateway (who is there, and where). May import `identity`.
+//! Who is said to be here: gossip over UDP. With `gossip`, the only place that imports chitchat. Started by the
+//! gateway's wiring, read by raft-store (who is dead) and the gateway (who is there, and where). May import `identity`,
+//! `gossip` and the rules of secrets.
 //!
-//! Everything in here is a *hint*: datagrams are not signed, so that anyone who reaches the port can claim anything.
-//! Admission, addresses that matter and removal are decided over authenticated links; whether a peer can be reached is
-//! decided by its link, not by `live`.
+//! Everything in here is a *hint*. With a cluster secret, datagrams are sealed, and only what a node of the cluster has
+//! said is heard; but it may have said so earlier: a datagram that was caught can be played to a node that has just
+//! started. Admission, addresses that matter and removal are decided over authenticated links; whether a peer can be
+//! reached is decided by its link, not by `live`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chitchat::transport::UdpTransport;
+use chitchat::transport::{Transport, UdpTransport};
 use chitchat::{
     spawn_chitchat, Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState,
     ProtocolVersion,
@@ -19,7 +21,9 @@ use chitchat::{
 use tokio::sync::{watch, Mutex, Notify};
 use tokio::task::JoinHandle;
 
+use crate::gossip::{Refusals, SealedTransport};
 use crate::identity::{ClusterId, Identity, NodeId};
+use crate::tcp::{check_listen, check_secrets};
 
 /// How often each node gossips.
 pub const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +44,7 @@ const FAREWELLS_MAX: usize = 8;
 const FAREWELL_TIME: Duration = Duration::from_millis(200);
 
 /// How to start gossiping.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MembershipOptions {
     pub identity: Identity,
     /// UDP, on the same port number as the cluster's TCP listener.
@@ -51,6 +55,8 @@ pub struct MembershipOptions {
     pub seeds: Vec<String>,
     /// Nodes with different labels ignore each other. Not the cluster id, which is unknown before the bootstrap.
     pub cluster_label: String,
+    /// Those of the links: the first seals what is sent, every one opens what comes. None: in the clear, loopback only.
+    pub secrets: Vec<Vec<u8>>,
     /// [`GOSSIP_INTERVAL`], except in tests.
     pub interval: Duration,
 }
@@ -109,6 +115,7 @@ pub struct MembershipError(String);
 pub struct Membership {
     chitchat: ChitchatHandle,
     members: watch::Receiver<Arc<Members>>,
+    refusals: Arc<Refusals>,
     refresh: Arc<Notify>,
     refreshing: JoinHandle<()>,
 }
@@ -116,7 +123,9 @@ pub struct Membership {
 impl Membership {
     /// Opens the UDP port and starts gossiping, on the runtime of the caller.
     pub async fn start(options: MembershipOptions) -> Result<Membership, MembershipError> {
-        let MembershipOptions { identity, gossip_listen, advertise, seeds, cluster_label, interval } = options;
+        let refusals = Arc::new(Refusals::default());
+        let transport = transport(&options, &refusals)?;
+        let MembershipOptions { identity, gossip_listen, advertise, seeds, cluster_label, interval, .. } = options;
         let me = ChitchatId::new(format!("{:016x}", identity.node_id), identity.generation, advertise);
         let config = ChitchatConfig {
             chitchat_id: me,
@@ -142,12 +151,12 @@ impl Membership {
             name: identity.name,
             ..LocalFacts::default()
         };
-        let chitchat = spawn_chitchat(config, checked_pairs(&first)?, &UdpTransport).await.map_err(failed)?;
+        let chitchat = spawn_chitchat(config, checked_pairs(&first)?, &*transport).await.map_err(failed)?;
         let shared = chitchat.chitchat();
         let (sender, members) = watch::channel(Arc::new(read_members(&*shared.lock().await)));
         let refresh = Arc::new(Notify::new());
         let refreshing = tokio::spawn(keep_fresh(shared, sender, refresh.clone(), interval));
-        Ok(Membership { chitchat, members, refresh, refreshing })
+        Ok(Membership { chitchat, members, refusals, refresh, refreshing })
     }
 
     /// Replaces what this node says about itself. Fails, and changes nothing, over [`FACTS_BYTES_MAX`].
@@ -168,6 +177,11 @@ impl Membership {
     /// All known nodes, this one included; changes are seen within an interval.
     pub fn watch(&self) -> watch::Receiver<Arc<Members>> {
         self.members.clone()
+    }
+
+    /// How many datagrams were not let in, and why. All zero without a secret.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
     }
 
     /// Waits until gossip ends by itself, which it should not: its socket failed. The node should then exit.
@@ -202,6 +216,17 @@ impl Drop for Membership {
         self.refreshing.abort();
         self.chitchat.abort();
     }
+}
+
+/// Sealed, or without a secret in the clear.
+fn transport(options: &MembershipOptions, refusals: &Arc<Refusals>) -> Result<Box<dyn Transport>, MembershipError> {
+    let MembershipOptions { secrets, cluster_label, gossip_listen, .. } = options;
+    check_secrets(secrets).map_err(failed)?;
+    check_listen(secrets.is_empty(), *gossip_listen).map_err(failed)?;
+    if secrets.is_empty() {
+        return Ok(Box::new(UdpTransport));
+    }
+    Ok(Box::new(SealedTransport::new(secrets, cluster_label, refusals.clone()).map_err(failed)?))
 }
 
 /// What became of the members between two looks, in the order of their ids.

@@ -30,11 +30,11 @@ use tokio_util::task::TaskTracker;
 
 use self::handshake::Keys;
 use self::link::{dial, Link};
-use self::options::{check_listen, WHOIS_TIMEOUT};
+use self::options::WHOIS_TIMEOUT;
 use crate::identity::{Identity, NodeId};
 use crate::transport::{kinds, Channel, PeerAddress, PeerError, PeerTransport, Services};
 
-pub(crate) use self::options::payload_bytes_max;
+pub(crate) use self::options::{check_listen, check_secrets, payload_bytes_max};
 pub use self::options::{
     QueueBounds, TcpOptions, Timeouts, CONTROL_FRAME_BYTES_MAX, CONTROL_QUEUE, PUSH_FRAME_BYTES_MAX, PUSH_QUEUE,
     SECRETS_MAX, SHUTDOWN_TIMEOUT,
@@ -91,7 +91,7 @@ impl TcpTransport {
     /// Fails when the address cannot be bound, with more than [`SECRETS_MAX`] or empty secrets, and when there is no
     /// secret and the listener is not on loopback.
     pub fn start(options: TcpOptions, identity: Identity, services: Services) -> io::Result<Arc<TcpTransport>> {
-        options.check_secrets()?;
+        check_secrets(&options.secrets)?;
         let TcpOptions { listen, listener, secrets, control_queue, push_queue, timeouts } = options;
         let loopback_only = secrets.is_empty();
         let listener = match listener {

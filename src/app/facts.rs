@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
+use wsgateway_cluster::gossip::Refusals;
 use wsgateway_cluster::membership::{LocalFacts, Members, Membership};
 use wsgateway_cluster::Identity;
 
@@ -54,15 +55,13 @@ pub(super) struct NodeCollector {
     config: Arc<ConfigStore>,
     hub: Arc<Hub>,
     gossip: watch::Receiver<Arc<Members>>,
+    gossip_refusals: Arc<Refusals>,
 }
 
 impl NodeCollector {
-    pub(super) fn new(
-        config: &Arc<ConfigStore>,
-        hub: &Arc<Hub>,
-        gossip: watch::Receiver<Arc<Members>>,
-    ) -> NodeCollector {
-        NodeCollector { config: config.clone(), hub: hub.clone(), gossip }
+    pub(super) fn new(config: &Arc<ConfigStore>, hub: &Arc<Hub>, membership: &Membership) -> NodeCollector {
+        let (gossip, gossip_refusals) = (membership.watch(), membership.refusals());
+        NodeCollector { config: config.clone(), hub: hub.clone(), gossip, gossip_refusals }
     }
 
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
@@ -105,6 +104,17 @@ impl NodeCollector {
 }
 
 impl NodeCollector {
+    /// Datagrams of gossip that were not let in; every reason is there from the start.
+    fn encode_gossip(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Datagrams on the port of gossip that were not let in, by reason";
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor("gossip_refused", help, None, kind)?;
+        for (refusal, count) in self.gossip_refusals.counts() {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", refusal.as_str())])?)?;
+        }
+        Ok(())
+    }
+
     /// This node's parts of limits of scope cluster.
     fn encode_shares(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "The part of a limit of scope cluster that this node gives, 0 to 1";
@@ -159,6 +169,7 @@ impl Collector for NodeCollector {
             let counter = ConstCounter::new(count.load(Ordering::Relaxed));
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        self.encode_gossip(&mut encoder)?;
         self.encode_shares(&mut encoder)
     }
 }

@@ -102,21 +102,22 @@ impl TcpOptions {
             timeouts: Timeouts::default(),
         }
     }
+}
 
-    pub(super) fn check_secrets(&self) -> io::Result<()> {
-        if self.secrets.len() > SECRETS_MAX {
-            let reason = format!("{} cluster secrets given, at most {SECRETS_MAX} are allowed", self.secrets.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        }
-        if self.secrets.iter().any(Vec::is_empty) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a cluster secret is empty"));
-        }
-        Ok(())
+/// Of links and of gossip.
+pub(crate) fn check_secrets(secrets: &[Vec<u8>]) -> io::Result<()> {
+    if secrets.len() > SECRETS_MAX {
+        let reason = format!("{} cluster secrets given, at most {SECRETS_MAX} are allowed", secrets.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
+    if secrets.iter().any(Vec::is_empty) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a cluster secret is empty"));
+    }
+    Ok(())
 }
 
 /// Without a secret anyone who reaches the port would be a peer, so only this machine may.
-pub(super) fn check_listen(loopback_only: bool, listen: SocketAddr) -> io::Result<()> {
+pub(crate) fn check_listen(loopback_only: bool, listen: SocketAddr) -> io::Result<()> {
     if loopback_only && !is_loopback(listen.ip()) {
         let reason = format!("the cluster listener {listen} is not on loopback: that needs a cluster secret");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey, AES_256_GCM_SIV};
+use aws_lc_rs::hkdf::{Salt, HKDF_SHA256};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::FutureExt;
@@ -147,4 +149,18 @@ impl Harness for MemoryHarness {
     async fn stop(&self, node: Node) {
         self.0.leave(&node.addr);
     }
+}
+
+/// A gossip datagram as somebody else would make it who knows the secret, by the description in docs/adr/0048.
+pub fn sealed_by_another_program(secret: &[u8], label: &str, number: u64, message: &[u8]) -> Vec<u8> {
+    let run = [9_u8; 16];
+    let secret = Salt::new(HKDF_SHA256, b"wsgateway gossip datagrams v1").extract(secret);
+    let info = [b"aes-256-gcm-siv of run ".as_slice(), &run];
+    let key = LessSafeKey::new(UnboundKey::from(secret.expand(&info, &AES_256_GCM_SIV).unwrap()));
+    let head = [b"WSGG\x01", [label.len() as u8].as_slice(), label.as_bytes(), &run, &number.to_be_bytes()].concat();
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&number.to_be_bytes());
+    let mut sealed = message.to_vec();
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&head), &mut sealed).unwrap();
+    [head, sealed].concat()
 }
