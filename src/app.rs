@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERVAL};
 use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
-use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
+use wsgateway_raft_store::{Disk, Ended, RaftStore, StoreOptions};
 
 use local_connections::OwnConnections;
 use server::InboundParts;
@@ -283,17 +283,20 @@ impl Node {
     async fn run(self) -> anyhow::Result<()> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let store = self.store.clone();
-        let failed = self.cluster.spawn(async move { store.failed().await });
-        let ended = tokio::select! {
-            _ = terminate.recv() => Ok("SIGTERM"),
-            _ = tokio::signal::ctrl_c() => Ok("SIGINT"),
-            reason = failed => Err(anyhow::anyhow!("storage failed: {}", reason.unwrap_or_else(|err| err.to_string()))),
+        let ended = self.cluster.spawn(async move { store.ended().await });
+        let (gracefully, ended) = tokio::select! {
+            _ = terminate.recv() => (true, Ok("SIGTERM")),
+            _ = tokio::signal::ctrl_c() => (true, Ok("SIGINT")),
+            ended = ended => match ended.context("the cluster side has panicked") {
+                Ok(ended) => (matches!(ended, Ended::Evicted(_)), Err(anyhow::Error::new(ended))),
+                Err(err) => (false, Err(err)),
+            },
         };
         match &ended {
-            Ok(signal) => tracing::info!(%signal, "leaving"),
-            Err(err) => tracing::error!("leaving at once: {err}"),
+            Ok(by) => tracing::info!(%by, "leaving"),
+            Err(err) => tracing::error!(gracefully, "leaving: {err:#}"),
         }
-        self.leave(ended.is_ok()).await;
+        self.leave(gracefully).await;
         ended.map(|_| ())
     }
 
@@ -404,6 +407,8 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
         seeds,
         bootstrap_expect: settings.cluster.bootstrap_expect,
         advertise,
+        remove_dead_after: Duration::from_secs(settings.cluster.remove_dead_after_seconds),
+        gossip: Some(membership.watch()),
         ..StoreOptions::default()
     };
     let store = RaftStore::start(disk, transport.clone(), &services, options).await?;

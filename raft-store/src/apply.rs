@@ -123,10 +123,13 @@ impl State {
     ) -> Result<Result<(String, u64), Rejection>, E> {
         Ok(match command {
             Command::Create { kind, id, key, document, by } => {
-                self.create(index, kind, id, First { key, document, active: true, by }, writes)
+                self.create(index, kind, id, First { first_key: key.clone(), key, document, active: true, by }, writes)
             }
             Command::Draft { kind, id, key, document, by } => {
-                self.create(index, kind, id, First { key, document, active: false, by }, writes)
+                self.create(index, kind, id, First { first_key: key.clone(), key, document, active: false, by }, writes)
+            }
+            Command::Restore { kind, id, key, first_key, document, by } => {
+                self.create(index, kind, id, First { key, first_key, document, active: false, by }, writes)
             }
             Command::Record {} => Ok((String::new(), 0)),
             Command::Update { kind, id, key, document, activate, expected, by } => {
@@ -157,10 +160,10 @@ impl State {
         if self.heads.contains_key(&(kind.clone(), id.clone())) {
             return Err(Rejection::IdTaken { id });
         }
-        let First { key, document, active, by } = first;
+        let First { key, first_key, document, active, by } = first;
         self.check_key(&kind, &id, &key)?;
         let at = by.at;
-        let version = new_version(1, by, key.clone(), document);
+        let version = new_version(1, by, first_key, document);
         writes.push(Write::PutVersion { kind: kind.clone(), id: id.clone(), version });
         let head = Head {
             kind,
@@ -278,7 +281,10 @@ impl State {
 
 /// What a new document brings, beside what it is called.
 struct First {
+    /// That the document holds.
     key: String,
+    /// That of its first version.
+    first_key: String,
     document: String,
     active: bool,
     by: Authorship,
@@ -292,8 +298,13 @@ struct Update {
     by: Authorship,
 }
 
+/// As in [`Version::hash`].
+pub fn document_hash(document: &str) -> String {
+    hex(&Sha256::digest(document.as_bytes()))
+}
+
 fn new_version(version: u64, by: Authorship, key: String, document: String) -> Version {
-    let hash = hex(&Sha256::digest(document.as_bytes()));
+    let hash = document_hash(&document);
     Version { version, by, hash, key, document: document.into() }
 }
 

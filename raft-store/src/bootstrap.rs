@@ -1,5 +1,5 @@
 //! The IO around `wsgateway_cluster::bootstrap::decide`: probes the seeds, carries out the step, lets others in, and
-//! announces a changed address. Started by `store`; its [`Node::admit`] is called by `service`.
+//! announces a changed address; a member that nobody leads asks what became of it. Started by `store`; its [`Node::admit`] is called by `service`.
 //!
 //! Invariants: a promise and a cluster id are on disk before anybody hears of them; a node counts as initialised only
 //! with both a cluster id and a membership in its log; one membership change at a time.
@@ -31,6 +31,9 @@ const FIRST_ENTRIES_DEADLINE: Duration = Duration::from_secs(5);
 const REDIRECTS_MAX: usize = 3;
 /// Between two announcements of a changed address.
 const ANNOUNCE_PAUSE: Duration = Duration::from_secs(1);
+/// Without a leader for so long, a member asks whether it is one still.
+const LONELY_AFTER: Duration = Duration::from_secs(3);
+const LONELY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until this node is in a cluster that knows its present address, or the store is gone.
 pub async fn run(weak: Weak<Node>) {
@@ -59,10 +62,35 @@ pub async fn run(weak: Weak<Node>) {
     loop {
         let Some(node) = weak.upgrade() else { return };
         if announce(&node).await {
-            return;
+            break;
         }
         drop(node);
         sleep(ANNOUNCE_PAUSE).await;
+    }
+    loop {
+        sleep(LONELY_PAUSE).await;
+        let Some(node) = weak.upgrade() else { return };
+        if node.contact.silent_for() > LONELY_AFTER {
+            ask_what_became_of_us(&node).await;
+        }
+        if node.evicted.borrow().is_some() {
+            return;
+        }
+    }
+}
+
+/// Nobody leads this node any more: there may be no leader, or it was removed while it was away. Whoever knows says so;
+/// and a node that was forgotten without a record is let in again.
+async fn ask_what_became_of_us(node: &Node) {
+    let Ok(members) = node.members().await else { return };
+    let seeds = probe_seeds(node).await.into_iter().map(|answer| (answer.node_id, answer.addr));
+    let everybody: BTreeMap<NodeId, String> = members.into_iter().chain(seeds).collect();
+    let others = everybody.iter().filter(|(id, _)| **id != node.id());
+    let asked = others.map(|(id, addr)| async { ask_to_join(node, &node.peers.address(*id, addr)).await });
+    for answer in join_all(asked).await {
+        if let Err(error) = answer {
+            tracing::debug!(%error, "a member does not say what became of this node");
+        }
     }
 }
 
@@ -167,6 +195,7 @@ async fn join(node: &Node, first: PeerAddress) -> Result<bool, String> {
             JoinAnswer::NotLeader { leader: None } => return Err(format!("{} knows no leader now", peer.addr)),
             JoinAnswer::Later { reason } => return Err(format!("{} cannot let this node in now: {reason}", peer.addr)),
             JoinAnswer::Refused { reason } => return Err(format!("{} does not let this node in: {reason}", peer.addr)),
+            JoinAnswer::Evicted { farewell } => return Err(farewell),
         }
     }
     Err("no seed leads to the leader".to_owned())
@@ -176,7 +205,11 @@ async fn ask_to_join(node: &Node, peer: &PeerAddress) -> Result<JoinAnswer, Stri
     let request = JoinRequest { addr: node.options.advertise.clone(), cluster_id: node.cluster_id() };
     let request = rpc::to_postcard(&request).map_err(text)?;
     let answer = node.peers.call(peer, kind::JOIN, request, JOIN_DEADLINE).await.map_err(text)?;
-    rpc::from_postcard(&answer).map_err(text)
+    let answer = rpc::from_postcard(&answer).map_err(text)?;
+    if let JoinAnswer::Evicted { farewell } = &answer {
+        node.evicted(farewell.clone()).await;
+    }
+    Ok(answer)
 }
 
 async fn wait_for_entries(node: &Node) -> Result<bool, String> {
@@ -223,7 +256,13 @@ impl Node {
             let reason = format!("it belongs to cluster {other}, and this is cluster {cluster_id}");
             return JoinAnswer::Refused { reason };
         }
+        if let Some(farewell) = self.farewell(from) {
+            return JoinAnswer::Evicted { farewell };
+        }
         let _one_at_a_time = self.membership_change.lock().await;
+        if let Some(farewell) = self.farewell(from) {
+            return JoinAnswer::Evicted { farewell };
+        }
         let metrics = self.metrics();
         if metrics.state != ServerState::Leader {
             let leader = metrics.current_leader.filter(|leader| *leader != self.id());

@@ -11,7 +11,7 @@ use crate::keys::{self, raft_meta};
 use crate::storage::{self, Durability, Storage};
 
 /// The version of everything that `keys` describes. A disk of another version is refused.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Why a disk cannot be opened, read or written. None of these is worth a retry in this process.
 #[derive(Debug, thiserror::Error)]

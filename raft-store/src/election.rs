@@ -4,12 +4,13 @@
 //!
 //! The rule: stand when neither this voter nor a majority of the voters has heard from a leader for the longest election
 //! timeout, which is also how long openraft's voters stand by a leader. If that does not hold for [`LEADERLESS_MAX`]
-//! (say, because a leader is heard by others but cannot be of use), stand as soon as a majority can be reached.
+//! (say, because a leader is heard by others but cannot be of use), stand when a majority can be reached – not at once: a
+//! voter that was cut off reaches the others a moment before their leader finds it again.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -19,20 +20,26 @@ use tokio::time::sleep;
 use wsgateway_cluster::NodeId;
 
 use crate::node::Node;
-use crate::rpc::{self, kind, PingAnswer};
+use crate::rpc::{self, kind};
 use crate::status::Metrics;
 
 /// Between two looks at the clock.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Without a leader for this long, other voters' leaders do not count any more.
 const LEADERLESS_MAX: Duration = Duration::from_secs(10);
+/// From reaching a majority again until a leader that the majority hears is taken to be of no use: links are opened again
+/// and followers looked for within a second or two.
+const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Every node's loop; idle on leaders and learners.
 pub async fn run(weak: Weak<Node>) {
+    // Since when a majority answers this voter, which hears no leader.
+    let mut reached_since = None;
     loop {
         sleep(PAUSE).await;
         let Some(node) = weak.upgrade() else { return };
         if !wants_to_stand(&node) {
+            reached_since = None;
             continue;
         }
         if is_only_voter(&node.metrics()) {
@@ -42,7 +49,7 @@ pub async fn run(weak: Weak<Node>) {
             // mail first, where the leader's heartbeats are.
             let spread = node.options.election_min.mul_f64(rand::rng().random_range(0.1..0.5));
             sleep(spread).await;
-            if !wants_to_stand(&node) || !backed_by_majority(&node).await || !wants_to_stand(&node) {
+            if !wants_to_stand(&node) || !backed(&node, &mut reached_since).await || !wants_to_stand(&node) {
                 continue;
             }
             stand(&node).await;
@@ -75,29 +82,38 @@ fn is_only_voter(metrics: &Metrics) -> bool {
 }
 
 /// Asks all other voters for the silence that they hear, until enough have answered.
-async fn backed_by_majority(node: &Node) -> bool {
+async fn backed(node: &Node, reached_since: &mut Option<Instant>) -> bool {
     let metrics = node.metrics();
     let configs = metrics.membership_config.membership().get_joint_config();
-    let long_silent = node.contact.silent_for() > LEADERLESS_MAX;
     let mut backing = BTreeSet::from([metrics.id]);
+    let mut reached = backing.clone();
     let others = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
     let mut pings: FuturesUnordered<_> = others
         .map(|id| {
             let address = node.member_address(&metrics, id);
             async move {
                 let answer = node.peers.call(&address?, kind::PING, Bytes::new(), node.options.heartbeat).await;
-                let answer: PingAnswer = rpc::from_postcard(&answer.ok()?).ok()?;
+                let answer = rpc::ping_answer(&answer.ok()?).ok()?;
                 let silent_for = Duration::from_millis(answer.leader_silent_millis);
-                (long_silent || silent_for > node.options.election_max).then_some(id)
+                Some((id, silent_for > node.options.election_max))
             }
         })
         .collect();
     while !is_majority(configs, &backing) {
-        match pings.next().await {
-            Some(Some(id)) => backing.insert(id),
-            Some(None) => continue,
-            None => return false,
+        let Some(answered) = pings.next().await else {
+            if !is_majority(configs, &reached) {
+                *reached_since = None;
+                return false;
+            }
+            let since = reached_since.get_or_insert_with(Instant::now);
+            return node.contact.silent_for() > LEADERLESS_MAX && since.elapsed() > FOUND_AGAIN_WITHIN;
         };
+        if let Some((id, hears_none)) = answered {
+            reached.insert(id);
+            if hears_none {
+                backing.insert(id);
+            }
+        }
     }
     true
 }

@@ -25,13 +25,13 @@ impl Node {
     /// Voters refuse an election while they hear from a leader, for the longest election timeout. So: stop taking
     /// writes, stop the heartbeats, wait that long, ask the successor to stand.
     pub async fn hand_over_leadership(&self) {
-        let Some(successor) = best_successor(&self.metrics()) else { return };
+        let Some(successor) = self.best_successor(&self.metrics()) else { return };
         tracing::info!(to = format!("{successor:016x}"), "handing over leadership");
         self.handing_over.store(true, Ordering::Relaxed);
         self.raft.runtime_config().heartbeat(false);
         sleep(self.options.election_max + PAUSE).await;
         let metrics = self.metrics();
-        let successor = best_successor(&metrics).unwrap_or(successor);
+        let successor = self.best_successor(&metrics).unwrap_or(successor);
         if let Some(address) = self.member_address(&metrics, successor) {
             if let Err(error) = self.peers.call(&address, kind::ELECT, Bytes::new(), ELECT_DEADLINE).await {
                 tracing::warn!(%error, "the successor cannot be asked");
@@ -44,14 +44,18 @@ impl Node {
         self.raft.runtime_config().heartbeat(true);
         self.handing_over.store(false, Ordering::Relaxed);
     }
-}
 
-/// The voter beside this leader with the most of the log.
-fn best_successor(metrics: &Metrics) -> Option<NodeId> {
-    if metrics.state != ServerState::Leader {
-        return None;
+    pub fn has_successor(&self) -> bool {
+        self.best_successor(&self.metrics()).is_some()
     }
-    let replication = metrics.replication.as_ref()?;
-    let voters = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
-    voters.max_by_key(|id| replication.get(id).copied().flatten())
+
+    /// The voter beside this leader with the most of the log. One that is to be removed is none.
+    fn best_successor(&self, metrics: &Metrics) -> Option<NodeId> {
+        if metrics.state != ServerState::Leader {
+            return None;
+        }
+        let replication = metrics.replication.as_ref()?;
+        let voters = metrics.membership_config.membership().voter_ids().filter(|id| *id != metrics.id);
+        voters.filter(|id| !self.is_removed(*id)).max_by_key(|id| replication.get(id).copied().flatten())
+    }
 }

@@ -18,6 +18,8 @@ pub mod raft_meta {
     pub const GENERATION: &[u8] = b"generation";
     pub const CLUSTER_ID: &[u8] = b"cluster_id";
     pub const PROMISE: &[u8] = b"promise";
+    /// What this node was told when it was removed from its cluster.
+    pub const EVICTED: &[u8] = b"evicted";
     pub const INITIALISER: &[u8] = b"initialiser";
     pub const VOTE: &[u8] = b"vote";
     pub const COMMITTED: &[u8] = b"committed";

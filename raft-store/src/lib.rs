@@ -7,7 +7,9 @@ pub mod types;
 
 pub mod apply;
 mod autopilot;
+pub mod backup;
 mod bootstrap;
+mod cluster_version;
 mod disk;
 mod election;
 mod hand_over;
@@ -17,6 +19,8 @@ mod network;
 mod node;
 mod propose;
 pub mod raft_types;
+pub mod recover;
+pub mod removed;
 mod rpc;
 mod service;
 pub mod snapshot;
@@ -27,4 +31,4 @@ mod store;
 
 pub use disk::{Disk, DiskError};
 pub use storage::Storage;
-pub use store::{RaftStore, StoreError, StoreOptions};
+pub use store::{Ended, RaftStore, StoreError, StoreOptions};

@@ -67,6 +67,16 @@ impl Peers {
         heard_at.entry(node_id).or_insert_with(|| HeardAt { addr: addr.to_owned(), instead_of: None });
     }
 
+    /// Forgets a node that is a member no more.
+    pub fn forget(&self, node_id: NodeId) {
+        let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let before = heard_at.remove(&node_id);
+        drop(heard_at);
+        if let Some(before) = before {
+            self.transport.forget(&PeerAddress { node_id: Some(node_id), addr: before.addr });
+        }
+    }
+
     /// The address of a node: where it was heard of last, else what the membership says, which is `known`.
     pub fn address(&self, node_id: NodeId, known: &str) -> PeerAddress {
         let mut heard_at = self.heard_at.write().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -45,6 +45,8 @@ pub struct Node {
     pub membership_change: tokio::sync::Mutex<()>,
     /// This leader is leaving and takes no more writes.
     pub handing_over: AtomicBool,
+    /// What this node was told when it was removed from the cluster.
+    pub evicted: watch::Sender<Option<String>>,
     /// A snapshot that is being received.
     pub incoming: tokio::sync::Mutex<Option<Incoming>>,
 }

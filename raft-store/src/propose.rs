@@ -59,6 +59,9 @@ impl Node {
             Ok(proposal) => proposal.with_note(request.note.clone()),
             Err(error) => return LeaderAnswer::Failed(ProposeError::Storage(error.to_string())),
         };
+        if let Err(error) = self.may_propose(proposal.v) {
+            return LeaderAnswer::Failed(error);
+        }
         let started = Instant::now();
         let written = tokio::select! {
             written = timeout(DEADLINE, self.raft.client_write(proposal)) => written,

@@ -19,8 +19,10 @@ openraft::declare_raft_types!(
 );
 
 /// The newest version of [`Proposal`] that this program can apply. It writes the oldest that can carry what is proposed:
-/// 1, or with a note or a command that came later, 2.
-pub const PROPOSAL_VERSION: u32 = 2;
+/// 1, with a note or `Draft` or `Record` 2, with `Restore` 3.
+pub const PROPOSAL_VERSION: u32 = 3;
+/// Of the first program that knew notes.
+const NOTES_SINCE: u32 = 2;
 
 /// What a log entry carries. The command stays raw JSON until it is applied: a node that does not know it can still
 /// store and forward it, and halts with a clear error only when it would have to apply it.
@@ -51,6 +53,7 @@ impl Proposal {
     pub fn new(request_id: String, command: &Command) -> Result<Proposal, ProposalError> {
         let v = match command {
             Command::Draft { .. } | Command::Record {} => 2,
+            Command::Restore { .. } => 3,
             _ => 1,
         };
         let command = serde_json::value::to_raw_value(command).map_err(ProposalError::Unwritable)?;
@@ -59,7 +62,7 @@ impl Proposal {
 
     /// The same with a note: a program that does not know notes must not apply it without.
     pub fn with_note(self, note: Option<String>) -> Proposal {
-        let v = if note.is_some() { PROPOSAL_VERSION } else { self.v };
+        let v = if note.is_some() { self.v.max(NOTES_SINCE) } else { self.v };
         Proposal { v, note, ..self }
     }
 

@@ -82,6 +82,16 @@ pub type ReadIndexAnswer = LeaderAnswer<u64>;
 pub struct PingAnswer {
     /// For how long the answerer has had no sign of life of a leader; as a leader, of a quorum.
     pub leader_silent_millis: u64,
+    /// The newest version of a proposal that it can apply.
+    pub understands: u32,
+}
+
+/// An answer of a program that did not say what it understands yet is one of the first version.
+pub fn ping_answer(bytes: &[u8]) -> Result<PingAnswer, CodecError> {
+    from_postcard(bytes).or_else(|_| {
+        let leader_silent_millis = from_postcard(bytes)?;
+        Ok(PingAnswer { leader_silent_millis, understands: crate::cluster_version::FIRST })
+    })
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,6 +131,10 @@ pub enum JoinAnswer {
     /// Never: the sender belongs to another cluster.
     Refused {
         reason: String,
+    },
+    /// Never again: the sender was removed.
+    Evicted {
+        farewell: String,
     },
 }
 

@@ -50,6 +50,10 @@ impl PeerService for StoreService {
 type Answer = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer {
+    // It may ask what became of it, and nothing else: it must not vote, lead or write any more.
+    if let Some(farewell) = node.farewell(from).filter(|_| !matches!(kind, kind::PROBE | kind::JOIN)) {
+        return Err(farewell.into());
+    }
     Ok(match kind {
         kind::APPEND_ENTRIES => return append_entries(node, from, &payload).await,
         kind::VOTE => {
@@ -75,7 +79,7 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
         }
         kind::PING => {
             let leader_silent_millis = u64::try_from(node.contact.silent_for().as_millis())?;
-            rpc::to_postcard(&PingAnswer { leader_silent_millis })?
+            rpc::to_postcard(&PingAnswer { leader_silent_millis, understands: node.options.understands })?
         }
         kind::PROBE => {
             let request: ProbeRequest = rpc::from_postcard(&payload)?;

@@ -115,6 +115,10 @@ impl StateMachine {
 }
 
 impl View {
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     pub fn heads(&self, kind: &str) -> Vec<Head> {
         self.read().state.heads(kind)
     }

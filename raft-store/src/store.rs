@@ -9,6 +9,7 @@ use std::time::Duration;
 use openraft::{Config, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use wsgateway_cluster::membership::Members;
 use wsgateway_cluster::{kinds, Identity, NodeId, PeerTransport, Services};
 
 use crate::disk::{Disk, DiskError};
@@ -16,13 +17,13 @@ use crate::keys::raft_meta;
 use crate::log_store::LogStore;
 use crate::network::Peers;
 use crate::node::Node;
-use crate::raft_types::Raft;
+use crate::raft_types::{Raft, PROPOSAL_VERSION};
 use crate::rpc::ProposeRequest;
 use crate::service::StoreService;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{StateMachine, View};
 use crate::status::{status, LeaderContact};
-use crate::types::{Audited, Command, Head, ProposeError, RaftStatus, Reply, Version};
-use crate::{autopilot, bootstrap, election};
+use crate::types::{Audited, Authorship, Command, Head, ProposeError, RaftStatus, Reply, Version};
+use crate::{autopilot, bootstrap, election, removed};
 
 /// openraft's own limit; `network` has a deadline for each chunk instead.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,7 +39,15 @@ pub struct StoreOptions {
     pub advertise: String,
     /// How long a learner has to be healthy before it becomes a voter.
     pub promote_after: Duration,
-    /// Between two looks of the leader at its learners.
+    /// How long a member has to be silent, to the leader and in gossip, until it is removed for good.
+    pub remove_dead_after: Duration,
+    /// The same for a member in whose place another one answers: a wiped disk, a new machine at the old address.
+    pub replaced_after: Duration,
+    /// The newest version of a proposal that this node can apply: what the program can; less, to see what becomes of it.
+    pub understands: u32,
+    /// Whom gossip has heard of: who is live there is not removed.
+    pub gossip: Option<watch::Receiver<Arc<Members>>>,
+    /// Between two looks of the leader at the others.
     pub autopilot_interval: Duration,
     /// Between two rounds of probing the seeds, while not in a cluster.
     pub probe_interval: Duration,
@@ -60,6 +69,10 @@ impl Default for StoreOptions {
             bootstrap_expect: 1,
             advertise: "127.0.0.1:7000".to_owned(),
             promote_after: Duration::from_secs(2),
+            remove_dead_after: Duration::from_secs(600),
+            replaced_after: Duration::from_secs(10),
+            understands: PROPOSAL_VERSION,
+            gossip: None,
             autopilot_interval: Duration::from_secs(1),
             probe_interval: Duration::from_millis(500),
             heartbeat: Duration::from_millis(300),
@@ -80,6 +93,20 @@ pub enum StoreError {
     Settings(String),
     #[error("Raft has stopped: {0}")]
     Raft(String),
+    #[error("{0}; its data is of no use any more: empty the data folder, and it joins as a new node")]
+    Evicted(String),
+}
+
+/// Why a running store has come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A failed write or sync, or a command that this program does not know: the process should exit at once, for this
+    /// node acknowledges nothing any more.
+    #[error("storage failed: {0}")]
+    Failed(String),
+    /// What it serves is its own business; it may leave in peace.
+    #[error("{0}; its data is of no use any more: empty the data folder, and it joins as a new node")]
+    Evicted(String),
 }
 
 /// A running store. Cheap to clone.
@@ -101,6 +128,9 @@ impl RaftStore {
         let identity = disk.identity();
         let storage = disk.storage();
         drop(disk);
+        if let Some(farewell) = removed::told_before(&storage)? {
+            return Err(StoreError::Evicted(farewell));
+        }
         let log = LogStore::new(storage.clone())?;
         let machine = StateMachine::open(storage.clone())?;
         let view = machine.view();
@@ -123,13 +153,14 @@ impl RaftStore {
             promised_to: Mutex::new(promised_to),
             membership_change: tokio::sync::Mutex::new(()),
             handing_over: AtomicBool::new(false),
+            evicted: watch::Sender::default(),
             incoming: tokio::sync::Mutex::new(None),
         });
         services.register(kinds::RAFT_STORE, Arc::new(StoreService { node: Arc::downgrade(&node) }));
         let tasks = vec![
             tokio::spawn(follow_metrics(Arc::downgrade(&node), node.raft.metrics())),
             tokio::spawn(bootstrap::run(Arc::downgrade(&node))),
-            tokio::spawn(autopilot::promote_learners(Arc::downgrade(&node))),
+            tokio::spawn(autopilot::run(Arc::downgrade(&node))),
             tokio::spawn(election::run(Arc::downgrade(&node))),
         ];
         Ok(RaftStore { node, tasks: Arc::new(Mutex::new(tasks)) })
@@ -159,6 +190,10 @@ impl RaftStore {
             false => request_id,
         };
         self.node.propose(ProposeRequest { request_id, command, note }).await
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        &self.node.view
     }
 
     /// All documents of a kind as of the last applied command, by id.
@@ -221,13 +256,36 @@ impl RaftStore {
         members.map(|(id, node)| (*id, node.addr.clone())).collect()
     }
 
-    /// Ends when Raft has stopped, with the reason: a failed write or sync, or a command that this program does not
-    /// know. The process should then exit, for this node acknowledges nothing any more.
-    pub async fn failed(&self) -> String {
+    /// Waits until Raft has stopped or this node was told that it is a member no more.
+    pub async fn ended(&self) -> Ended {
+        let mut evicted = self.node.evicted.subscribe();
         let mut metrics = self.node.raft.metrics();
-        let stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()).await;
-        let reason = stopped.ok().and_then(|metrics| metrics.running_state.clone().err());
-        reason.map_or_else(|| "stopped".to_owned(), |fatal| fatal.to_string())
+        tokio::select! {
+            told = evicted.wait_for(Option::is_some) => {
+                Ended::Evicted(told.ok().and_then(|told| told.clone()).unwrap_or_else(|| "removed".to_owned()))
+            }
+            stopped = metrics.wait_for(|metrics| metrics.running_state.is_err()) => {
+                let reason = stopped.ok().and_then(|metrics| metrics.running_state.clone().err());
+                Ended::Failed(reason.map_or_else(|| "stopped".to_owned(), |fatal| fatal.to_string()))
+            }
+        }
+    }
+
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.node.is_removed(id)
+    }
+
+    /// Records that a node is a member no more; the leader then takes it out of the membership as soon as it may. The
+    /// node itself is told, and stops.
+    pub async fn remove_node(
+        &self,
+        id: NodeId,
+        addr: &str,
+        by: Authorship,
+        note: Option<String>,
+    ) -> Result<Reply, ProposeError> {
+        let request_id = format!("removed:{}", removed::hex(id));
+        self.propose_noted(request_id, removed::record(id, addr, by), note).await
     }
 
     /// If this node leads: makes another voter lead. Takes about two seconds, in which writes answer "no leader".

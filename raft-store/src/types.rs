@@ -39,6 +39,9 @@ pub enum Command {
     Activate { kind: String, id: String, version: u64, expected: Option<u64>, by: Authorship },
     /// Deletes a document with all its versions.
     Delete { kind: String, id: String, expected: Option<u64>, by: Authorship },
+    /// As `Draft`, for a document that is brought back: it holds the key of its version that was active, while its first
+    /// version keeps a key of its own.
+    Restore { kind: String, id: String, key: String, first_key: String, document: String, by: Authorship },
     /// Changes no document: for acts elsewhere that leave a note in the audit log.
     Record {},
 }
@@ -117,6 +120,9 @@ pub enum ProposeError {
     /// It may or may not have been committed; retrying with the same request id is safe. HTTP 503 that says so.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),
+    /// Some node might not understand it, and nothing was written. HTTP 503.
+    #[error("not every node understands this yet: {0}")]
+    MixedVersions(String),
     /// This node's storage failed or the store has stopped.
     #[error("storage: {0}")]
     Storage(String),

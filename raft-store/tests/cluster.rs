@@ -224,6 +224,29 @@ async fn a_node_that_comes_back_or_is_deaf_does_not_unseat_the_leader() {
     assert_eq!((leader(&nodes), nodes[leads].store.status().term), (Some(leads), term));
 }
 
+/// So long that what the others hear does not count for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_cut_off_for_long_waits_for_the_leader_to_find_it() {
+    let board = Switchboard::default();
+    let nodes = three(&board, |_| {}).await;
+    let leads = leader(&nodes).unwrap();
+    let (term, other) = (nodes[leads].store.status().term, &nodes[(leads + 1) % 3]);
+    board.cut(&other.addr);
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    // It reaches the others, and its leader does not find it yet.
+    board.heal();
+    board.cut_one_way(&nodes[leads].addr, &other.addr);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    board.heal();
+    assert!(done(&commit(&other.store, "found").await));
+    assert_eq!((leader(&nodes), nodes[leads].store.status().term), (Some(leads), term));
+    // One that nobody finds is of no use: in the end it is replaced.
+    board.cut_one_way(&nodes[leads].addr, &other.addr);
+    until("another leader", || async { other.store.status().term > term }).await;
+    board.heal();
+    converged(&nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_products_timings_a_lost_leader_costs_less_than_three_seconds_of_writes() {
     let board = Switchboard::default();

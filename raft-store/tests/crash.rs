@@ -252,7 +252,7 @@ async fn sync_error(folder: &Path) {
     fail::cfg("append-fails", "return").unwrap();
     let answer = node.store.propose("r".to_owned(), create("after", "/after")).await;
     assert!(matches!(answer, Err(ProposeError::Storage(_) | ProposeError::Unknown(_))), "{answer:?}");
-    let reason = node.store.failed().await;
+    let reason = node.store.ended().await.to_string();
     assert!(reason.contains("as the test wants it"), "{reason}");
     assert_eq!(node.store.status().role, "stopped");
     fail::remove("append-fails");

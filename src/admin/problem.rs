@@ -145,6 +145,7 @@ impl From<ProposeError> for Problem {
         let code = match &err {
             ProposeError::NoLeader(_) => "no_leader",
             ProposeError::Unknown(_) => "outcome_unknown",
+            ProposeError::MixedVersions(_) => "mixed_versions",
             ProposeError::Storage(_) => "storage_failed",
         };
         Problem::new(503, code, err.to_string())

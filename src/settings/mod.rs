@@ -27,6 +27,9 @@ pub const SECRET_KEYS: [&str; 2] = ["admin.token", "cluster.secrets"];
 
 /// File descriptors that are not clients: listeners, peers, backends, RocksDB, Kafka.
 const FILES_RESERVED: u64 = 2048;
+/// As long as gossip may take to notice that a node is gone.
+const REMOVE_DEAD_AFTER_SECONDS_MIN: u64 = 10;
+const MONTH_SECONDS: u64 = 31 * 24 * 60 * 60;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +116,8 @@ pub struct ClusterSettings {
     pub bootstrap_expect: usize,
     /// Shared secret of the cluster; two while it is rotated. Without one only loopback addresses are accepted.
     pub secrets: Vec<String>,
+    /// A node that nobody has heard of for so long is removed for good, as soon as the cluster can do without it.
+    pub remove_dead_after_seconds: u64,
 }
 
 impl ClusterSettings {
@@ -194,6 +199,7 @@ impl Default for Settings {
                 seeds: Vec::new(),
                 bootstrap_expect: 1,
                 secrets: Vec::new(),
+                remove_dead_after_seconds: 600,
             },
             kafka: KafkaSettings { bootstrap_servers: None, delivery_timeout_millis: 10_000 },
             secrets: SecretsSettings {
@@ -314,6 +320,11 @@ impl Settings {
                 self.cluster.listen
             );
             return wrong("cluster.listen", reason);
+        }
+        if !(REMOVE_DEAD_AFTER_SECONDS_MIN..=MONTH_SECONDS).contains(&self.cluster.remove_dead_after_seconds) {
+            let is = self.cluster.remove_dead_after_seconds;
+            let rule = format!("must be {REMOVE_DEAD_AFTER_SECONDS_MIN}–{MONTH_SECONDS}, is {is}");
+            return wrong("cluster.remove_dead_after_seconds", rule);
         }
         check_secrets(&self.secrets, &self.node.data_dir)?;
         self.outbound.rules()?;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError, PeerTransport, Services};
 use wsgateway_raft_store::types::{Authorship, Command, ProposeError, Reply};
-use wsgateway_raft_store::{Disk, RaftStore, StoreOptions};
+use wsgateway_raft_store::{Disk, RaftStore, StoreError, StoreOptions};
 
 /// All nodes by address, and the links that are cut.
 #[derive(Clone, Default)]
@@ -156,11 +156,16 @@ pub async fn start_in(board: &Switchboard, data_dir: &Path, dir: TempDir, option
     show_logs();
     let disk = open(data_dir).await;
     let addr = options.advertise.clone();
+    let store = start_store(board, disk, options).await.unwrap();
+    Node { addr, dir, store, board: board.clone() }
+}
+
+pub async fn start_store(board: &Switchboard, disk: Disk, options: StoreOptions) -> Result<RaftStore, StoreError> {
+    let addr = options.advertise.clone();
     let (id, services) = (disk.identity().node_id, Services::default());
     board.inner.write().unwrap().nodes.insert(addr.clone(), (id, services.clone()));
-    let line = Arc::new(Line { addr: addr.clone(), id, board: board.clone() });
-    let store = RaftStore::start(disk, line, &services, options).await.unwrap();
-    Node { addr, dir, store, board: board.clone() }
+    let line = Arc::new(Line { addr, id, board: board.clone() });
+    RaftStore::start(disk, line, &services, options).await
 }
 
 impl Node {
