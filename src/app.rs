@@ -11,6 +11,7 @@ mod shares;
 mod sources;
 mod tunnels;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -195,8 +196,8 @@ impl Node {
         let (audit, recorder) = AuditLog::new(store.clone());
         cluster.spawn(recorder.run());
 
-        let members_of = store.clone();
-        let members = Box::new(move || members_of.members());
+        let (members_of, known) = (store.clone(), config.clone());
+        let members = Box::new(move || if known.is_configured() { members_of.members() } else { BTreeMap::new() });
         let peers: Arc<dyn PeerTransport> = transport.clone();
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());

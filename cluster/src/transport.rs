@@ -54,6 +54,18 @@ pub enum PeerError {
     Remote(String),
 }
 
+impl PeerError {
+    /// Nothing listens at the peer's address, or another node does: the process that was there is gone. Not so when its
+    /// machine does not answer at all.
+    pub fn proves_absence(&self) -> bool {
+        match self {
+            PeerError::Unreachable { reason, .. } => reason.contains("refused"),
+            PeerError::Refused { reason, .. } => reason.contains("was expected there"),
+            _ => false,
+        }
+    }
+}
+
 /// Sends requests to peers. Links are opened on demand, kept, and reopened with backoff.
 #[async_trait]
 pub trait PeerTransport: Send + Sync + 'static {

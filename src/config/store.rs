@@ -423,7 +423,8 @@ impl ConfigStore {
     pub fn get(&self, id: &str) -> Result<EndpointView, ConfigError> {
         let head = self.head(id)?;
         let version = if head.active_version > 0 { head.active_version } else { head.latest_version };
-        self.version(id, version)
+        // Of this very head: another one, a moment later, would call the document by the wrong version.
+        self.view(head, version)
     }
 
     /// As `get`, for a caller whose change builds upon it: a node that lags behind first learns what is committed,
@@ -449,9 +450,12 @@ impl ConfigStore {
     }
 
     pub fn version(&self, id: &str, version: u64) -> Result<EndpointView, ConfigError> {
-        let head = self.head(id)?;
-        let found = self.store.version(KIND, id, version)?;
-        let version = found.ok_or_else(|| ConfigError::VersionNotFound { id: id.to_owned(), version })?;
+        self.view(self.head(id)?, version)
+    }
+
+    fn view(&self, head: Head, version: u64) -> Result<EndpointView, ConfigError> {
+        let found = self.store.version(KIND, &head.id, version)?;
+        let version = found.ok_or_else(|| ConfigError::VersionNotFound { id: head.id.clone(), version })?;
         Ok(EndpointView { head, version, warnings: Vec::new() })
     }
 

@@ -179,20 +179,10 @@ fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
 }
 
 pub(super) fn is_dead(pushes: &Pushes, node: Option<NodeId>, err: &PeerError) -> bool {
-    let gone = is_lost(err);
+    let gone = err.proves_absence();
     let gossip = pushes.gossip.borrow();
     let heard = node.and_then(|node| gossip.get(&node)).is_some_and(|peer| peer.live);
     !heard && gone
-}
-
-/// Nothing listens at its address, or another node does: one witness.
-pub(super) fn is_lost(err: &PeerError) -> bool {
-    match err {
-        PeerError::Unreachable { reason, .. } => reason.contains("refused"),
-        // Another node lives at its address now: its disk was wiped or replaced.
-        PeerError::Refused { reason, .. } => reason.contains("was expected there"),
-        _ => false,
-    }
 }
 
 fn unreachable(err: &PeerError) -> PushError {

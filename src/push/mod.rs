@@ -101,6 +101,7 @@ fn outcome(outcome: PushOutcome) -> Result<(), PushError> {
 const WAITING_MAX: usize = 512;
 
 /// Cluster addresses of Raft's members, by node: a second opinion on who is there, for nodes that gossip has not heard of.
+/// None as long as this node does not know the cluster, and so cannot say of any node that it is not there.
 pub type MemberAddresses = Box<dyn Fn() -> BTreeMap<u64, String> + Send + Sync>;
 
 /// The connections that this node owns, by the random part of their ids. An `Err` says why they cannot be asked now.
@@ -152,14 +153,20 @@ impl Pushes {
         Arc::new(Pushes { local, transport, gossip, members, waiting: AtomicUsize::new(0) })
     }
 
-    fn locate(&self, id: &ConnectionId) -> Location {
+    fn locate(&self, id: &ConnectionId) -> Result<Location, PushError> {
         let gossip = self.gossip.borrow();
-        locate(id, (self.local.node_id(), self.local.generation()), &gossip, &|node| (self.members)().remove(&node))
+        let me = (self.local.node_id(), self.local.generation());
+        match locate(id, me, &gossip, &|node| (self.members)().remove(&node)) {
+            Location::Gone if id.node != me.0 && (self.members)().is_empty() => {
+                Err(PushError::OwnerUnreachable("this node is not part of the cluster yet".to_owned()))
+            }
+            located => Ok(located),
+        }
     }
 
     /// Sends one message to one connection. `Ok`: in its socket or its outbox.
     pub async fn push(&self, id: &ConnectionId, payload: Bytes) -> Result<(), PushError> {
-        match self.locate(id) {
+        match self.locate(id)? {
             Location::Here => outcome(self.local.push(id.random, &payload)),
             Location::Gone => Err(PushError::Gone),
             Location::Peer(peer) => forward::push(self, &peer, id, &payload).await.and_then(outcome),
@@ -173,7 +180,7 @@ impl Pushes {
         payload: Bytes,
         options: PushOptions,
     ) -> Result<Confirm, PushError> {
-        let receipt = match self.locate(id) {
+        let receipt = match self.locate(id)? {
             Location::Here => self.local.push_with(id.random, payload, options).await,
             Location::Gone => return Err(PushError::Gone),
             Location::Peer(peer) => {
@@ -206,7 +213,7 @@ impl Pushes {
 
     /// Changes what one connection is called.
     pub async fn label(&self, id: &ConnectionId, change: &Labelling) -> Result<(), PushError> {
-        let labelled = match self.locate(id) {
+        let labelled = match self.locate(id)? {
             Location::Here => self.local.label(id.random, change),
             Location::Gone => Labelled::Gone,
             Location::Peer(peer) => forward::label(self, &peer, id, change).await?,
@@ -220,7 +227,7 @@ impl Pushes {
 
     /// Closes one connection.
     pub async fn close(&self, id: &ConnectionId, cause: CloseCause) -> Result<(), PushError> {
-        let closed = match self.locate(id) {
+        let closed = match self.locate(id)? {
             Location::Here => self.local.close(id.random, cause).await.map_err(PushError::Overloaded)?,
             Location::Gone => false,
             Location::Peer(peer) => forward::close(self, &peer, id, &cause).await?,
@@ -234,7 +241,7 @@ impl Pushes {
 
     /// Describes one connection.
     pub async fn describe(&self, id: &ConnectionId) -> Result<ConnectionView, PushError> {
-        let view = match self.locate(id) {
+        let view = match self.locate(id)? {
             Location::Here => self.local.describe(id.random).await.map_err(PushError::Overloaded)?,
             Location::Gone => None,
             Location::Peer(peer) => forward::describe(self, &peer, id).await?,

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError, TunnelService};
 
-use super::forward::{is_lost, kinds};
+use super::forward::kinds;
 use super::locate::Location;
 use super::Pushes;
 use crate::model::resume::{Claim, NotResumed};
@@ -52,14 +52,15 @@ impl Pushes {
     /// Asks the node that has the connection, and opens a tunnel to it.
     pub async fn bring(&self, opening: &Opening) -> Brought {
         let peer = match self.locate(&opening.claim.token.connection) {
-            Location::Peer(peer) => peer,
-            Location::Here => return Brought::Not(NotResumed::Unknown),
-            Location::Gone => return Brought::Not(NotResumed::NodeLost),
+            Ok(Location::Peer(peer)) => peer,
+            Ok(Location::Here) => return Brought::Not(NotResumed::Unknown),
+            Ok(Location::Gone) => return Brought::Not(NotResumed::NodeLost),
+            Err(err) => return Brought::Unreachable(err.to_string()),
         };
         match self.ask(&peer, &opening.claim).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Brought::Not(why),
-            Err(err) if is_lost(&err) => return self.lost_or_just_back(&peer).await,
+            Err(err) if err.proves_absence() => return self.lost_or_just_back(&peer).await,
             Err(err) => return Brought::Unreachable(err.to_string()),
         }
         match tokio::time::timeout(DEADLINE, self.open(&peer, opening)).await {
@@ -72,7 +73,7 @@ impl Pushes {
     /// Links remember for a second that nobody answered at an address; a node that is up again is not lost.
     async fn lost_or_just_back(&self, peer: &PeerAddress) -> Brought {
         match tokio::time::timeout(DEADLINE, self.transport.open_tunnel(peer)).await {
-            Ok(Err(err)) if is_lost(&err) => Brought::Not(NotResumed::NodeLost),
+            Ok(Err(err)) if err.proves_absence() => Brought::Not(NotResumed::NodeLost),
             Ok(Err(err)) => Brought::Unreachable(err.to_string()),
             Ok(Ok(_unused)) => Brought::Unreachable("its link is being opened again".to_owned()),
             Err(_elapsed) => Brought::Unreachable("it took too long".to_owned()),
