@@ -10,6 +10,7 @@ mod server;
 mod shares;
 mod sources;
 mod tunnels;
+mod wills;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -49,6 +50,7 @@ use crate::push::{PeerPushes, Pushes, TunnelEnds};
 use crate::settings::{client_tls as outbound_tls, raise_file_limit, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
 use crate::throttle;
+use crate::wills::{Keeper, Surroundings, Wills};
 
 /// Gossip of other products on the same network is not ours.
 const GOSSIP_LABEL: &str = "wsgateway";
@@ -123,6 +125,7 @@ struct Node {
     settings: Settings,
     hub: Arc<Hub>,
     store: RaftStore,
+    wills: Inheritance,
     transport: Arc<TcpTransport>,
     membership: Arc<Membership>,
     gossiping: tokio::task::JoinHandle<()>,
@@ -132,6 +135,13 @@ struct Node {
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
     cluster: tokio::runtime::Handle,
+}
+
+/// What is said of connections whose node is dead: this node's, and those of others.
+struct Inheritance {
+    own: Arc<Wills>,
+    keeper: Arc<Keeper>,
+    around: Surroundings,
 }
 
 /// What lives on the cluster runtime.
@@ -166,6 +176,8 @@ impl Node {
         // Of a kind that is in two ranges, the one that was registered first answers.
         services.register(throttle::kinds::ALL, shares.clone());
         cluster.spawn(shares.clone().run());
+        let around_wills = wills::around(&identity, &store, &membership, &transport);
+        let (wills, keeper) = wills::start(around_wills.clone(), &hub, &services, cluster.handle());
 
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
@@ -179,10 +191,12 @@ impl Node {
         };
         let sources_changed = Arc::new(Notify::new());
         let changed = sources_changed.clone();
+        let (own_wills, own_hub, runtime) = (wills.clone(), hub.clone(), cluster.handle().clone());
         let on_change = Box::new(move |endpoint: &_| {
             shares.reread(endpoint);
             supervisors.reread(endpoint);
             changed.notify_one();
+            wills::reread(&own_wills, &own_hub, &runtime, endpoint);
         });
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
         services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
@@ -202,7 +216,7 @@ impl Node {
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
-        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, &membership)));
+        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, &membership, keeper.clone())));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
         }
@@ -246,6 +260,7 @@ impl Node {
             authenticator: Authenticator::new(outbound, client_tls.clone(), hashing, metrics.clone()),
             listener: ClientListener::new(&settings.client, client_tls.clone()),
             other_nodes: Arc::new(OwnTunnels { pushes: pushes.clone() }),
+            wills: wills.clone(),
             hub: hub.clone(),
             registry,
             destinations: destinations.clone(),
@@ -269,6 +284,7 @@ impl Node {
             settings,
             hub,
             store,
+            wills: Inheritance { own: wills, keeper, around: around_wills },
             transport,
             membership,
             gossiping,
@@ -311,7 +327,8 @@ impl Node {
         let left = || self.hub.deliveries.load(std::sync::atomic::Ordering::Relaxed);
         let open = || self.hub.open_connections.load(std::sync::atomic::Ordering::Relaxed);
         let drained = Instant::now() + over;
-        while left() > 0 && Instant::now() < drained + DELIVERIES_DEADLINE {
+        let owed = || self.wills.keeper.owed();
+        while (left() > 0 || owed() > 0) && Instant::now() < drained + DELIVERIES_DEADLINE {
             // As long as clients are here, a service that restarts has its time.
             if open() == 0 || Instant::now() >= drained {
                 self.destinations.leave();
@@ -321,14 +338,21 @@ impl Node {
         if left() > 0 {
             tracing::warn!(connections = left(), "leaving although deliveries are unanswered");
         }
+        if owed() > 0 {
+            tracing::warn!(
+                connections = owed(),
+                "leaving although services have not heard of a dead node's connections"
+            );
+        }
         self.kafka.flush(Duration::from_secs(5));
-        let Node { store, transport, membership, gossiping, server, served, cluster, .. } = self;
+        let Node { store, wills, transport, membership, gossiping, server, served, cluster, .. } = self;
         gossiping.abort();
         server.stop(false).await;
         if let Ok(Err(err)) = served.await {
             tracing::warn!("server: {err}");
         }
         let stopped = cluster.spawn(async move {
+            wills.own.farewell(&wills.around).await;
             store.hand_over_leadership().await;
             store.shutdown().await;
             let _aborted = gossiping.await; // it holds the other reference

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod sources;
 pub mod telemetry;
 pub mod throttle;
+pub mod wills;
 
 pub use wsgateway_model as model;
 pub use wsgateway_model::close_code;

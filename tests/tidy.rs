@@ -118,6 +118,7 @@ const ROOMS: &[Room] = &[
     Room { name: "push", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "sources", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "throttle", may_import: SERVICE, why: "services do not import each other; app wires them" },
+    Room { name: "wills", may_import: SERVICE, why: "services do not import each other; app wires them" },
     Room { name: "inbound", may_import: FRONT_DOOR, why: "front doors never import each other" },
     Room { name: "admin", may_import: ADMIN, why: "front doors never import each other" },
     Room {
@@ -157,6 +158,7 @@ const FRONT_DOOR: &[&str] = &[
     "backends",
     "config",
     "push",
+    "wills",
 ];
 
 /// A word that must not occur: in the code proper, or anywhere in the file.

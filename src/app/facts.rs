@@ -17,6 +17,7 @@ use crate::config::store::ConfigStore;
 use crate::connections::Hub;
 use crate::model::throttling::{Limit, Scope};
 use crate::settings::Settings;
+use crate::wills::Keeper;
 
 /// How often changed facts are given to gossip.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -56,12 +57,18 @@ pub(super) struct NodeCollector {
     hub: Arc<Hub>,
     gossip: watch::Receiver<Arc<Members>>,
     gossip_refusals: Arc<Refusals>,
+    keeper: Arc<Keeper>,
 }
 
 impl NodeCollector {
-    pub(super) fn new(config: &Arc<ConfigStore>, hub: &Arc<Hub>, membership: &Membership) -> NodeCollector {
+    pub(super) fn new(
+        config: &Arc<ConfigStore>,
+        hub: &Arc<Hub>,
+        membership: &Membership,
+        keeper: Arc<Keeper>,
+    ) -> NodeCollector {
         let (gossip, gossip_refusals) = (membership.watch(), membership.refusals());
-        NodeCollector { config: config.clone(), hub: hub.clone(), gossip, gossip_refusals }
+        NodeCollector { config: config.clone(), hub: hub.clone(), gossip, gossip_refusals, keeper }
     }
 
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
@@ -85,6 +92,11 @@ impl NodeCollector {
                 "deliveries_pending",
                 "Connections with unfinished deliveries, closed ones included",
                 self.hub.deliveries.load(Ordering::Relaxed),
+            ),
+            (
+                "wills_kept",
+                "Other nodes' connections whose disconnect events are sent from here should their node die",
+                self.keeper.kept() as u64,
             ),
             ("raft_is_leader", "1 on the leader", u64::from(leads)),
             ("raft_has_leader", "1 when a leader is known", u64::from(raft.leader.is_some())),
@@ -162,11 +174,20 @@ impl Collector for NodeCollector {
         }
         let receipts = &self.hub.receipts;
         let counted = [
-            ("pushes_expired", "Messages not sent within their time to live", &*receipts.expired),
-            ("pushes_repeated", "Pushes answered from an earlier one of the same key", &receipts.repeated),
+            ("pushes_expired", "Messages not sent within their time to live", receipts.expired.load(Ordering::Relaxed)),
+            (
+                "pushes_repeated",
+                "Pushes answered from an earlier one of the same key",
+                receipts.repeated.load(Ordering::Relaxed),
+            ),
+            (
+                "wills_carried_out",
+                "Connections of dead nodes whose disconnect events were sent from here",
+                self.keeper.carried_out(),
+            ),
         ];
         for (name, help, count) in counted {
-            let counter = ConstCounter::new(count.load(Ordering::Relaxed));
+            let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         self.encode_gossip(&mut encoder)?;

@@ -21,11 +21,16 @@ pub(super) fn set_worker(worker: &Rc<InboundWorker>) {
     INBOUND.set(Some(worker.clone()));
 }
 
+/// The inbound side of the calling thread, if it is a worker's.
+pub(super) fn worker() -> Option<Rc<InboundWorker>> {
+    INBOUND.with_borrow(Clone::clone)
+}
+
 pub(super) struct OwnReplays;
 
 impl Replays for OwnReplays {
     fn resend(&self, endpoint_id: String, event: Resent) -> LocalBoxFuture<'static, Replayed> {
-        let worker = INBOUND.with_borrow(Clone::clone);
+        let worker = worker();
         async move {
             let Some(worker) = worker else { return Replayed::NotHere };
             match resend(&worker, &endpoint_id, event).await {

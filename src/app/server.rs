@@ -26,6 +26,7 @@ use crate::inbound::{arrive, InboundWorker};
 use crate::listener::{ClientListener, ClientSocket, ListenerTls};
 use crate::settings::ClientSettings;
 use crate::telemetry::metrics::Metrics;
+use crate::wills::Wills;
 
 /// From an accepted socket of the admin listener to its first request: TLS, and again the head of the request.
 const ADMIN_REQUEST_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,6 +41,7 @@ pub(super) struct InboundParts {
     pub listener: Arc<ClientListener>,
     pub authenticator: Arc<Authenticator>,
     pub other_nodes: Arc<dyn OtherNodes>,
+    pub wills: Arc<Wills>,
     pub kafka: KafkaProducers,
     pub destinations: Destinations,
     pub egress: Egress,
@@ -52,7 +54,7 @@ impl InboundParts {
         let worker = self.hub.this_worker();
         let (registry, metrics) = (self.registry.clone(), self.metrics.clone());
         let settings = (self.settings.clone(), self.listener.clone());
-        let others = self.other_nodes.clone();
+        let others = (self.other_nodes.clone(), self.wills.clone());
         let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), others, pool);
         replays::set_worker(&made);
         made

@@ -16,7 +16,7 @@ use rand::Rng;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Opening};
+use super::connection::{Connection, Facts, Opening};
 use super::fan_out::FanOuts;
 use super::index::Index;
 use super::labels::Joined;
@@ -29,6 +29,7 @@ use super::supervisor::Supervisors;
 use crate::close_code;
 use crate::model::connection_id::ConnectionId;
 use crate::model::delivery::{CloseCause, ConnectionView, Labelled, Labelling, PushOutcome};
+use crate::model::live_endpoint::LiveEndpoint;
 
 /// Requests that may wait for one worker; beyond it a push is answered 503 by its sender.
 const WORKER_QUEUE_REQUESTS: usize = 4096;
@@ -346,6 +347,16 @@ impl Hub {
 
     pub(super) fn outlet(&self, key: u128) -> Option<Arc<Outlet>> {
         self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
+    /// Connections of this node, part by part; `None` after the last part.
+    pub fn part_of_connections(&self, number: usize) -> Option<Vec<(Arc<Facts>, Arc<LiveEndpoint>)>> {
+        let shard = self.outlets.get(number)?.read().unwrap_or_else(PoisonError::into_inner);
+        Some(shard.values().map(|outlet| (outlet.facts.clone(), outlet.endpoint.clone())).collect())
+    }
+
+    pub fn is_open(&self, key: u128) -> bool {
+        self.outlet(key).is_some_and(|outlet| outlet.is_open())
     }
 
     /// Pushes to a connection of this node, from any thread: transformed if its endpoint says so, then written on the

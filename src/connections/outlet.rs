@@ -43,7 +43,7 @@ thread_local! {
 
 /// Where messages for a client go.
 pub struct Outlet {
-    endpoint: Arc<LiveEndpoint>,
+    pub(super) endpoint: Arc<LiveEndpoint>,
     /// None: it is lost, and its client may come back.
     io: ArcSwapOption<ClientSocket>,
     state: Mutex<State>,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use super::bereaved;
 use super::credential::{CredentialWatch, Held};
 use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
@@ -65,6 +66,8 @@ struct Shared {
     throttle: ConnectionThrottle,
     /// The connection description as a tree, for expressions and templates over it; made when the first one asks.
     description: OnceCell<Arc<Value>>,
+    /// Another node knows what to say should this one die.
+    leaves_will: bool,
 }
 
 /// One client's event on its way through its routes.
@@ -93,7 +96,12 @@ impl ConnectionEvents {
         let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
         let credential = (!held.is_nothing()).then_some(held).map(watch);
         worker.worker.hub.deliveries.fetch_add(1, Ordering::Relaxed);
-        let runtime = RefCell::new(Rc::downgrade(&worker.runtime(&connection.endpoint)));
+        let runtime = worker.runtime(&connection.endpoint);
+        let leaves_will = runtime.disconnect.is_some();
+        if leaves_will {
+            worker.wills.leave(bereaved::will(&connection.facts, &connection.endpoint));
+        }
+        let runtime = RefCell::new(Rc::downgrade(&runtime));
         let shared = Shared {
             worker,
             connection,
@@ -104,6 +112,7 @@ impl ConnectionEvents {
             settled: Notify::new(),
             throttle: ConnectionThrottle::default(),
             description: OnceCell::new(),
+            leaves_will,
         };
         ConnectionEvents { shared: Rc::new(shared), credential }
     }
@@ -168,6 +177,9 @@ impl ClientEvents for ConnectionEvents {
         }
         actix_rt::spawn(async move {
             shared.clone().say_goodbye(cause).await;
+            if shared.leaves_will || shared.runtime().disconnect.is_some() {
+                shared.worker.wills.take_back(shared.connection.facts.id.random);
+            }
             shared.worker.worker.hub.deliveries.fetch_sub(1, Ordering::Relaxed);
         });
     }

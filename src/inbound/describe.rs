@@ -139,8 +139,9 @@ struct End<'a> {
     reason: &'a str,
     initiator: Initiator,
     duration_millis: u64,
-    events_in: u64,
-    events_out: u64,
+    /// None: its node has taken that with it.
+    events_in: Option<u64>,
+    events_out: Option<u64>,
 }
 
 /// The description with how the connection ended.
@@ -150,8 +151,8 @@ pub fn disconnect_body(connection: &Connection, cause: &CloseCause) -> Vec<u8> {
         reason: &cause.reason,
         initiator: cause.initiator,
         duration_millis: connection.age().as_millis() as u64,
-        events_in: connection.events_in(),
-        events_out: connection.outlet.events_out(),
+        events_in: Some(connection.events_in()),
+        events_out: Some(connection.outlet.events_out()),
     };
     with_end(&connection.facts.description, &end)
 }
@@ -160,7 +161,13 @@ pub fn disconnect_body(connection: &Connection, cause: &CloseCause) -> Vec<u8> {
 pub fn refused_body(description: &str, duration_millis: u64) -> Vec<u8> {
     let (code, reason) = (crate::close_code::POLICY.code, "refused by the connect route");
     let initiator = Initiator::Service;
-    with_end(description, &End { code, reason, initiator, duration_millis, events_in: 0, events_out: 0 })
+    with_end(description, &End { code, reason, initiator, duration_millis, events_in: Some(0), events_out: Some(0) })
+}
+
+/// The description of a connection whose node is dead.
+pub fn bereaved_body(description: &str, duration_millis: u64) -> Vec<u8> {
+    let (code, reason, initiator) = (1006, "the node of the connection is gone", Initiator::Gateway);
+    with_end(description, &End { code, reason, initiator, duration_millis, events_in: None, events_out: None })
 }
 
 fn with_end(description: &str, end: &End<'_>) -> Vec<u8> {

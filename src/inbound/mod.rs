@@ -5,6 +5,7 @@
 
 pub mod arrive;
 mod authenticate;
+pub mod bereaved;
 mod client_address;
 mod client_events;
 mod credential;

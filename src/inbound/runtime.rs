@@ -26,6 +26,7 @@ use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
 use crate::telemetry::metrics::{BackendLabels, CutLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
+use crate::wills::Wills;
 
 /// How often a worker looks for what nobody uses any more.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -43,6 +44,7 @@ pub struct InboundWorker {
     pub listener: Arc<ClientListener>,
     pub authenticator: Arc<Authenticator>,
     pub other_nodes: Arc<dyn resume::OtherNodes>,
+    pub wills: Arc<Wills>,
     pool: BackendPool,
     ids: RefCell<EventIdGenerator>,
     /// Memory of route selection.
@@ -59,7 +61,7 @@ impl InboundWorker {
         metrics: Metrics,
         (settings, listener): (Arc<ClientSettings>, Arc<ClientListener>),
         authenticator: Arc<Authenticator>,
-        other_nodes: Arc<dyn resume::OtherNodes>,
+        (other_nodes, wills): (Arc<dyn resume::OtherNodes>, Arc<Wills>),
         pool: BackendPool,
     ) -> Rc<InboundWorker> {
         let made = Rc::new(InboundWorker {
@@ -70,6 +72,7 @@ impl InboundWorker {
             listener,
             authenticator,
             other_nodes,
+            wills,
             pool,
             ids: RefCell::default(),
             scratch: RefCell::default(),

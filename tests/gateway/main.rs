@@ -14,6 +14,7 @@ mod sandbox;
 mod service;
 mod tls;
 mod wait;
+mod wills;
 mod ws;
 
 // The scenarios.
