@@ -46,6 +46,7 @@ use crate::config::validate::NodeFacts;
 use crate::connections::{Budget, Hub, Supervisors};
 use crate::egress::Egress;
 use crate::listener::{ClientCertificates, ClientListener, ListenerTls};
+use crate::nodes::{self, Nodes};
 use crate::push::{PeerPushes, Pushes, TunnelEnds};
 use crate::settings::{client_tls as outbound_tls, raise_file_limit, Settings};
 use crate::telemetry::metrics::{Metrics, PushLabels};
@@ -125,6 +126,7 @@ struct Node {
     settings: Settings,
     hub: Arc<Hub>,
     store: RaftStore,
+    nodes: Arc<Nodes>,
     wills: Inheritance,
     transport: Arc<TcpTransport>,
     membership: Arc<Membership>,
@@ -199,6 +201,8 @@ impl Node {
             wills::reread(&own_wills, &own_hub, &runtime, endpoint);
         });
         let config = ConfigStore::new(store.clone(), registry.clone(), node_facts, on_change);
+        let nodes = Arc::new(Nodes::new(store.clone(), transport.clone(), membership.watch()));
+        services.register(nodes::KINDS, nodes.clone());
         services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
         services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
         services.set_tunnels(Arc::new(TunnelEnds(Arc::new(OwnArrivals(hub.clone())))));
@@ -250,6 +254,7 @@ impl Node {
             settings: settings.admin.clone(),
             replays: Box::new(replays::OwnReplays),
             gossip: membership.watch(),
+            nodes: nodes.clone(),
             started: Instant::now(),
         });
         let outbound = Outbound::start(&Arbiter::new().handle(), egress.clone(), metrics.clone());
@@ -284,6 +289,7 @@ impl Node {
             settings,
             hub,
             store,
+            nodes,
             wills: Inheritance { own: wills, keeper, around: around_wills },
             transport,
             membership,
@@ -304,6 +310,7 @@ impl Node {
         let (gracefully, ended) = tokio::select! {
             _ = terminate.recv() => (true, Ok("SIGTERM")),
             _ = tokio::signal::ctrl_c() => (true, Ok("SIGINT")),
+            () = self.nodes.asked_to_leave() => (true, Ok("the admin API")),
             ended = ended => match ended.context("the cluster side has panicked") {
                 Ok(ended) => (matches!(ended, Ended::Evicted(_)), Err(anyhow::Error::new(ended))),
                 Err(err) => (false, Err(err)),

@@ -17,6 +17,7 @@ pub mod egress;
 pub mod explain;
 pub mod inbound;
 pub mod listener;
+pub mod nodes;
 pub mod push;
 pub mod settings;
 pub mod sources;

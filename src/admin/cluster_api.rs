@@ -91,6 +91,21 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         applied_index: peer.facts.applied_index,
         active_connections: peer.facts.active_connections,
     });
+    // A member that has been dead since before this node started, or for a day, is one all the same.
+    let unheard = raft.members().into_iter().filter(|(id, _)| !members.contains_key(id)).map(|(id, addr)| NodeBody {
+        node_id: hex(id),
+        name: String::new(),
+        live: false,
+        ready: false,
+        role: role(&status, id),
+        generation: 0,
+        version: String::new(),
+        cluster_addr: addr,
+        admin_addr: String::new(),
+        client_addr: String::new(),
+        applied_index: 0,
+        active_connections: 0,
+    });
     HttpResponse::Ok().json(ClusterBody {
         // Its own knowledge: gossip learns of it a second later.
         cluster_id: raft.identity().cluster_id.get().map(ToString::to_string),
@@ -100,7 +115,7 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         term: status.term,
         state_hash,
         state_index,
-        nodes: nodes.collect(),
+        nodes: nodes.chain(unheard).collect(),
         raft: RaftBody {
             role: status.role,
             last_log_index: status.last_log_index,

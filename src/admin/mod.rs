@@ -6,6 +6,7 @@ mod asyncapi;
 mod asyncapi_api;
 mod audit_api;
 mod aws_api;
+mod backup_api;
 mod batch_api;
 mod body;
 mod change;
@@ -18,6 +19,7 @@ mod explain_api;
 mod groups_api;
 mod health;
 mod many_api;
+mod nodes_api;
 mod openapi;
 mod operation;
 pub mod problem;
@@ -37,6 +39,7 @@ use crate::access::Tokens;
 use crate::config::rollout::Rollouts;
 use crate::config::store::ConfigStore;
 use crate::connections::Hub;
+use crate::nodes::Nodes;
 use crate::push::Pushes;
 use crate::settings::AdminSettings;
 use crate::telemetry::Metrics;
@@ -61,6 +64,7 @@ pub struct Api {
     pub settings: AdminSettings,
     pub replays: Box<dyn Replays>,
     pub gossip: GossipView,
+    pub nodes: Arc<Nodes>,
     pub started: std::time::Instant,
 }
 
@@ -89,6 +93,8 @@ fn operations() -> Vec<Operation> {
         replay_api::operations(),
         rollout_api::operations(),
         cluster_api::operations(),
+        nodes_api::operations(),
+        backup_api::operations(),
         tokens_api::operations(),
         audit_api::operations(),
         openapi::operations(),

@@ -15,7 +15,8 @@ use crate::config::findings::Finding;
 
 /// A write may wait for a new leader, a rollout for a slow node.
 const TIMEOUT: Duration = Duration::from_secs(40);
-const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// As large as a backup may be.
+const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Options of every command that talks to a cluster.
 #[derive(Args)]
@@ -116,7 +117,8 @@ impl Api {
                 Ok(mut answer) => {
                     let bytes = answer.body().limit(BODY_BYTES_MAX).await.with_context(|| url.clone())?;
                     let status = answer.status().as_u16();
-                    let body = match bytes.is_empty() {
+                    let lines = answer.headers().get("content-type").is_some_and(|is| is == "application/x-ndjson");
+                    let body = match bytes.is_empty() || lines {
                         true => Value::Null,
                         false => serde_json::from_slice(&bytes).with_context(|| {
                             format!("{url} answered {status} with no JSON; is it the admin listener?")

@@ -4,6 +4,8 @@ mod api;
 mod apply;
 mod audit;
 mod check;
+mod cluster;
+mod cluster_data;
 mod demo;
 mod diff;
 mod endpoints;
@@ -55,6 +57,8 @@ enum Command {
     Replay(replay::Replay),
     /// Say what would happen to one event, step by step, and send nothing.
     Explain(explain::Explain),
+    /// Show the nodes of the cluster, have one leave, remove one; back up, restore, recover.
+    Cluster(cluster::Cluster),
     /// Make, list and revoke tokens of the admin API.
     Token(token::Token),
     /// Say who did what, newest first.
@@ -93,6 +97,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut std::io::stdout());
             Ok(())
         }
+        Command::Cluster(cluster) => cluster.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
         Command::Ws(ws) => ws.run(),

@@ -6,6 +6,7 @@
 mod cloud_event;
 mod document;
 mod handshake;
+mod healing;
 mod http;
 mod kafka;
 mod oidc;

@@ -80,6 +80,16 @@ impl Node {
         }
     }
 
+    /// Empties the data folder, as a lost disk does.
+    pub fn wipe(&self) {
+        assert!(self.process.lock().unwrap().is_none(), "{} runs", self.name);
+        std::fs::remove_dir_all(self.data_folder()).expect("a data folder");
+    }
+
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
     pub async fn restart(&self) {
         self.start();
         self.wait_ready().await;
@@ -187,6 +197,20 @@ impl Cluster {
             node(&folder, name, *cluster_addr, &seeds, count, &plan)
         });
         Self { nodes: nodes.collect() }
+    }
+
+    /// Starts one more node, with the seeds of the others; ready when this returns.
+    pub async fn add_node(&mut self) {
+        let first = &self.nodes[0];
+        let of = |flag: &str| first.arguments.iter().skip_while(|it| *it != flag).nth(1).expect("a value").clone();
+        let (seeds, expect) = (of("--seeds"), of("--bootstrap-expect").parse().expect("a number"));
+        let folder = first.folder.parent().expect("the cluster's folder").to_owned();
+        let plan = Plan { token: first.token.clone(), ..Plan::default() };
+        let name = format!("n{}", self.nodes.len() + 1);
+        let added = node(&folder, name, ports::free_for_tcp_and_udp(), &seeds, expect, &plan);
+        added.start();
+        added.wait_ready().await;
+        self.nodes.push(added);
     }
 
     /// Creates an endpoint through the first node and waits until every node serves it.

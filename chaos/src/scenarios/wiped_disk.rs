@@ -1,5 +1,5 @@
-//! A follower is killed and loses its disk. It comes back as a new node of the same cluster; the old one stays a voter
-//! that is never heard of again, so from then on the two others are needed for a majority.
+//! A follower is killed and loses its disk. It comes back as a new node of the same cluster, and takes the vote of the old
+//! one: before, a further loss would have ended configuration writes.
 
 use std::time::Duration;
 
@@ -16,9 +16,13 @@ use crate::workload::{config_writer, sampler};
 
 const WRITES: usize = 50;
 const BETWEEN_WRITES: Duration = Duration::from_millis(20);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 const LABEL: &str = "wiped-";
 
-/// One wipe a run, whatever the number of cycles: with each one the cluster keeps one more dead voter.
+/// The old one has to be silent for ten seconds, and missed by gossip.
+const REPLACED_WITHIN: Duration = Duration::from_secs(60);
+
+/// One wipe a run, whatever the number of cycles.
 pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     let mut rng = run.rng("wiped_disk");
     let all = run.all_nodes();
@@ -41,6 +45,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     let there = view::ask(&run.entrances, victim).await?.state_index;
     run.hold("ready_means_caught_up", caught_up(there, committed));
     wait_for_writes(run, WRITES).await?;
+    let replaced = wait_until_it_votes(run, leader, &all).await?.map(|at| at - restarted);
     writers.end().await?;
     let views = run.healed(&all).await?;
     sampler.end().await?;
@@ -48,10 +53,31 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     run.hold("wiped_node_is_a_new_one", is_new(&before, &views[victim]));
     run.check_configuration(&all, LABEL).await?;
     run.figure(format!("{} back with everything, on an empty disk", name(victim)), seconds(back), None);
-    let raft = &views[leader].raft;
-    let shape = format!("{} voters (one of them dead), {} learners", raft.voters.len(), raft.learners.len());
-    run.figure("membership afterwards", shape, None);
+    let missing = || vec![format!("not within {REPLACED_WITHIN:?}: {:?}", views[leader].raft)];
+    run.hold("the_new_node_votes_and_the_old_one_is_forgotten", replaced.map_or_else(missing, |_| Vec::new()));
+    if let Some(replaced) = replaced {
+        run.figure("it votes in the place of the old one", seconds(replaced), None);
+    }
     Ok(())
+}
+
+/// When exactly the nodes that run are voters; None: not in time.
+async fn wait_until_it_votes(run: &Run, leader: usize, all: &[usize]) -> anyhow::Result<Option<u64>> {
+    let began = std::time::Instant::now();
+    while began.elapsed() < REPLACED_WITHIN {
+        let mut ids = Vec::new();
+        for node in all {
+            ids.push(view::ask(&run.entrances, *node).await?.node_id);
+        }
+        ids.sort();
+        let mut raft = view::ask(&run.entrances, leader).await?.raft;
+        raft.voters.sort();
+        if raft.voters == ids && raft.learners.is_empty() {
+            return Ok(Some(run.history.now()));
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    Ok(None)
 }
 
 fn caught_up(there: u64, committed: u64) -> Vec<String> {
