@@ -135,8 +135,9 @@ impl Found {
         let mut membership: StoredMembership =
             storage::read(db, keys::SM_META, sm_meta::MEMBERSHIP)?.unwrap_or_default();
         let mut last = purged;
-        let mut expected = purged.map_or(0, |purged| purged.index + 1);
-        for item in db.iterator_cf(storage::family(db, keys::RAFT_LOG), IteratorMode::Start) {
+        let first = purged.map_or(0, |purged| purged.index + 1);
+        let entries = db.iterator_cf(storage::family(db, keys::RAFT_LOG), IteratorMode::Start);
+        for (expected, item) in (first..).zip(entries) {
             let (key, value) = item.map_err(DiskError::from)?;
             let entry: Entry = storage::decode(keys::RAFT_LOG, &key, &value)?;
             if entry.log_id.index != expected {
@@ -145,7 +146,6 @@ impl Found {
                     entry.log_id.index
                 )));
             }
-            expected += 1;
             last = last.max(Some(entry.log_id));
             if let EntryPayload::Membership(newer) = entry.payload {
                 membership = StoredMembership::new(Some(entry.log_id), newer);

@@ -55,7 +55,7 @@ pub fn step(seen: &Seen) -> Option<Step> {
 /// An even number needs one answer more and survives not one failure more. Who does not answer goes first; the leader
 /// keeps its vote.
 fn odd(mut voters: BTreeSet<NodeId>, seen: &Seen) -> BTreeSet<NodeId> {
-    if voters.len() % 2 == 0 {
+    if voters.len().is_multiple_of(2) {
         let spare = voters.iter().filter(|id| **id != seen.me).max_by_key(|id| (!seen.reached.contains(id), **id));
         spare.copied().map(|id| voters.remove(&id));
     }
