@@ -5,11 +5,9 @@
 //! start is drawn from a seed; whom they talk to is drawn by chitchat, which cannot be given one. So figures differ a
 //! little between runs, and the bounds are about twice what was measured.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,11 +15,10 @@ use chitchat::transport::{ChannelTransport, RecvOutcome, SendOutcome, Socket, Tr
 use chitchat::{ChitchatEnvelope, ChitchatMessage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use support::identity;
 use tokio::time::{sleep, Instant};
 use wsgateway_cluster::gossip::Refusals;
 use wsgateway_cluster::membership::{LocalFacts, Members, Membership, MembershipOptions, GOSSIP_INTERVAL};
-use wsgateway_cluster::{ClusterId, NodeId};
+use wsgateway_cluster::{ClusterId, Identity, NodeId};
 
 /// How often it is looked whether something has happened: the resolution of all times.
 const STEP: Duration = Duration::from_millis(100);
@@ -37,6 +34,10 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Of the moments at which nodes start, their ids and facts; `WSGATEWAY_SIMULATION_SEED` sets another one.
 fn seed() -> u64 {
     std::env::var("WSGATEWAY_SIMULATION_SEED").map_or(7, |text| text.parse().expect("a seed is a number"))
+}
+
+fn identity(node_id: NodeId) -> Identity {
+    Identity { node_id, generation: 1, name: format!("n{node_id}"), cluster_id: Arc::new(OnceLock::new()) }
 }
 
 /// What was sent since it was last reset, seals included.
