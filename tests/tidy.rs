@@ -21,7 +21,7 @@ struct OnlyIn {
 const ONLY_IN: &[OnlyIn] = &[
     OnlyIn {
         krate: "chitchat",
-        places: &["cluster/"],
+        places: &["cluster/", "simulation/"],
         why: "gossip is a hint; only cluster decides what to make of it",
     },
     OnlyIn {

@@ -125,6 +125,16 @@ impl Membership {
     pub async fn start(options: MembershipOptions) -> Result<Membership, MembershipError> {
         let refusals = Arc::new(Refusals::default());
         let transport = transport(&options, &refusals)?;
+        Self::start_on(&*transport, refusals, options).await
+    }
+
+    /// The same over any transport; `options.secrets` are not looked at. For simulations, which have no UDP.
+    #[doc(hidden)]
+    pub async fn start_on(
+        transport: &dyn Transport,
+        refusals: Arc<Refusals>,
+        options: MembershipOptions,
+    ) -> Result<Membership, MembershipError> {
         let MembershipOptions { identity, gossip_listen, advertise, seeds, cluster_label, interval, .. } = options;
         let me = ChitchatId::new(format!("{:016x}", identity.node_id), identity.generation, advertise);
         let config = ChitchatConfig {
@@ -151,7 +161,7 @@ impl Membership {
             name: identity.name,
             ..LocalFacts::default()
         };
-        let chitchat = spawn_chitchat(config, checked_pairs(&first)?, &*transport).await.map_err(failed)?;
+        let chitchat = spawn_chitchat(config, checked_pairs(&first)?, transport).await.map_err(failed)?;
         let shared = chitchat.chitchat();
         let (sender, members) = watch::channel(Arc::new(read_members(&*shared.lock().await)));
         let refresh = Arc::new(Notify::new());

@@ -1,0 +1,1 @@
+//! Nothing: the simulations are in `tests/`.
