@@ -24,6 +24,9 @@ enum Deed {
     /// Show the nodes as one of them sees them.
     #[command(after_help = "Example:\n  wsgateway cluster status --server http://127.0.0.1:9002")]
     Status {
+        /// Also nodes that are members no more: they stay listed for a day
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         connect: Connect,
     },
@@ -67,7 +70,7 @@ struct OfNode {
 impl Cluster {
     pub fn run(self) -> anyhow::Result<()> {
         match self.deed {
-            Deed::Status { connect } => block_on(status(&connect)),
+            Deed::Status { all, connect } => block_on(status(&connect, all)),
             Deed::Drain(of) => block_on(of.call(Method::POST, "/drain", "leaves")),
             Deed::Remove(of) => block_on(of.call(Method::DELETE, "", "is removed")),
             Deed::Backup(backup) => backup.run(),
@@ -78,7 +81,22 @@ impl Cluster {
     }
 }
 
-async fn status(connect: &Connect) -> anyhow::Result<()> {
+/// What the voters' states mean for changes. A node goes on naming the leader that it had last, or itself.
+fn verdict(cluster: &Value) -> String {
+    let voters = || {
+        let nodes = cluster["nodes"].as_array().into_iter().flatten();
+        nodes.filter(|node| matches!(node["role"].as_str(), Some("leader" | "voter")))
+    };
+    let (all, gone) = (voters().count(), voters().filter(|node| node["live"] != true).count());
+    match (all, gone) {
+        (0, _) => "this node is in no cluster yet: its log says what it waits for".to_owned(),
+        (_, 0) => format!("{all} voters, all of them there"),
+        _ if 2 * (all - gone) <= all => format!("{gone} of {all} voters are gone: no majority, changes are refused"),
+        _ => format!("{gone} of {all} voters are gone"),
+    }
+}
+
+async fn status(connect: &Connect, all: bool) -> anyhow::Result<()> {
     let cluster = connect.api()?.get("/api/v1/cluster").await?;
     if connect.output == Output::Json {
         println!("{cluster:#}");
@@ -86,7 +104,7 @@ async fn status(connect: &Connect) -> anyhow::Result<()> {
     }
     let leader = cluster["leader"].as_str().unwrap_or("none known");
     println!("cluster {}, term {}, leader {leader}", cluster["clusterId"].as_str().unwrap_or("none"), cluster["term"]);
-    println!("as {} sees it:", text(&cluster, "node"));
+    println!("as {} sees it: {}", text(&cluster, "node"), verdict(&cluster));
     let is = |node: &Value, field: &str| node[field] == true;
     let row = |node: &Value| {
         let state = match (is(node, "live"), is(node, "ready")) {
@@ -100,7 +118,8 @@ async fn status(connect: &Connect) -> anyhow::Result<()> {
         row.extend(["version", "clusterAddr", "adminAddr"].map(|field| text(node, field).to_owned()));
         row
     };
-    let rows = cluster["nodes"].as_array().into_iter().flatten().map(row).collect();
+    let is_shown = |node: &&Value| all || is(node, "live") || node["role"] != "none";
+    let rows = cluster["nodes"].as_array().into_iter().flatten().filter(is_shown).map(row).collect();
     let header = ["NAME", "ID", "ROLE", "STATE", "CONNECTIONS", "APPLIED", "VERSION", "CLUSTER", "ADMIN"];
     print!("{}", table(&header, rows));
     Ok(())
@@ -142,5 +161,28 @@ impl OfNode {
                 bail!("{} nodes are called {}: say which one by its id ({})", ids.len(), self.node, ids.join(", "))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_voters_say_whether_changes_are_taken() {
+        let said = |nodes: &[(&str, bool)]| {
+            let nodes: Vec<Value> = nodes.iter().map(|(role, live)| json!({"role": role, "live": live})).collect();
+            verdict(&json!({"nodes": nodes}))
+        };
+        assert_eq!(
+            said(&[("leader", true), ("voter", true), ("voter", true), ("none", false)]),
+            "3 voters, all of them there"
+        );
+        assert_eq!(said(&[("leader", true), ("voter", true), ("voter", false)]), "1 of 3 voters are gone");
+        let lost = said(&[("leader", true), ("voter", false), ("voter", false), ("learner", true)]);
+        assert_eq!(lost, "2 of 3 voters are gone: no majority, changes are refused");
+        assert!(said(&[("none", true)]).contains("in no cluster yet"));
     }
 }

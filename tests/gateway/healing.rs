@@ -103,7 +103,7 @@ async fn a_node_leaves_by_the_api_is_removed_and_told_when_it_comes_back() {
     })
     .await;
     wait_shape(&[&cluster.nodes[0], &cluster.nodes[1], &cluster.nodes[3]], REPLACED_WITHIN).await;
-    let shown = out(&ours(&["cluster", "status"]).await);
+    let shown = out(&ours(&["cluster", "status", "--all"]).await);
     let of = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     assert!(of("n4").contains("voter") || of("n4").contains("leader"), "{shown}");
     let again = ours(&["cluster", "remove", of("n3").split_whitespace().nth(1).unwrap_or("n3")]).await;
