@@ -37,7 +37,7 @@ enum Deed {
     Drain(OfNode),
     /// Remove a node for good, at once: another one takes its vote.
     #[command(
-        after_help = "A node that is gone is removed by itself after cluster.remove_dead_after_seconds, and at once when another one answers at its address. A removed node does not start again with its data.\n\nExample:\n  wsgateway cluster remove n3 --message \"its machine is gone\""
+        after_help = "A node that is gone is removed by itself after cluster.remove_dead_after_seconds, or ten seconds after it was last heard of when another one answers at its address. One that lives leaves as with drain. A removed node does not start again with its data.\n\nExample:\n  wsgateway cluster remove n3 --message \"its machine is gone\""
     )]
     Remove(OfNode),
     /// Write all endpoints with their versions, and the tokens, into a file.

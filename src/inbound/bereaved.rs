@@ -36,6 +36,8 @@ pub fn will(facts: &Facts, endpoint: &LiveEndpoint) -> Will {
 
 /// Between two looks at whether the backends that nobody waits for have answered.
 const PAUSE: Duration = Duration::from_millis(20);
+/// They have deadlines of their own; whatever becomes of those, the next connection has its turn.
+const BEST_EFFORT_WITHIN: Duration = Duration::from_secs(60);
 /// A node that has just started, or is behind, has its endpoints soon.
 const ENDPOINT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -109,7 +111,8 @@ pub async fn carry_out(worker: &Rc<InboundWorker>, will: &Will) {
     // An error: it is dropped when all is settled.
     let _settled = all_settled.await;
     // Backends that are not required do not count for that, but for how much is under way at once.
-    while Rc::strong_count(&event) > 1 {
+    let settled_at = Instant::now();
+    while Rc::strong_count(&event) > 1 && settled_at.elapsed() < BEST_EFFORT_WITHIN {
         tokio::time::sleep(PAUSE).await;
     }
     hub.deliveries.fetch_sub(1, Ordering::Relaxed);
