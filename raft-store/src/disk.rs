@@ -30,6 +30,8 @@ pub enum DiskError {
     Snapshot(String),
     #[error(transparent)]
     Proposal(#[from] crate::raft_types::ProposalError),
+    #[error("the disk is full")]
+    Full,
     #[error("the storage has stopped")]
     Stopped,
 }

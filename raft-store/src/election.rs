@@ -75,6 +75,8 @@ fn wants_to_stand(node: &Node) -> bool {
         && !node.handing_over.load(Ordering::Relaxed)
         && membership.voter_ids().any(|id| id == metrics.id)
         && (is_only_voter(&metrics) || node.contact.silent_for() > node.options.election_max)
+        // A system call: last. It could not write down its own vote.
+        && !node.storage.is_low_on_room()
 }
 
 fn is_only_voter(metrics: &Metrics) -> bool {

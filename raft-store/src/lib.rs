@@ -1,6 +1,6 @@
 //! Agree and remember: openraft over RocksDB, holding opaque versioned documents with a unique key. The only crate that
 //! imports openraft or rocksdb. Imports cluster below it; the gateway above uses [`types`] and the handle
-//! [`RaftStore`]. Reading order: `types → apply → storage → log_store → state_machine → snapshot → rpc → network →
+//! [`RaftStore`]. Reading order: `types → apply → room → storage → log_store → state_machine → snapshot → rpc → network →
 //! service → propose → bootstrap → autopilot → election → store`.
 
 pub mod types;
@@ -17,10 +17,12 @@ mod keys;
 pub mod log_store;
 mod network;
 mod node;
+pub mod planted;
 mod propose;
 pub mod raft_types;
 pub mod recover;
 pub mod removed;
+mod room;
 mod rpc;
 mod service;
 pub mod snapshot;

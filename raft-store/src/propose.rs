@@ -55,6 +55,10 @@ impl Node {
         if let Some(answer) = self.cannot_lead() {
             return answer;
         }
+        if self.storage.is_low_on_room() {
+            let text = format!("node {:016x}, which leads, has no room for changes", self.id());
+            return LeaderAnswer::Failed(ProposeError::Full(text));
+        }
         let proposal = match Proposal::new(request.request_id.clone(), &request.command) {
             Ok(proposal) => proposal.with_note(request.note.clone()),
             Err(error) => return LeaderAnswer::Failed(ProposeError::Storage(error.to_string())),

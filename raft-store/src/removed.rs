@@ -52,8 +52,9 @@ impl Node {
             return Ok(());
         }
         let by = Authorship { author: AUTOPILOT.to_owned(), message: why.to_owned(), at: now() };
-        let request =
-            ProposeRequest { request_id: format!("removed:{}", hex(id)), command: record(id, addr, by), note: None };
+        // An id made of the node's would be answered, after a recovery, with what was removed in the cluster before.
+        let request_id = format!("{:032x}", rand::random::<u128>());
+        let request = ProposeRequest { request_id, command: record(id, addr, by), note: None };
         self.propose(request).await.map(|_| ())
     }
 

@@ -27,6 +27,8 @@ pub mod kind {
     pub const ELECT: u16 = 12;
     /// "Are you there, and do you hear a leader?"
     pub const PING: u16 = 13;
+    /// "Has your disk room for what a leader has to write?"
+    pub const ROOM: u16 = 14;
     /// A bootstrap probe.
     pub const PROBE: u16 = 20;
     /// "Let me in", and "I listen at another address now".

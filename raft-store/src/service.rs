@@ -54,7 +54,11 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
     if let Some(farewell) = node.farewell(from).filter(|_| !matches!(kind, kind::PROBE | kind::JOIN)) {
         return Err(farewell.into());
     }
+    if matches!(kind, kind::VOTE | kind::SNAPSHOT_CHUNK | kind::ELECT | kind::ROOM) && node.storage.is_low_on_room() {
+        return Err("the disk of this node is full".into());
+    }
     Ok(match kind {
+        kind::ROOM => Bytes::new(),
         kind::APPEND_ENTRIES => return append_entries(node, from, &payload).await,
         kind::VOTE => {
             let request: VoteRequest<u64> = rpc::from_json(&payload)?;
@@ -104,11 +108,22 @@ fn check_sender(from: NodeId, voted_for: Option<NodeId>) -> Result<(), String> {
 }
 
 async fn append_entries(node: &Node, from: NodeId, payload: &[u8]) -> Answer {
-    let request: AppendEntriesRequest<TypeConfig> = rpc::from_json(payload)?;
+    let mut request: AppendEntriesRequest<TypeConfig> = rpc::from_json(payload)?;
     check_sender(from, request.vote.leader_id().voted_for())?;
+    // The leader is heard, and this node stays its follower, but nothing is written.
+    let left_out = !request.entries.is_empty() && node.storage.is_low_on_room();
+    let before = request.prev_log_id;
+    if left_out {
+        request.entries.clear();
+    }
     let response = node.raft.append_entries(request).await?;
     if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
         node.contact.heard();
+    }
+    if left_out && matches!(response, AppendEntriesResponse::Success) {
+        // The leader sends them again as soon as it has the answer.
+        tokio::time::sleep(node.options.heartbeat / 2).await;
+        return Ok(rpc::to_json(&AppendEntriesResponse::<NodeId>::PartialSuccess(before))?);
     }
     Ok(rpc::to_json(&response)?)
 }

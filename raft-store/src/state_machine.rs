@@ -208,7 +208,7 @@ impl View {
 }
 
 /// Applies entries and returns their answers and the new applied index.
-fn apply_on_thread(db: &DB, view: &View, entries: Vec<Entry>) -> Result<(Vec<Answer>, u64), DiskError> {
+fn apply_on_thread(db: &Database, view: &View, entries: Vec<Entry>) -> Result<(Vec<Answer>, u64), DiskError> {
     // Decoded first: what this node cannot understand must not be applied by half.
     let mut decoded = Vec::with_capacity(entries.len());
     for entry in entries {
@@ -241,19 +241,24 @@ fn apply_on_thread(db: &DB, view: &View, entries: Vec<Entry>) -> Result<(Vec<Ans
         answers.push(Answer(reply));
     }
     let batch = batch.finish(&memory)?;
-    storage::write(db, "apply", Durability::Later, batch)?;
-    Ok((answers, memory.last_applied.map_or(0, |log_id| log_id.index)))
+    let applied = memory.last_applied.map_or(0, |log_id| log_id.index);
+    // On a full disk readers see what is applied, and not its versions: they are written when there is room.
+    storage::write_releasing(db, "apply", Durability::Later, batch, memory)?;
+    Ok((answers, applied))
 }
 
 /// Replaces the whole state. The file comes first: a crash in between leaves a snapshot that is ahead of the state, and
 /// opening removes it; the leader sends it again.
 fn install_on_thread(
-    db: &DB,
+    db: &Database,
     view: &View,
     snapshots: &SnapshotDir,
     meta: &SnapshotMeta,
     file: &SnapshotFile,
 ) -> Result<(), DiskError> {
+    if !db.room.wait() {
+        return Err(DiskError::Full);
+    }
     let mut records = Vec::new();
     file.read(|key, value| records.push((key.into_boxed_slice(), value.into_boxed_slice())))?;
     snapshots.publish(meta, records.iter().cloned().map(Ok))?;
@@ -393,6 +398,9 @@ impl SnapshotBuilder {
         let (storage, snapshots) = (self.storage.clone(), self.snapshots.clone());
         blocking(move || {
             let db = storage.db();
+            if !db.room.wait_for_enough() {
+                return Err(DiskError::Full);
+            }
             let view = db.snapshot();
             let meta_family = storage::family(db, keys::SM_META);
             let last_log_id: Option<LogId> = match view.get_cf(meta_family, sm_meta::LAST_APPLIED)? {

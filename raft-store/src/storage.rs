@@ -1,12 +1,13 @@
 //! The opened RocksDB and the one thread that writes to it. Every write of this crate goes through [`Storage::run`] in
 //! the order of the calls, so that openraft's rule "all write IO is serialised" holds for votes, log and state alike,
 //! and a slow fsync blocks no async worker. Reads go to RocksDB directly. Used by `disk`, `log_store`, `state_machine`,
-//! `snapshot`; imports `keys`.
+//! `snapshot`; imports `keys` and `room`.
 //!
 //! Why some writes need no sync: all column families share one write-ahead log, and recovery keeps a prefix of it
 //! (RocksDB syncs closed logs before it flushes one family of several). So what was written later is never there
 //! without what was written before, and every synced write also makes all earlier ones durable.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::DiskError;
 use crate::keys;
+use crate::room::{is_want_of_room, Room};
 
 /// Jobs waiting for the storage thread. Callers wait for their job, and only a handful of tasks write, so the bound is
 /// never felt; it is there so that a bug shows as waiting, not as memory.
@@ -27,7 +29,21 @@ const WRITE_BUFFER_BYTES: usize = 16 << 20;
 /// Old write-ahead logs are kept until all families are flushed; this bounds disk use and the time of recovery.
 const WAL_BYTES_MAX: u64 = 64 << 20;
 
-type Job = Box<dyn FnOnce(&DB) + Send>;
+type Job = Box<dyn FnOnce(&Database) + Send>;
+
+/// What the storage thread writes to.
+pub(crate) struct Database {
+    db: DB,
+    pub room: Room,
+}
+
+impl Deref for Database {
+    type Target = DB;
+
+    fn deref(&self) -> &DB {
+        &self.db
+    }
+}
 
 /// Whether a write must be on disk before it is acknowledged. See the module's words on why `Later` is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +55,13 @@ pub enum Durability {
 /// The opened database. Cheap to clone; it closes with the last clone.
 #[derive(Clone)]
 pub struct Storage {
-    db: Arc<DB>,
+    db: Arc<Database>,
     writer: Arc<Writer>,
     dir: Arc<PathBuf>,
 }
 
 struct Writer {
+    db: Arc<Database>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -54,7 +71,8 @@ impl Storage {
     pub fn open(data_dir: &Path) -> Result<Storage, DiskError> {
         std::fs::create_dir_all(snapshot_dir(data_dir))?;
         let families = keys::ALL.map(|name| ColumnFamilyDescriptor::new(name, family_options()));
-        let db = Arc::new(DB::open_cf_descriptors(&db_options(), data_dir.join("db"), families)?);
+        let db = DB::open_cf_descriptors(&db_options(), data_dir.join("db"), families)?;
+        let db = Arc::new(Database { db, room: Room::new(data_dir) });
         let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS_MAX);
         let writes_to = db.clone();
         let thread = std::thread::Builder::new().name("raft-storage".to_owned()).spawn(move || {
@@ -62,13 +80,23 @@ impl Storage {
                 job(&writes_to);
             }
         })?;
-        let writer = Arc::new(Writer { jobs: Some(jobs), thread: Mutex::new(Some(thread)) });
+        let writer = Arc::new(Writer { db: db.clone(), jobs: Some(jobs), thread: Mutex::new(Some(thread)) });
         Ok(Storage { db, writer, dir: Arc::new(data_dir.to_owned()) })
     }
 
     /// The database for reading.
-    pub(crate) fn db(&self) -> &DB {
+    pub(crate) fn db(&self) -> &Database {
         &self.db
+    }
+
+    /// Whether the disk is so full that nothing new should be begun.
+    pub fn is_low_on_room(&self) -> bool {
+        self.db.room.is_low()
+    }
+
+    /// What may still be written to the disk, in bytes.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.db.room.free_bytes()
     }
 
     /// Where snapshot files lie.
@@ -76,12 +104,17 @@ impl Storage {
         snapshot_dir(&self.dir)
     }
 
+    /// From now on, what has no room fails.
+    pub(crate) fn stop_waiting_for_room(&self) {
+        self.db.room.close();
+    }
+
     /// Runs a job on the storage thread, after all jobs that were handed in before. It runs to its end even when the
     /// caller stops waiting.
     pub(crate) async fn run<T, F>(&self, job: F) -> Result<T, DiskError>
     where
         T: Send + 'static,
-        F: FnOnce(&DB) -> T + Send + 'static,
+        F: FnOnce(&Database) -> T + Send + 'static,
     {
         let (answer, wait) = oneshot::channel();
         let job: Job = Box::new(move |db| {
@@ -119,6 +152,7 @@ impl Storage {
 impl Drop for Writer {
     /// Waits for the thread, so that the database is closed when the last handle is gone (the thread holds one).
     fn drop(&mut self) {
+        self.db.room.close();
         self.jobs = None;
         let thread = self.thread.get_mut().ok().and_then(Option::take);
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
@@ -127,14 +161,54 @@ impl Drop for Writer {
     }
 }
 
-/// Writes a batch; only for jobs on the storage thread, and for opening.
-pub(crate) fn write(db: &DB, point: &'static str, durability: Durability, batch: WriteBatch) -> Result<(), DiskError> {
+/// Writes a batch; only for jobs on the storage thread, and for opening. Waits while the disk is full.
+pub(crate) fn write(
+    db: &Database,
+    point: &'static str,
+    durability: Durability,
+    batch: WriteBatch,
+) -> Result<(), DiskError> {
+    write_releasing(db, point, durability, batch, ())
+}
+
+/// As `write`; what readers wait for is let go when there is no room, and else after the write.
+pub(crate) fn write_releasing<G>(
+    db: &Database,
+    point: &'static str,
+    durability: Durability,
+    batch: WriteBatch,
+    guard: G,
+) -> Result<(), DiskError> {
     crash_point(point, "before");
     fail_here(point)?;
     let mut options = WriteOptions::default();
     options.set_sync(durability == Durability::Synced);
-    db.write_opt(batch, &options)?;
+    // RocksDB takes the batch away, and it may be needed once more.
+    let again = batch.data().to_vec();
+    let mut guard = Some(guard);
+    let mut batch = Some(batch);
+    loop {
+        if !db.room.has_any() {
+            guard = None;
+            if !db.room.wait() {
+                return Err(DiskError::Full);
+            }
+        }
+        let this = batch.take().unwrap_or_else(|| WriteBatch::from_data(&again));
+        match db.write_opt(this, &options) {
+            Ok(()) => break,
+            // RocksDB writes nothing more until it has written out its buffers, which it tries every five seconds.
+            Err(error) if is_want_of_room(&error) => {
+                guard = None;
+                if !db.room.pause() {
+                    return Err(DiskError::Full);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     crash_point(point, if durability == Durability::Synced { "synced" } else { "written" });
+    drop(guard);
     Ok(())
 }
 

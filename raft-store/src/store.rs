@@ -28,6 +28,9 @@ use crate::{autopilot, bootstrap, election, removed};
 /// openraft's own limit; `network` has a deadline for each chunk instead.
 const INSTALL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Ten heartbeats: what is shown to people should not flicker.
+const LEADER_GONE_AFTER: Duration = Duration::from_secs(3);
+
 /// How a store runs. The defaults are the product's; tests shorten them.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -229,11 +232,16 @@ impl RaftStore {
         self.node.view.applied()
     }
 
+    /// A leader that has fallen silent, or that has lost its majority, is none, even while openraft goes on naming it.
     pub fn status(&self) -> RaftStatus {
-        status(&self.node.metrics(), self.node.committed())
+        let mut status = status(&self.node.metrics(), self.node.committed());
+        if self.node.contact.silent_for() > LEADER_GONE_AFTER {
+            status.leader = None;
+        }
+        status
     }
 
-    /// The status at every change of it.
+    /// openraft's view at every change of it; a silent leader is still in it.
     pub fn watch_status(&self) -> watch::Receiver<RaftStatus> {
         self.node.status.subscribe()
     }
@@ -271,6 +279,16 @@ impl RaftStore {
         }
     }
 
+    /// Whether the disk is so full that this node takes part in no change.
+    pub fn is_low_on_room(&self) -> bool {
+        self.node.storage.is_low_on_room()
+    }
+
+    /// What may still be written to the disk of the data folder, in bytes.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.node.storage.free_bytes()
+    }
+
     pub fn is_removed(&self, id: NodeId) -> bool {
         self.node.is_removed(id)
     }
@@ -284,8 +302,8 @@ impl RaftStore {
         by: Authorship,
         note: Option<String>,
     ) -> Result<Reply, ProposeError> {
-        let request_id = format!("removed:{}", removed::hex(id));
-        self.propose_noted(request_id, removed::record(id, addr, by), note).await
+        // No id made of the node's: after a recovery it would be answered with what was removed in the cluster before.
+        self.propose_noted(String::new(), removed::record(id, addr, by), note).await
     }
 
     /// If this node leads: makes another voter lead. Takes about two seconds, in which writes answer "no leader".
@@ -295,6 +313,8 @@ impl RaftStore {
 
     /// Stops Raft and the background tasks. Reading goes on to work; the disk closes with the last handle.
     pub async fn shutdown(&self) {
+        // What waits for room on a full disk has not been acknowledged.
+        self.node.storage.stop_waiting_for_room();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         for task in &tasks {
             task.abort();

@@ -123,6 +123,9 @@ pub enum ProposeError {
     /// Some node might not understand it, and nothing was written. HTTP 503.
     #[error("not every node understands this yet: {0}")]
     MixedVersions(String),
+    /// The disk of the leader has no room, and nothing was written. HTTP 507.
+    #[error("the disk is full: {0}")]
+    Full(String),
     /// This node's storage failed or the store has stopped.
     #[error("storage: {0}")]
     Storage(String),

@@ -42,7 +42,8 @@ pub fn operations() -> Vec<Operation> {
             .answers::<RestoredBody>(200, "It is there")
             .problem(400, "invalid_backup")
             .problems(409, &["differs", "not_taken"])
-            .problems(503, &["mixed_versions", "no_leader", "outcome_unknown", "storage_failed"]),
+            .problems(503, &["mixed_versions", "no_leader", "outcome_unknown", "storage_failed"])
+            .problem(507, "disk_full"),
     ]
 }
 

@@ -97,6 +97,15 @@ fn readiness_checks(api: &Api) -> Vec<Check> {
             detail: status.leader.map_or("none known".to_owned(), |leader| format!("{leader:016x}")),
         },
         Check {
+            name: "disk",
+            ok: true, // traffic needs none
+            detail: match (api.config.raft().is_low_on_room(), api.config.raft().free_bytes()) {
+                (false, Ok(free)) => format!("{free} bytes free"),
+                (true, Ok(free)) => format!("full, {free} bytes free: this node takes part in no change"),
+                (_, Err(err)) => err.to_string(),
+            },
+        },
+        Check {
             name: "endpoints",
             ok: true, // the last good versions are served
             detail: match degraded.len() {

@@ -34,7 +34,8 @@ pub fn operations() -> Vec<Operation> {
             .answers_empty(202, "It is recorded as removed")
             .problem(404, "node_not_found")
             .problem(409, "node_needed")
-            .problems(503, &["no_leader", "outcome_unknown", "storage_failed"]),
+            .problems(503, &["no_leader", "outcome_unknown", "storage_failed"])
+            .problem(507, "disk_full"),
     ]
 }
 

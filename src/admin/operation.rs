@@ -146,6 +146,7 @@ impl Operation {
             .problem(503, "outcome_unknown")
             .problem(503, "committed_not_visible")
             .problem(503, "storage_failed")
+            .problem(507, "disk_full")
     }
 
     /// A write that If-Match can make depend on the active version.

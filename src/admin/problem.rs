@@ -142,13 +142,14 @@ impl From<ConfigError> for Problem {
 
 impl From<ProposeError> for Problem {
     fn from(err: ProposeError) -> Problem {
-        let code = match &err {
-            ProposeError::NoLeader(_) => "no_leader",
-            ProposeError::Unknown(_) => "outcome_unknown",
-            ProposeError::MixedVersions(_) => "mixed_versions",
-            ProposeError::Storage(_) => "storage_failed",
+        let (status, code) = match &err {
+            ProposeError::NoLeader(_) => (503, "no_leader"),
+            ProposeError::Unknown(_) => (503, "outcome_unknown"),
+            ProposeError::MixedVersions(_) => (503, "mixed_versions"),
+            ProposeError::Full(_) => (507, "disk_full"),
+            ProposeError::Storage(_) => (503, "storage_failed"),
         };
-        Problem::new(503, code, err.to_string())
+        Problem::new(status, code, err.to_string())
     }
 }
 

@@ -99,7 +99,14 @@ impl NodeCollector {
                 self.keeper.kept() as u64,
             ),
             ("raft_is_leader", "1 on the leader", u64::from(leads)),
-            ("raft_has_leader", "1 when a leader is known", u64::from(raft.leader.is_some())),
+            ("raft_has_leader", "1 while a leader is heard that has a majority", u64::from(raft.leader.is_some())),
+            (
+                "disk_full",
+                "1 while the data folder has no room for changes",
+                u64::from(self.config.raft().is_low_on_room()),
+            ),
+            // A disk that does not tell is broken, and writes to it say so.
+            ("disk_free_bytes", "Room on the disk of the data folder", self.config.raft().free_bytes().unwrap_or(0)),
             ("raft_term", "Raft term", raft.term),
             ("raft_last_log_index", "Last log index", raft.last_log_index.unwrap_or(0)),
             ("raft_committed_index", "Last committed log index known here", raft.committed_index.unwrap_or(0)),

@@ -51,6 +51,8 @@ pub async fn run(weak: Weak<Node>) {
             // Another one has to take this one out of the membership, if there is one.
             if node.is_removed(node.id()) && node.has_successor() {
                 node.hand_over_leadership().await;
+            } else if node.storage.is_low_on_room() {
+                node.hand_over_leadership_for_want_of_room().await;
             } else {
                 round(&node, &mut watched).await;
             }
