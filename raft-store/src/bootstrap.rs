@@ -18,6 +18,7 @@ use wsgateway_cluster::{ClusterId, NodeId, PeerAddress};
 
 use crate::keys::raft_meta;
 use crate::node::{Node, SILENCE_MAX};
+use crate::planted::{is_planted, Bug};
 use crate::rpc::{self, kind, JoinAnswer, JoinRequest, ProbeReply, ProbeRequest};
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
@@ -120,7 +121,13 @@ async fn step(node: &Node) -> Result<bool, String> {
         promised_to: node.promised_to(),
         answers,
     };
-    match decide(&input) {
+    let decided = match decide(&input) {
+        BootstrapStep::Wait { .. } | BootstrapStep::PromiseTo { .. } if is_planted(Bug::DoubleInitialise) => {
+            BootstrapStep::Initialise
+        }
+        decided => decided,
+    };
+    match decided {
         BootstrapStep::Initialise if cluster_id.is_some() || !members.is_empty() => {
             Err("the data folder belongs to a cluster whose members cannot be found at the seeds".to_owned())
         }

@@ -14,6 +14,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch, DB};
 
 use crate::disk::DiskError;
 use crate::keys::{self, raft_meta};
+use crate::planted::{is_planted, Bug};
 use crate::raft_types::{Entry, LogId, StorageError, TypeConfig};
 use crate::storage::{self, Durability, Storage};
 
@@ -50,6 +51,10 @@ impl LogStore {
             batch.put_cf(log, keys::log(entry.log_id.index), storage::encode(entry)?);
         }
         let written = self.storage.run(move |db| {
+            if is_planted(Bug::AcknowledgedBeforeSync) {
+                synced(Ok(()));
+                return storage::write(db, "append", Durability::Later, batch);
+            }
             let written = storage::write(db, "append", Durability::Synced, batch);
             synced(match &written {
                 Ok(()) => Ok(()),
@@ -138,7 +143,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             Ok(batch)
         };
         let batch = put(vote).map_err(|error| StorageIOError::write_vote(&error))?;
-        let written = self.storage.write("vote", Durability::Synced, batch).await;
+        let durability = if is_planted(Bug::VoteNotSynced) { Durability::Later } else { Durability::Synced };
+        let written = self.storage.write("vote", durability, batch).await;
         written.map_err(|error| StorageIOError::write_vote(&error).into())
     }
 

@@ -21,9 +21,10 @@ use tokio::sync::watch;
 use crate::apply::{self, Request, State, Write};
 use crate::disk::DiskError;
 use crate::keys::{self, raft_meta, sm_meta};
+use crate::planted::{is_planted, one_in, Bug};
 use crate::raft_types::{Answer, Entry, LogId, Proposal, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
 use crate::snapshot::{SnapshotDir, SnapshotFile};
-use crate::storage::{self, Durability, Storage};
+use crate::storage::{self, Database, Durability, Storage};
 use crate::types::{Audited, Head, Reply, Version};
 
 /// The state-machine half of the storage.
@@ -223,6 +224,7 @@ fn apply_on_thread(db: &Database, view: &View, entries: Vec<Entry>) -> Result<(V
     let mut answers = Vec::with_capacity(decoded.len());
     for (entry, command) in decoded {
         memory.last_applied = Some(entry.log_id);
+        let command = command.filter(|_| !(is_planted(Bug::SkippedCommand) && one_in(50)));
         let reply = match (entry.payload, command) {
             (EntryPayload::Normal(proposal), Some(command)) => {
                 let index = entry.log_id.index;

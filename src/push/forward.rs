@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError};
+use wsgateway_raft_store::planted::{is_planted, one_in, Bug};
 
 use super::{PushError, Pushes};
 use crate::model::connection_id::ConnectionId;
@@ -69,6 +70,9 @@ pub(super) async fn push(
     id: &ConnectionId,
     payload: &[u8],
 ) -> Result<PushOutcome, PushError> {
+    if is_planted(Bug::LostForward) && one_in(10) {
+        return Ok(PushOutcome::Queued);
+    }
     let mut head = [0; 40];
     let head = postcard::to_slice(&target(id), &mut head).map_err(malformed)?;
     let mut request = BytesMut::with_capacity(head.len() + payload.len());
@@ -180,6 +184,9 @@ fn owner_is_dead(pushes: &Pushes, id: &ConnectionId, err: &PeerError) -> bool {
 
 pub(super) fn is_dead(pushes: &Pushes, node: Option<NodeId>, err: &PeerError) -> bool {
     let gone = err.proves_absence();
+    if is_planted(Bug::Wrong410) {
+        return gone || matches!(err, PeerError::Timeout { .. } | PeerError::Unreachable { .. });
+    }
     let gossip = pushes.gossip.borrow();
     let heard = node.and_then(|node| gossip.get(&node)).is_some_and(|peer| peer.live);
     !heard && gone
