@@ -6,6 +6,7 @@ pub mod gossip;
 pub mod identity;
 pub mod membership;
 pub mod memory;
+mod spacing;
 pub mod tcp;
 pub mod transport;
 
