@@ -7,6 +7,7 @@ pub mod identity;
 pub mod membership;
 pub mod memory;
 mod spacing;
+pub mod stream;
 pub mod tcp;
 pub mod transport;
 
