@@ -1,5 +1,5 @@
-//! A connection to a peer, in the clear or under TLS, and what binds a proof to it. Made by `tcp`, named by `transport`; the
-//! ends of tunnels are handed to the gateway. Imports nothing.
+//! A connection to a peer, in the clear or under TLS, and what binds a proof to it. Made by `tcp`, named by
+//! `transport`; the ends of tunnels are handed to the gateway. Imports nothing.
 //!
 //! An enum and no trait object: on a link without TLS, reads and writes are those of the bare socket.
 

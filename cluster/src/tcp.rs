@@ -1,10 +1,10 @@
-//! Peer links over TCP: the production implementation of [`PeerTransport`]. Started by the gateway's wiring, called through
-//! the trait. May import `identity`, `transport`, `stream` and `spacing`.
+//! Peer links over TCP: the production implementation of [`PeerTransport`]. Started by the gateway's wiring, called
+//! through the trait. May import `identity`, `transport`, `stream` and `spacing`.
 //!
-//! Each node dials its own links, two per peer (one per [`Channel`]); accepted ones are served only. `options` has every
-//! bound and its reason, `handshake` proves who is who, `tls` encrypts where it is configured (a `stream` is a
-//! connection with or without), `frame` is the wire format and the coalescing writer, `dial` and `link` are the dialling end, `serve` the
-//! accepting end, `refusals` counts what became no link.
+//! Each node dials its own links, two per peer (one per [`Channel`]); accepted ones are served only. `options` has
+//! every bound and its reason, `handshake` proves who is who, `tls` encrypts where it is configured (a `stream` is a
+//! connection with or without), `frame` is the wire format and the coalescing writer, `dial` and `link` are the
+//! dialling end, `serve` the accepting end, `refusals` counts what became no link.
 
 mod dial;
 mod frame;

@@ -1,9 +1,9 @@
-//! Connects to a peer, with TLS or without, and proves who is who. Called by `link` and for tunnels. May import `identity`,
-//! `stream`, `transport` and its neighbours `handshake`, `tls`, `refusals`, `options` and `socket`.
+//! Connects to a peer, with TLS or without, and proves who is who. Called by `link` and for tunnels. May import
+//! `identity`, `stream`, `transport` and its neighbours `handshake`, `tls`, `refusals`, `options` and `socket`.
 //!
 //! Where TLS is optional, a peer that takes the connection and then closes it on being spoken to in TLS, or answers
-//! something else, is connected to a second time, without. One that does not take connections, or says nothing, is not: so
-//! that a peer which is down costs no more than before.
+//! something else, is connected to a second time, without. One that does not take connections, or says nothing, is
+//! not: so that a peer which is down costs no more than before.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ pub(super) async fn dial(
         let dialling = Dialling { peer, addr, channel, shared };
         return dialling.meet(io).await.map_err(|error| match error {
             HandshakeError::Refused(reason) => refused(reason),
-            HandshakeError::Tls(why, reason) => {
+            HandshakeError::Because(why, reason) => {
                 shared.refusals.note(why, format_args!("the peer at {}", peer.addr), &reason);
                 refused(reason)
             }
@@ -138,6 +138,6 @@ fn speaks_no_tls(error: &io::Error) -> bool {
 fn explained(error: io::Error) -> HandshakeError {
     match LinkRefusal::of_tls(&error) {
         Some(LinkRefusal::Foreign) | None => error.into(),
-        Some(why) => HandshakeError::Tls(why, why.explained(&error)),
+        Some(why) => HandshakeError::Because(why, why.explained(&error)),
     }
 }

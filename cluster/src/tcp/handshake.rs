@@ -10,13 +10,13 @@
 //!   ◄── Accepted{MAC(acceptor tag, both)}  or  Refused{reason}
 //! ```
 //!
-//! The nonces of both sides are in both MACs, so an old conversation proves nothing; the tags differ, so a MAC sent back
-//! to its maker proves nothing. Under TLS the MACs are also over keying material that the two ends of one session export:
-//! somebody in the middle, with a session to each side, can pass the messages on and has proven nothing. The frames after
-//! the handshake are not authenticated: that is TLS's business.
+//! The nonces of both sides are in both MACs, so an old conversation proves nothing; the tags differ, so a MAC sent
+//! back to its maker proves nothing. Under TLS the MACs are also over keying material that the two ends of one
+//! session export: somebody in the middle, with a session to each side, can pass the messages on and has proven
+//! nothing. The frames after the handshake are not authenticated: that is TLS's business.
 //!
-//! Without TLS, an initiator that speaks TLS says so in its Hello, and an acceptor that speaks it too refuses: somebody made
-//! the two believe otherwise. Old nodes do not read so far into a Hello.
+//! Without TLS, an initiator that speaks TLS says so in its Hello, and an acceptor that speaks it too refuses:
+//! somebody made the two believe otherwise. Old nodes do not read so far into a Hello.
 
 use std::io;
 
@@ -99,9 +99,9 @@ pub(super) enum HandshakeError {
     Broken(#[from] io::Error),
     #[error("{0}")]
     Refused(String),
-    /// For a reason that has to do with TLS.
+    /// The same, of a kind that is counted by itself.
     #[error("{1}")]
-    Tls(LinkRefusal, String),
+    Because(LinkRefusal, String),
 }
 
 /// The cluster secrets. Without any, the key is empty: then the handshake only sorts out who is who.
@@ -177,7 +177,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     let hello_bytes = read_message(io).await?;
     let (hello, tls_there) = match parse_first_message(&hello_bytes) {
         Ok(hello) => hello,
-        Err(reason) => return refuse(io, reason).await,
+        Err(reason) => return refuse_foreign(io, reason).await,
     };
     let cluster_id = me.cluster_id.get().copied();
     let challenge = Challenge { node_id: me.node_id, generation: me.generation, cluster_id, nonce: rand::random() };
@@ -195,7 +195,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     if tls_there && *way == (Way::Plain { tls_here: true }) {
         let reason = "both nodes speak TLS, and yet the connection is without it";
         tell(io, reason).await?;
-        return Err(HandshakeError::Tls(LinkRefusal::Stripped, reason.into()));
+        return Err(HandshakeError::Because(LinkRefusal::Stripped, reason.into()));
     }
     if let Err(reason) = check_ids(hello.expected, me.node_id, cluster_id, hello.cluster_id) {
         return refuse(io, reason).await;
@@ -230,15 +230,15 @@ fn or_between(way: &Way) -> &'static str {
     }
 }
 
-/// For a connection without TLS where TLS is required. What the other side says first is read, so that it lives to hear the
-/// answer.
+/// For a connection without TLS where TLS is required. What the other side says first is read, so that it lives to
+/// hear the answer.
 pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result<ProvenPeer, HandshakeError> {
     let hello = read_message(io).await?;
     if let Err(reason) = parse_first_message(&hello) {
-        return refuse(io, reason).await;
+        return refuse_foreign(io, reason).await;
     }
     tell(io, "links are taken over TLS only there: set cluster.tls on this node").await?;
-    Err(HandshakeError::Tls(LinkRefusal::Plaintext, "it came without TLS, which is required here".into()))
+    Err(HandshakeError::Because(LinkRefusal::Plaintext, "it came without TLS, which is required here".into()))
 }
 
 /// Tells the reason, best effort, and returns it.
@@ -247,13 +247,18 @@ pub(super) async fn refuse<S: AsyncWrite + Unpin, T>(io: &mut S, reason: String)
     Err(HandshakeError::Refused(reason))
 }
 
+async fn refuse_foreign<S: AsyncWrite + Unpin, T>(io: &mut S, reason: String) -> Result<T, HandshakeError> {
+    tell(io, &reason).await?;
+    Err(HandshakeError::Because(LinkRefusal::Foreign, reason))
+}
+
 async fn tell<S: AsyncWrite + Unpin>(io: &mut S, reason: &str) -> io::Result<()> {
     write_message(io, &encode(&Reply::Refused(reason.to_owned()))?).await?;
     io.shutdown().await
 }
 
-/// Each part with its length, so that bytes cannot move from one to the other. Without TLS there are two parts, as there
-/// were before there was any.
+/// Each part with its length, so that bytes cannot move from one to the other. Without TLS there are two parts, as
+/// there were before there was any.
 fn transcript(hello: &[u8], challenge: &[u8], way: &Way) -> Vec<u8> {
     let binding = match way {
         Way::Plain { .. } => None,
@@ -362,8 +367,8 @@ mod tests {
         tokio::join!(initiated, accepted)
     }
 
-    /// Somebody in the middle has a session with each side, and the sessions' keying material differs; or TLS with one of
-    /// the two only.
+    /// Somebody in the middle has a session with each side, and the sessions' keying material differs; or TLS with
+    /// one of the two only.
     #[tokio::test]
     async fn a_proof_is_good_on_its_own_session_only() {
         let sides = || ((keys(&["s"]), identity(1, None)), (keys(&["s"]), identity(2, None)));
@@ -387,7 +392,7 @@ mod tests {
             let (a, b) = ((keys(&["s"]), identity(1, None)), (keys(&["s"]), identity(2, None)));
             let (a, b) = meet_on(ways, a, b, None).await;
             assert_eq!((a.is_ok(), b.is_ok()), (good, good), "{ways:?}");
-            assert!(good || matches!(b, Err(HandshakeError::Tls(LinkRefusal::Stripped, _))));
+            assert!(good || matches!(b, Err(HandshakeError::Because(LinkRefusal::Stripped, _))));
         }
     }
 

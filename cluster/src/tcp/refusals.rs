@@ -1,5 +1,5 @@
-//! Why links did not come about: a count for each reason, and a line in the log now and then that says what to do. Written by
-//! `dial` and `serve`, read by whoever renders metrics. Imports `spacing`.
+//! Why links did not come about: a count for each reason, and a line in the log now and then that says what to do.
+//! Written by `dial` and `serve`, read by whoever renders metrics. Imports `spacing`.
 
 use std::fmt::Display;
 use std::io;
@@ -76,11 +76,11 @@ impl LinkRefusal {
         match self {
             LinkRefusal::Foreign => "if that is a node, see its log",
             LinkRefusal::Handshake => "compare cluster.secrets, cluster.seeds and the data folders of the two",
-            LinkRefusal::Plaintext => "set cluster.tls on the other node, or mode = \"optional\" here until all have it",
+            LinkRefusal::Plaintext => "set cluster.tls on the other node, or mode = \"optional\" here till all have it",
             LinkRefusal::Tls => "set cluster.tls here, or mode = \"optional\" on the other node until all have it",
             LinkRefusal::Stripped => {
-                "if this node has not just started, something between the two cuts TLS off: look for it, it is no fault \
-                 of either"
+                "if this node has not just started, and is not short of places for connections, something between them \
+                 cuts TLS off"
             }
             LinkRefusal::NoCertificate => "set certificate_file and key_file of cluster.tls on the other node",
             LinkRefusal::Authority => {

@@ -85,7 +85,7 @@ pub(super) async fn accept_peers(listener: TcpListener, shared: Arc<Shared>, ser
                     let why = match error {
                         HandshakeError::Broken(_) => LinkRefusal::Foreign,
                         HandshakeError::Refused(_) => LinkRefusal::Handshake,
-                        HandshakeError::Tls(why, _) => why,
+                        HandshakeError::Because(why, _) => why,
                     };
                     shared.refusals.note(why, format_args!("a connection from {from}"), &error.to_string());
                 }
@@ -104,7 +104,10 @@ async fn meet(
     let deadline = shared.timeouts.handshake;
     match tokio::time::timeout(deadline, let_in(io, from, shared)).await {
         Ok(met) => met,
-        Err(_) => Err(HandshakeError::Refused(format!("no handshake within {} ms", deadline.as_millis()))),
+        Err(_) => {
+            let reason = format!("no handshake within {} ms", deadline.as_millis());
+            Err(HandshakeError::Because(LinkRefusal::Foreign, reason))
+        }
     }
 }
 
@@ -125,7 +128,7 @@ async fn let_in(
         (None, true) => {
             // Closed without an answer, which is what tells the other side to try without, where it may.
             let reason = "it speaks TLS, and none is configured here";
-            Err(HandshakeError::Tls(LinkRefusal::Tls, reason.to_owned()))
+            Err(HandshakeError::Because(LinkRefusal::Tls, reason.to_owned()))
         }
         (Some(tls), true) => let_in_with_tls(io, tls, shared).await,
         (Some(tls), false) if tls.mode() == PeerTlsMode::Required => {
@@ -148,7 +151,7 @@ async fn let_in_with_tls(
     shared: &Shared,
 ) -> Result<(AcceptedStream, ProvenPeer), HandshakeError> {
     let explained = |error: io::Error| match LinkRefusal::of_tls(&error) {
-        Some(why) => HandshakeError::Tls(why, why.explained(&error)),
+        Some(why) => HandshakeError::Because(why, why.explained(&error)),
         None => error.into(),
     };
     let mut io = match tls.accept(io).await {

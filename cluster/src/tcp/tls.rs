@@ -1,12 +1,12 @@
-//! TLS between nodes: what this node shows, whom it believes, and both ends' TLS handshake. Called by `dial` and `serve`;
-//! made and reloaded by the gateway's wiring. May import `stream`.
+//! TLS between nodes: what this node shows, whom it believes, and both ends' TLS handshake. Called by `dial` and
+//! `serve`; made and reloaded by the gateway's wiring. May import `stream`.
 //!
-//! TLS 1.3 only, and both sides show a certificate. Verified are the chain to the *cluster's own* authority, the time and
-//! the usage (both of server and of client, where a certificate says what it is for). Names are not: peers are reached at
-//! addresses that gossip tells, which no certificate knows ahead, and a name would have to come from the same hint that
-//! it is to confirm. A certificate so says "a node of this cluster"; *which* one, the challenge of `handshake` proves, and
-//! it is bound to this very TLS session by keying material that both ends export. Without the cluster secret a
-//! certificate alone lets nobody in.
+//! TLS 1.3 only, and both sides show a certificate. Verified are the chain to the *cluster's own* authority, the time
+//! and the usage (both of server and of client, where a certificate says what it is for). Names are not: peers are
+//! reached at addresses that gossip tells, which no certificate knows ahead, and a name would have to come from the
+//! same hint that it is to confirm. A certificate so says "a node of this cluster"; *which* one, the challenge of
+//! `handshake` proves, and it is bound to this very TLS session by keying material that both ends export. Without the
+//! cluster secret a certificate alone lets nobody in.
 //!
 //! Sessions are not resumed. Links are few and long, and each new one is verified against what is trusted now.
 

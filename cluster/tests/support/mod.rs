@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod authority;
+pub mod tls_nodes;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
