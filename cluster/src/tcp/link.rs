@@ -131,6 +131,8 @@ impl Link {
     }
 
     async fn run(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
+        // Whoever starts this holds the lock until its request is queued: it is to hear how opening went, however fast.
+        drop(self.lock());
         let mut failures = 0;
         loop {
             let began = Instant::now();
