@@ -6,6 +6,8 @@ pub mod gossip;
 pub mod identity;
 pub mod membership;
 pub mod memory;
+mod spacing;
+pub mod stream;
 pub mod tcp;
 pub mod transport;
 

@@ -1,16 +1,20 @@
-//! Peer links over TCP: the production implementation of [`PeerTransport`]. Started by the gateway's wiring, called through
-//! the trait. May import `identity` and `transport`.
+//! Peer links over TCP: the production implementation of [`PeerTransport`]. Started by the gateway's wiring, called
+//! through the trait. May import `identity`, `transport`, `stream` and `spacing`.
 //!
-//! Each node dials its own links, two per peer (one per [`Channel`]); accepted ones are served only. `options` has every
-//! bound and its reason, `handshake` proves who is who, `frame` is the wire format and the coalescing writer, `link` is the
-//! dialling end, `serve` the accepting end.
+//! Each node dials its own links, two per peer (one per [`Channel`]); accepted ones are served only. `options` has
+//! every bound and its reason, `handshake` proves who is who, `tls` encrypts where it is configured (a `stream` is a
+//! connection with or without), `frame` is the wire format and the coalescing writer, `dial` and `link` are the
+//! dialling end, `serve` the accepting end, `refusals` counts what became no link.
 
+mod dial;
 mod frame;
 mod handshake;
 mod link;
 mod options;
+mod refusals;
 mod serve;
 mod socket;
+mod tls;
 #[doc(hidden)]
 pub mod untrusted;
 
@@ -18,20 +22,22 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::dial::dial;
 use self::handshake::Keys;
-use self::link::{dial, Link};
+use self::link::Link;
 use self::options::WHOIS_TIMEOUT;
 use crate::identity::{Identity, NodeId};
+use crate::stream::DialledStream;
 use crate::transport::{kinds, Channel, PeerAddress, PeerError, PeerTransport, Services};
 
 pub(crate) use self::options::{check_listen, check_secrets, payload_bytes_max};
@@ -39,7 +45,9 @@ pub use self::options::{
     QueueBounds, TcpOptions, Timeouts, CONTROL_FRAME_BYTES_MAX, CONTROL_QUEUE, PUSH_FRAME_BYTES_MAX, PUSH_QUEUE,
     SECRETS_MAX, SHUTDOWN_TIMEOUT,
 };
+pub use self::refusals::{LinkRefusal, LinkRefusals};
 pub(crate) use self::serve::call_service;
+pub use self::tls::{PeerTls, PeerTlsError, PeerTlsMode, PeerTlsPem};
 
 /// The node's listener and its links to others. Dropping it closes everything.
 pub struct TcpTransport {
@@ -52,6 +60,9 @@ pub struct TcpTransport {
 struct Shared {
     identity: Identity,
     keys: Keys,
+    tls: Option<PeerTls>,
+    refusals: LinkRefusals,
+    open_links: OpenLinks,
     loopback_only: bool,
     control_queue: QueueBounds,
     push_queue: QueueBounds,
@@ -68,6 +79,30 @@ impl Shared {
             Channel::Control => self.control_queue,
             Channel::Push | Channel::Tunnel => self.push_queue,
         }
+    }
+}
+
+/// Accepted ones.
+#[derive(Default)]
+struct OpenLinks {
+    plain: AtomicU64,
+    tls: AtomicU64,
+}
+
+/// One more, until it is dropped.
+struct OpenLink<'a>(&'a AtomicU64);
+
+impl OpenLinks {
+    fn count(&self, tls: bool) -> OpenLink<'_> {
+        let of_its_kind = if tls { &self.tls } else { &self.plain };
+        of_its_kind.fetch_add(1, Ordering::Relaxed);
+        OpenLink(of_its_kind)
+    }
+}
+
+impl Drop for OpenLink<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -92,7 +127,7 @@ impl TcpTransport {
     /// secret and the listener is not on loopback.
     pub fn start(options: TcpOptions, identity: Identity, services: Services) -> io::Result<Arc<TcpTransport>> {
         check_secrets(&options.secrets)?;
-        let TcpOptions { listen, listener, secrets, control_queue, push_queue, timeouts } = options;
+        let TcpOptions { listen, listener, secrets, tls, control_queue, push_queue, timeouts } = options;
         let loopback_only = secrets.is_empty();
         let listener = match listener {
             Some(listener) => listener,
@@ -109,6 +144,9 @@ impl TcpTransport {
         let shared = Arc::new(Shared {
             identity,
             keys: Keys::new(secrets),
+            tls,
+            refusals: LinkRefusals::default(),
+            open_links: OpenLinks::default(),
             loopback_only,
             control_queue,
             push_queue,
@@ -125,6 +163,23 @@ impl TcpTransport {
     /// Where the listener is, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// What links are encrypted with, to reload it; none when they are in the clear.
+    pub fn tls(&self) -> Option<&PeerTls> {
+        self.shared.tls.as_ref()
+    }
+
+    /// What became no link, by reason, on both ends.
+    pub fn refusals(&self) -> &LinkRefusals {
+        &self.shared.refusals
+    }
+
+    /// Links that peers have opened to this node and that are open now: without TLS, and with it. Once no node has any
+    /// without, TLS can be required.
+    pub fn accepted_links(&self) -> (u64, u64) {
+        let OpenLinks { plain, tls } = &self.shared.open_links;
+        (plain.load(Ordering::Relaxed), tls.load(Ordering::Relaxed))
     }
 
     /// Closes the listener and all links and waits for their tasks, for [`SHUTDOWN_TIMEOUT`] at most. Calls under way,
@@ -197,7 +252,7 @@ impl PeerTransport for TcpTransport {
         }
     }
 
-    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<TcpStream, PeerError> {
+    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<DialledStream, PeerError> {
         let open = self.shared.timeouts.open;
         match tokio::time::timeout(open, dial(peer, Channel::Tunnel, &self.shared)).await {
             Ok(opened) => opened.map(|(io, _)| io),

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 
 use crate::identity::NodeId;
+use crate::stream::{AcceptedStream, DialledStream};
 
 /// What a connection to a peer is for: one of the two that requests travel on, or one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub trait PeerTransport: Send + Sync + 'static {
     fn forget(&self, peer: &PeerAddress);
 
     /// A connection of its own to a peer, proven by the same handshake; the bytes on it are the peer's [`TunnelService`]'s.
-    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<TcpStream, PeerError> {
+    async fn open_tunnel(&self, peer: &PeerAddress) -> Result<DialledStream, PeerError> {
         Err(PeerError::Refused { addr: peer.addr.clone(), reason: "this transport has no tunnels".into() })
     }
 
@@ -105,7 +105,7 @@ pub trait PeerService: Send + Sync + 'static {
 /// Takes the far ends of tunnels.
 pub trait TunnelService: Send + Sync + 'static {
     /// Must not block; called on the runtime of the links.
-    fn accept(&self, from: NodeId, io: TcpStream);
+    fn accept(&self, from: NodeId, io: AcceptedStream);
 }
 
 /// Request kinds by owner. Kinds are part of the wire format: never renumber.

@@ -227,6 +227,7 @@ macro_rules! suite {
 }
 
 suite!(tcp, super::TcpHarness);
+suite!(tls, super::TlsHarness);
 suite!(memory, super::MemoryHarness);
 
 /// What only the in-process network can do to its links.

@@ -1,13 +1,12 @@
 //! What became of datagrams that are not let in: a count for each reason, and a line in the log now and then. Written
-//! by `socket`, read by whoever renders metrics. Imports nothing.
+//! by `socket`, read by whoever renders metrics. Imports `spacing` only.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// At most one line for each reason in this time; whoever reaches the port could fill the disk otherwise.
-const LINE_SPACING: Duration = Duration::from_secs(10);
+use crate::spacing::Spacing;
 
 /// Why a datagram was not let in. In the order in which they are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,39 +103,9 @@ impl Refusals {
     }
 }
 
-/// When something was last said, and how often it was not said since.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Spacing {
-    said: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Spacing {
-    /// Whether to say it now; then, how often it was kept back since the last time.
-    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
-        if self.said.is_some_and(|said| now.saturating_duration_since(said) < LINE_SPACING) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_now_and_then_says_how_many_were_kept_back() {
-        let (mut spacing, start) = (Spacing::default(), Instant::now());
-        assert_eq!(spacing.due(start), Some(0));
-        assert_eq!(spacing.due(start + LINE_SPACING / 2), None);
-        assert_eq!(spacing.due(start + LINE_SPACING - Duration::from_millis(1)), None);
-        assert_eq!(spacing.due(start + LINE_SPACING), Some(2));
-        assert_eq!(spacing.due(start + LINE_SPACING), None);
-        assert_eq!(spacing.due(start + LINE_SPACING * 3), Some(1));
-    }
 
     #[test]
     fn each_reason_has_its_own_count_and_word() {

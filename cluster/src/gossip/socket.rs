@@ -16,9 +16,10 @@ use chitchat::ChitchatEnvelope;
 use tokio::net::UdpSocket;
 
 use super::codec::Codec;
-use super::refusals::{Refusal, Refusals, Spacing};
+use super::refusals::{Refusal, Refusals};
 use super::replay::RunId;
 use super::seal::{extract, Opener, Sealer, DATAGRAM_BYTES_MAX, LABEL_BYTES_MAX};
+use crate::spacing::Spacing;
 
 /// Between receives that fail for lack of memory, so that they do not take a core.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(10);

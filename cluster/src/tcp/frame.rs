@@ -147,6 +147,8 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
             drop(frame.room.take());
         }
         flush(&mut io, &mut buffer).await?;
+        // TLS may have encrypted more than the socket took so far; a bare socket has nothing to do here.
+        io.flush().await?;
     }
     Ok(())
 }

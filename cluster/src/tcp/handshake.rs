@@ -1,5 +1,6 @@
 //! Who is at the other end: a mutual HMAC-SHA256 challenge over everything both sides claim. Called once per
-//! connection, by `link` (initiator) and `serve` (acceptor). May import `identity` and `transport`.
+//! connection, by `dial` (initiator) and `serve` (acceptor). May import `identity`, `transport`, `refusals` and the
+//! binding of `stream`.
 //!
 //! ```text
 //! initiator                                   acceptor
@@ -9,8 +10,13 @@
 //!   ◄── Accepted{MAC(acceptor tag, both)}  or  Refused{reason}
 //! ```
 //!
-//! The nonces of both sides are in both MACs, so an old conversation proves nothing; the tags differ, so a MAC sent back
-//! to its maker proves nothing. The frames after the handshake are not authenticated: that is TLS's business.
+//! The nonces of both sides are in both MACs, so an old conversation proves nothing; the tags differ, so a MAC sent
+//! back to its maker proves nothing. Under TLS the MACs are also over keying material that the two ends of one
+//! session export: somebody in the middle, with a session to each side, can pass the messages on and has proven
+//! nothing. The frames after the handshake are not authenticated: that is TLS's business.
+//!
+//! Without TLS, an initiator that speaks TLS says so in its Hello, and an acceptor that speaks it too refuses:
+//! somebody made the two believe otherwise. Old nodes do not read so far into a Hello.
 
 use std::io;
 
@@ -19,7 +25,9 @@ use serde::{de::DeserializeOwned, Deserialize, Serialize};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::refusals::LinkRefusal;
 use crate::identity::{ClusterId, Identity, NodeId};
+use crate::stream::Binding;
 use crate::transport::Channel;
 
 /// Raised when frames or handshake change so that old nodes would misread them.
@@ -28,8 +36,13 @@ const PROTOCOL_VERSION: u16 = 1;
 const MAGIC: [u8; 4] = *b"WSGC";
 /// No handshake message is longer; nothing longer is read from a peer that has proven nothing.
 const MESSAGE_BYTES_MAX: usize = 4_096;
+/// The first byte of every TLS handshake. No connection without TLS begins with it, since a message's length does not.
+pub(super) const TLS_RECORD: u8 = 0x16;
+const _: () = assert!(MESSAGE_BYTES_MAX < (TLS_RECORD as usize) << 24);
 /// A reason is cut to this, since it ends up in the other side's log.
 const REASON_CHARS_MAX: usize = 300;
+/// Behind a Hello: the sender speaks TLS, and this connection is without.
+const SPEAKS_TLS: u8 = 1;
 const INITIATOR_TAG: &[u8] = b"wsgateway cluster handshake 1: initiator";
 const ACCEPTOR_TAG: &[u8] = b"wsgateway cluster handshake 1: acceptor";
 
@@ -62,6 +75,16 @@ enum Reply {
     Refused(String),
 }
 
+/// What the messages travel on: part of what is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `tls_here`: this node speaks TLS.
+    Plain {
+        tls_here: bool,
+    },
+    Tls(Binding),
+}
+
 /// The other side, proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProvenPeer {
@@ -76,6 +99,9 @@ pub(super) enum HandshakeError {
     Broken(#[from] io::Error),
     #[error("{0}")]
     Refused(String),
+    /// The same, of a kind that is counted by itself.
+    #[error("{1}")]
+    Because(LinkRefusal, String),
 }
 
 /// The cluster secrets. Without any, the key is empty: then the handshake only sorts out who is who.
@@ -111,11 +137,12 @@ pub(super) async fn initiate<S: AsyncRead + AsyncWrite + Unpin>(
     me: &Identity,
     channel: Channel,
     expected: Option<NodeId>,
+    way: &Way,
 ) -> Result<ProvenPeer, HandshakeError> {
     let cluster_id = me.cluster_id.get().copied();
     let hello =
         Hello { channel, sender: me.node_id, generation: me.generation, expected, cluster_id, nonce: rand::random() };
-    let hello_bytes = first_message(&hello)?;
+    let hello_bytes = first_message(&hello, way)?;
     write_message(io, &hello_bytes).await?;
 
     let challenge_bytes = read_message(io).await?;
@@ -124,13 +151,15 @@ pub(super) async fn initiate<S: AsyncRead + AsyncWrite + Unpin>(
         Reply::Refused(reason) => return Err(HandshakeError::Refused(cut(reason))),
         Reply::Accepted(_) => return Err(HandshakeError::Refused("accepted without a challenge".into())),
     };
-    let transcript = transcript(&hello_bytes, &challenge_bytes);
+    let transcript = transcript(&hello_bytes, &challenge_bytes, way);
     let key = keys.0.first().map(Vec::as_slice).unwrap_or_default();
     write_message(io, &Keys::proof(key, INITIATOR_TAG, &transcript)).await?;
 
     match decode::<Reply>(&read_message(io).await?)? {
         Reply::Accepted(proof) if keys.verify(ACCEPTOR_TAG, &transcript, &proof).is_some() => {}
-        Reply::Accepted(_) => return Err(HandshakeError::Refused("it does not know the cluster secret".into())),
+        Reply::Accepted(_) => {
+            return Err(HandshakeError::Refused(format!("it does not know the cluster secret{}", or_between(way))))
+        }
         Reply::Refused(reason) => return Err(HandshakeError::Refused(cut(reason))),
         Reply::Challenge(_) => return Err(HandshakeError::Refused("challenged twice".into())),
     }
@@ -143,24 +172,31 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     io: &mut S,
     keys: &Keys,
     me: &Identity,
+    way: &Way,
 ) -> Result<ProvenPeer, HandshakeError> {
     let hello_bytes = read_message(io).await?;
-    let hello = match parse_first_message(&hello_bytes) {
+    let (hello, tls_there) = match parse_first_message(&hello_bytes) {
         Ok(hello) => hello,
-        Err(reason) => return refuse(io, reason).await,
+        Err(reason) => return refuse_foreign(io, reason).await,
     };
     let cluster_id = me.cluster_id.get().copied();
     let challenge = Challenge { node_id: me.node_id, generation: me.generation, cluster_id, nonce: rand::random() };
     let challenge_bytes = encode(&Reply::Challenge(challenge))?;
     write_message(io, &challenge_bytes).await?;
 
-    let transcript = transcript(&hello_bytes, &challenge_bytes);
+    let transcript = transcript(&hello_bytes, &challenge_bytes, way);
     let Ok(proof) = Proof::try_from(read_message(io).await?.as_slice()) else {
         return refuse(io, "a malformed proof".into()).await;
     };
     let Some(key) = keys.verify(INITIATOR_TAG, &transcript, &proof) else {
-        return refuse(io, "the cluster secrets differ".into()).await;
+        return refuse(io, format!("the cluster secrets differ{}", or_between(way))).await;
     };
+    // Not before it has proven to be a peer: strangers say all sorts of things.
+    if tls_there && *way == (Way::Plain { tls_here: true }) {
+        let reason = "both nodes speak TLS, and yet the connection is without it";
+        tell(io, reason).await?;
+        return Err(HandshakeError::Because(LinkRefusal::Stripped, reason.into()));
+    }
     if let Err(reason) = check_ids(hello.expected, me.node_id, cluster_id, hello.cluster_id) {
         return refuse(io, reason).await;
     }
@@ -187,32 +223,67 @@ fn check_ids(
     }
 }
 
+fn or_between(way: &Way) -> &'static str {
+    match way {
+        Way::Plain { .. } => "",
+        Way::Tls(_) => ", or somebody is between the two nodes",
+    }
+}
+
+/// For a connection without TLS where TLS is required. What the other side says first is read, so that it lives to
+/// hear the answer.
+pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) -> Result<ProvenPeer, HandshakeError> {
+    let hello = read_message(io).await?;
+    if let Err(reason) = parse_first_message(&hello) {
+        return refuse_foreign(io, reason).await;
+    }
+    tell(io, "links are taken over TLS only there: set cluster.tls on this node").await?;
+    Err(HandshakeError::Because(LinkRefusal::Plaintext, "it came without TLS, which is required here".into()))
+}
+
 /// Tells the reason, best effort, and returns it.
 pub(super) async fn refuse<S: AsyncWrite + Unpin, T>(io: &mut S, reason: String) -> Result<T, HandshakeError> {
-    let message = encode(&Reply::Refused(reason.clone()))?;
-    write_message(io, &message).await?;
-    io.shutdown().await?;
+    tell(io, &reason).await?;
     Err(HandshakeError::Refused(reason))
 }
 
-/// Each message with its length, so that bytes cannot move from one to the other.
-fn transcript(hello: &[u8], challenge: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(hello.len() + challenge.len() + 16);
-    for message in [hello, challenge] {
+async fn refuse_foreign<S: AsyncWrite + Unpin, T>(io: &mut S, reason: String) -> Result<T, HandshakeError> {
+    tell(io, &reason).await?;
+    Err(HandshakeError::Because(LinkRefusal::Foreign, reason))
+}
+
+async fn tell<S: AsyncWrite + Unpin>(io: &mut S, reason: &str) -> io::Result<()> {
+    write_message(io, &encode(&Reply::Refused(reason.to_owned()))?).await?;
+    io.shutdown().await
+}
+
+/// Each part with its length, so that bytes cannot move from one to the other. Without TLS there are two parts, as
+/// there were before there was any.
+fn transcript(hello: &[u8], challenge: &[u8], way: &Way) -> Vec<u8> {
+    let binding = match way {
+        Way::Plain { .. } => None,
+        Way::Tls(binding) => Some(binding.as_slice()),
+    };
+    let mut bytes = Vec::with_capacity(hello.len() + challenge.len() + size_of::<Binding>() + 24);
+    for message in [hello, challenge].into_iter().chain(binding) {
         bytes.extend_from_slice(&(message.len() as u64).to_be_bytes());
         bytes.extend_from_slice(message);
     }
     bytes
 }
 
-fn first_message(hello: &Hello) -> io::Result<Vec<u8>> {
+fn first_message(hello: &Hello, way: &Way) -> io::Result<Vec<u8>> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&PROTOCOL_VERSION.to_be_bytes());
     bytes.extend_from_slice(&encode(hello)?);
+    if *way == (Way::Plain { tls_here: true }) {
+        bytes.push(SPEAKS_TLS);
+    }
     Ok(bytes)
 }
 
-fn parse_first_message(bytes: &[u8]) -> Result<Hello, String> {
+/// And whether the sender speaks TLS, of which it says something only where there is none.
+fn parse_first_message(bytes: &[u8]) -> Result<(Hello, bool), String> {
     let (magic, rest) = bytes.split_at_checked(MAGIC.len()).ok_or("not a cluster peer")?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or("not a cluster peer")?;
     if magic != MAGIC {
@@ -222,7 +293,8 @@ fn parse_first_message(bytes: &[u8]) -> Result<Hello, String> {
     if version != PROTOCOL_VERSION {
         return Err(format!("protocol version {version} is not spoken here, only {PROTOCOL_VERSION}"));
     }
-    postcard::from_bytes(rest).map_err(|_| "a malformed hello".to_owned())
+    let (hello, rest) = postcard::take_from_bytes(rest).map_err(|_| "a malformed hello".to_owned())?;
+    Ok((hello, rest.first() == Some(&SPEAKS_TLS)))
 }
 
 fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
@@ -237,7 +309,8 @@ async fn write_message<S: AsyncWrite + Unpin>(io: &mut S, message: &[u8]) -> io:
     let mut bytes = Vec::with_capacity(message.len() + 4);
     bytes.extend_from_slice(&u32::try_from(message.len()).map_err(io::Error::other)?.to_be_bytes());
     bytes.extend_from_slice(message);
-    io.write_all(&bytes).await
+    io.write_all(&bytes).await?;
+    io.flush().await
 }
 
 /// Reads exactly one message, so that no byte of the frames behind it is taken.
@@ -274,15 +347,79 @@ mod tests {
         Keys::new(secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect())
     }
 
-    async fn meet(
+    const PLAIN: Way = Way::Plain { tls_here: false };
+
+    type Met = (Result<ProvenPeer, HandshakeError>, Result<ProvenPeer, HandshakeError>);
+
+    async fn meet(a: (Keys, Identity), b: (Keys, Identity), expected: Option<NodeId>) -> Met {
+        meet_on((PLAIN, PLAIN), a, b, expected).await
+    }
+
+    async fn meet_on(
+        ways: (Way, Way),
         (a_keys, a): (Keys, Identity),
         (b_keys, b): (Keys, Identity),
         expected: Option<NodeId>,
-    ) -> (Result<ProvenPeer, HandshakeError>, Result<ProvenPeer, HandshakeError>) {
+    ) -> Met {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
-        let initiated = async move { initiate(&mut near, &a_keys, &a, Channel::Push, expected).await };
-        let accepted = async move { accept(&mut far, &b_keys, &b).await };
+        let initiated = async move { initiate(&mut near, &a_keys, &a, Channel::Push, expected, &ways.0).await };
+        let accepted = async move { accept(&mut far, &b_keys, &b, &ways.1).await };
         tokio::join!(initiated, accepted)
+    }
+
+    /// Somebody in the middle has a session with each side, and the sessions' keying material differs; or TLS with
+    /// one of the two only.
+    #[tokio::test]
+    async fn a_proof_is_good_on_its_own_session_only() {
+        let sides = || ((keys(&["s"]), identity(1, None)), (keys(&["s"]), identity(2, None)));
+        for (ways, good) in [
+            ((Way::Tls([7; 32]), Way::Tls([7; 32])), true),
+            ((Way::Tls([7; 32]), Way::Tls([8; 32])), false),
+            ((Way::Tls([7; 32]), PLAIN), false),
+            ((PLAIN, Way::Tls([7; 32])), false),
+            ((PLAIN, PLAIN), true),
+        ] {
+            let (a, b) = sides();
+            let (a, b) = meet_on(ways, a, b, None).await;
+            assert_eq!((a.is_ok(), b.is_ok()), (good, good), "{ways:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_that_speak_tls_do_not_settle_for_less() {
+        let (mine, theirs) = (Way::Plain { tls_here: true }, PLAIN);
+        for (ways, good) in [((mine, theirs), true), ((theirs, mine), true), ((mine, mine), false)] {
+            let (a, b) = ((keys(&["s"]), identity(1, None)), (keys(&["s"]), identity(2, None)));
+            let (a, b) = meet_on(ways, a, b, None).await;
+            assert_eq!((a.is_ok(), b.is_ok()), (good, good), "{ways:?}");
+            assert!(good || matches!(b, Err(HandshakeError::Because(LinkRefusal::Stripped, _))));
+        }
+    }
+
+    /// As nodes read a Hello that know nothing of TLS: they do not mind what comes behind.
+    #[test]
+    fn a_hello_that_speaks_of_tls_is_one_to_old_nodes() {
+        let hello = Hello {
+            channel: Channel::Push,
+            sender: 1,
+            generation: 2,
+            expected: None,
+            cluster_id: None,
+            nonce: [3; 32],
+        };
+        let bytes = first_message(&hello, &Way::Plain { tls_here: true }).unwrap();
+        let read: Hello = postcard::from_bytes(&bytes[MAGIC.len() + 2..]).unwrap();
+        assert_eq!((read.sender, read.generation, read.nonce), (1, 2, [3; 32]));
+    }
+
+    /// By which the accepting side tells the two apart.
+    #[tokio::test]
+    async fn no_first_message_looks_like_tls() {
+        for length in [0, 1, 255, MESSAGE_BYTES_MAX] {
+            let mut bytes = Vec::new();
+            write_message(&mut bytes, &vec![TLS_RECORD; length]).await.unwrap();
+            assert_ne!(bytes[0], TLS_RECORD, "{length}");
+        }
     }
 
     #[tokio::test]
@@ -334,7 +471,7 @@ mod tests {
         };
         let me = identity(1, None);
         let keys = keys(&["s"]);
-        let (met, ()) = tokio::join!(initiate(&mut near, &keys, &me, Channel::Control, None), mirror);
+        let (met, ()) = tokio::join!(initiate(&mut near, &keys, &me, Channel::Control, None, &PLAIN), mirror);
         assert!(matches!(met, Err(HandshakeError::Refused(_))));
     }
 
@@ -344,7 +481,7 @@ mod tests {
         let mut hello = MAGIC.to_vec();
         hello.extend_from_slice(&99_u16.to_be_bytes());
         write_message(&mut near, &hello).await.unwrap();
-        let refused = accept(&mut far, &keys(&["s"]), &identity(1, None)).await;
+        let refused = accept(&mut far, &keys(&["s"]), &identity(1, None), &PLAIN).await;
         assert!(refused.unwrap_err().to_string().contains("version 99"));
         assert!(matches!(decode(&read_message(&mut near).await.unwrap()), Ok(Reply::Refused(_))));
     }

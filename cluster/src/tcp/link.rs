@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::dial;
 use super::frame::{decode, queue, read_frames, write_frames, Frame, NotQueued, Queue};
-use super::handshake::{initiate, HandshakeError, ProvenPeer};
-use super::options::{is_loopback, payload_bytes_max, CALLS_PENDING_MAX, REOPEN_WHILE_WANTED};
-use super::socket::configure;
+use super::options::{payload_bytes_max, CALLS_PENDING_MAX, REOPEN_WHILE_WANTED};
 use super::Shared;
 use crate::identity::NodeId;
+use crate::stream::PeerStream;
 use crate::transport::{Channel, PeerAddress, PeerError};
 
 /// An answer with the id of the node that gave it.
@@ -131,6 +131,8 @@ impl Link {
     }
 
     async fn run(self: Arc<Self>, mut frames: mpsc::Receiver<Frame>) {
+        // Whoever starts this holds the lock until its request is queued: it is to hear how opening went, however fast.
+        drop(self.lock());
         let mut failures = 0;
         loop {
             let began = Instant::now();
@@ -167,18 +169,39 @@ impl Link {
             Err(_) => return self.unreachable(&format!("no connection within {} ms", open.as_millis()), false),
         };
         self.lock().phase = Phase::Up;
-        tracing::debug!(peer = %self.peer.addr, node = proven.node_id, channel = ?self.channel, "link up");
-        let (read, write) = io.into_split();
-        let broken = tokio::select! {
-            broken = self.read_answers(read, proven.node_id) => broken,
-            broken = write_frames(write, frames, |id| self.mark_sent(id)) => broken,
+        let (peer, tls) = (&self.peer.addr, io.is_tls());
+        tracing::debug!(%peer, node = proven.node_id, channel = ?self.channel, tls, "link up");
+        let broken = match io {
+            PeerStream::Plain(io) => {
+                let (read, write) = io.into_split();
+                self.carry(read, write, frames, proven.node_id).await
+            }
+            // Both halves are polled by this task, so their lock is never waited for.
+            PeerStream::Tls(io) => {
+                let (read, write) = tokio::io::split(*io);
+                self.carry(read, write, frames, proven.node_id).await
+            }
         };
         let reason = broken.err().map_or_else(|| "the peer closed the link".to_owned(), |error| error.to_string());
         self.unreachable(&reason, true)
     }
 
+    /// Until one of the two directions ends.
+    async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        &self,
+        read: R,
+        write: W,
+        frames: mpsc::Receiver<Frame>,
+        from: NodeId,
+    ) -> io::Result<()> {
+        tokio::select! {
+            broken = self.read_answers(read, from) => broken,
+            broken = write_frames(write, frames, |id| self.mark_sent(id)) => broken,
+        }
+    }
+
     /// Hands answers to their callers. `Ok` means that the peer closed the link.
-    async fn read_answers(&self, read: tokio::net::tcp::OwnedReadHalf, from: NodeId) -> io::Result<()> {
+    async fn read_answers<R: AsyncRead + Unpin>(&self, read: R, from: NodeId) -> io::Result<()> {
         let mut frames = read_frames(read, self.channel);
         while let Some(frame) = frames.next().await {
             let ((id, ok), payload) = decode::<(u64, bool)>(frame?)?;
@@ -255,39 +278,6 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Connects to a peer and proves who is who.
-pub(super) async fn dial(
-    peer: &PeerAddress,
-    channel: Channel,
-    shared: &Shared,
-) -> Result<(TcpStream, ProvenPeer), PeerError> {
-    let unreachable = |reason: String| PeerError::Unreachable { addr: peer.addr.clone(), reason, sent: false };
-    let refused = |reason: String| PeerError::Refused { addr: peer.addr.clone(), reason };
-    let addrs = tokio::net::lookup_host(&peer.addr).await.map_err(|error| unreachable(error.to_string()))?;
-    let mut last = unreachable("the name has no address".to_owned());
-    for addr in addrs {
-        if shared.loopback_only && !is_loopback(addr.ip()) {
-            last = refused(format!("{addr} is not on loopback: that needs a cluster secret"));
-            continue;
-        }
-        let mut io = match TcpStream::connect(addr).await {
-            Ok(io) => io,
-            Err(error) => {
-                last = unreachable(error.to_string());
-                continue;
-            }
-        };
-        configure(&io, shared.timeouts.dead_link).map_err(|error| unreachable(error.to_string()))?;
-        let met = initiate(&mut io, &shared.keys, &shared.identity, channel, peer.node_id).await;
-        return match met {
-            Ok(proven) => Ok((io, proven)),
-            Err(HandshakeError::Refused(reason)) => Err(refused(reason)),
-            Err(broken) => Err(unreachable(broken.to_string())),
-        };
-    }
-    Err(last)
 }
 
 impl Inner {

@@ -1,9 +1,10 @@
-//! Settings of the TCP links and their defaults, each with its reason. May import `transport` only.
+//! Settings of the TCP links and their defaults, each with its reason. May import `transport` and `tls`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use super::tls::PeerTls;
 use crate::transport::Channel;
 
 /// Secrets active at once: the current one and the one that is being rotated in or out.
@@ -85,6 +86,8 @@ pub struct TcpOptions {
     pub listener: Option<TcpListener>,
     /// The first proves this node, all are accepted from others; at most [`SECRETS_MAX`]. None: loopback only.
     pub secrets: Vec<Vec<u8>>,
+    /// None: links are in the clear, and nobody who speaks TLS is let in.
+    pub tls: Option<PeerTls>,
     pub control_queue: QueueBounds,
     pub push_queue: QueueBounds,
     pub timeouts: Timeouts,
@@ -97,6 +100,7 @@ impl TcpOptions {
             listen,
             listener: None,
             secrets,
+            tls: None,
             control_queue: CONTROL_QUEUE,
             push_queue: PUSH_QUEUE,
             timeouts: Timeouts::default(),

@@ -17,22 +17,29 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::frame::{decode, queue, read_frames, write_frames, Frame, NotQueued, Queue};
-use super::handshake::{accept, refuse, HandshakeError, ProvenPeer};
+use super::handshake::{accept, refuse, turn_away, HandshakeError, ProvenPeer, Way, TLS_RECORD};
 use super::options::{
     is_loopback, payload_bytes_max, ACCEPTED_LINKS_MAX, HANDSHAKES_MAX, ORPHANED_HANDLERS_TIMEOUT,
     REQUESTS_IN_FLIGHT_MAX,
 };
+use super::refusals::LinkRefusal;
 use super::socket::configure;
+use super::tls::{PeerTls, PeerTlsMode};
 use super::Shared;
 use crate::identity::NodeId;
+use crate::stream::{binding_of_accepted, AcceptedStream, PeerStream};
 use crate::transport::{kinds, Channel, Services};
 
 /// After a failed accept (usually: no file descriptors left), so that the loop does not spin.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection without a peer is kept for the other side to read the reason.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// The id of a request and what its handler said.
 type Finished = (u64, Result<Bytes, String>);
@@ -74,7 +81,14 @@ pub(super) async fn accept_peers(listener: TcpListener, shared: Arc<Shared>, ser
                     }
                 }
                 Ok((io, peer)) => serve_link(io, peer, &shared, &services).await,
-                Err(reason) => tracing::warn!(%from, %reason, "cluster listener: a connection was refused"),
+                Err(error) => {
+                    let why = match error {
+                        HandshakeError::Broken(_) => LinkRefusal::Foreign,
+                        HandshakeError::Refused(_) => LinkRefusal::Handshake,
+                        HandshakeError::Because(why, _) => why,
+                    };
+                    shared.refusals.note(why, format_args!("a connection from {from}"), &error.to_string());
+                }
             }
             drop(link);
         };
@@ -82,24 +96,114 @@ pub(super) async fn accept_peers(listener: TcpListener, shared: Arc<Shared>, ser
     }
 }
 
-async fn meet(mut io: TcpStream, from: SocketAddr, shared: &Shared) -> Result<(TcpStream, ProvenPeer), HandshakeError> {
+async fn meet(
+    io: TcpStream,
+    from: SocketAddr,
+    shared: &Shared,
+) -> Result<(AcceptedStream, ProvenPeer), HandshakeError> {
     let deadline = shared.timeouts.handshake;
-    let meeting = async {
-        configure(&io, shared.timeouts.dead_link)?;
-        if shared.loopback_only && !is_loopback(from.ip()) {
-            let reason = "this node has no cluster secret and talks to peers on its own machine only";
-            return refuse(&mut io, reason.to_owned()).await;
+    match tokio::time::timeout(deadline, let_in(io, from, shared)).await {
+        Ok(met) => met,
+        Err(_) => {
+            let reason = format!("no handshake within {} ms", deadline.as_millis());
+            Err(HandshakeError::Because(LinkRefusal::Foreign, reason))
         }
-        accept(&mut io, &shared.keys, &shared.identity).await
-    };
-    match tokio::time::timeout(deadline, meeting).await {
-        Ok(met) => met.map(|peer| (io, peer)),
-        Err(_) => Err(HandshakeError::Refused(format!("no handshake within {} ms", deadline.as_millis()))),
     }
 }
 
-async fn serve_link(io: TcpStream, peer: ProvenPeer, shared: &Shared, services: &Services) {
-    let (read, write) = io.into_split();
+/// Tells TLS from our own first message by its first byte.
+async fn let_in(
+    mut io: TcpStream,
+    from: SocketAddr,
+    shared: &Shared,
+) -> Result<(AcceptedStream, ProvenPeer), HandshakeError> {
+    configure(&io, shared.timeouts.dead_link)?;
+    if shared.loopback_only && !is_loopback(from.ip()) {
+        let reason = "this node has no cluster secret and talks to peers on its own machine only";
+        return refuse(&mut io, reason.to_owned()).await;
+    }
+    let mut first = [0];
+    let begins_with_tls = io.peek(&mut first).await? == 1 && first[0] == TLS_RECORD;
+    match (&shared.tls, begins_with_tls) {
+        (None, true) => {
+            // Closed without an answer, which is what tells the other side to try without, where it may.
+            let reason = "it speaks TLS, and none is configured here";
+            Err(HandshakeError::Because(LinkRefusal::Tls, reason.to_owned()))
+        }
+        (Some(tls), true) => let_in_with_tls(io, tls, shared).await,
+        (Some(tls), false) if tls.mode() == PeerTlsMode::Required => {
+            turn_away(&mut io).await.map(|peer| (PeerStream::Plain(io), peer))
+        }
+        (tls, false) => {
+            let way = Way::Plain { tls_here: tls.is_some() };
+            let peer = accept(&mut io, &shared.keys, &shared.identity, &way).await?;
+            if tls.is_some() {
+                shared.refusals.note_in_the_clear(format_args!("a peer at {from}"));
+            }
+            Ok((PeerStream::Plain(io), peer))
+        }
+    }
+}
+
+async fn let_in_with_tls(
+    io: TcpStream,
+    tls: &PeerTls,
+    shared: &Shared,
+) -> Result<(AcceptedStream, ProvenPeer), HandshakeError> {
+    let explained = |error: io::Error| match LinkRefusal::of_tls(&error) {
+        Some(why) => HandshakeError::Because(why, why.explained(&error)),
+        None => error.into(),
+    };
+    let mut io = match tls.accept(io).await {
+        Ok(io) => io,
+        Err((error, io)) => {
+            linger(io).await;
+            return Err(explained(error));
+        }
+    };
+    let way = Way::Tls(binding_of_accepted(&io)?);
+    let met = accept(&mut io, &shared.keys, &shared.identity, &way).await;
+    let peer = met.map_err(|error| match error {
+        HandshakeError::Broken(error) => explained(error),
+        refused => refused,
+    })?;
+    Ok((PeerStream::Tls(Box::new(io)), peer))
+}
+
+/// What came and was not read would make the kernel reset the connection, past the alert that says why.
+async fn linger(mut io: TcpStream) {
+    let emptied = async {
+        io.shutdown().await?;
+        let mut ignored = [0; 4_096];
+        while io.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // However it ends: the connection is given up.
+    let _ = tokio::time::timeout(LINGER, emptied).await;
+}
+
+async fn serve_link(io: AcceptedStream, peer: ProvenPeer, shared: &Shared, services: &Services) {
+    let _open = shared.open_links.count(io.is_tls());
+    match io {
+        PeerStream::Plain(io) => {
+            let (read, write) = io.into_split();
+            serve_halves(read, write, peer, shared, services).await;
+        }
+        // Both halves are polled by this task, so their lock is never waited for.
+        PeerStream::Tls(io) => {
+            let (read, write) = tokio::io::split(*io);
+            serve_halves(read, write, peer, shared, services).await;
+        }
+    }
+}
+
+async fn serve_halves<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    read: R,
+    write: W,
+    peer: ProvenPeer,
+    shared: &Shared,
+    services: &Services,
+) {
     let (answers, frames) = queue(shared.queue(peer.channel));
     let mut in_flight = FuturesUnordered::new();
     tracing::debug!(node = peer.node_id, generation = peer.generation, channel = ?peer.channel, "peer connected");
@@ -117,8 +221,8 @@ async fn serve_link(io: TcpStream, peer: ProvenPeer, shared: &Shared, services: 
 }
 
 /// `Ok` when the peer closed the link.
-async fn serve_requests(
-    read: tokio::net::tcp::OwnedReadHalf,
+async fn serve_requests<R: AsyncRead + Unpin>(
+    read: R,
     peer: ProvenPeer,
     services: &Services,
     answers: &Queue,

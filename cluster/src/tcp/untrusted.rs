@@ -8,7 +8,7 @@ use futures::StreamExt;
 use tokio::io::{join, sink};
 
 use super::frame::{decode, read_frames};
-use super::handshake::{accept, initiate, Keys};
+use super::handshake::{accept, initiate, Keys, Way};
 use crate::identity::{ClusterId, Identity};
 use crate::transport::Channel;
 
@@ -20,9 +20,14 @@ fn me() -> Identity {
 /// Whether these bytes alone prove a peer, as the one who was dialled and as the one who dials. They never do.
 pub async fn proves(bytes: &[u8]) -> bool {
     let keys = Keys::new(vec![b"the secret of the cluster".to_vec()]);
-    let dialled = accept(&mut join(bytes, sink()), &keys, &me()).await.is_ok();
-    let dials = initiate(&mut join(bytes, sink()), &keys, &me(), Channel::Push, None).await.is_ok();
-    dialled || dials
+    for way in [Way::Plain { tls_here: false }, Way::Plain { tls_here: true }, Way::Tls([7; 32])] {
+        let dialled = accept(&mut join(bytes, sink()), &keys, &me(), &way).await.is_ok();
+        let dials = initiate(&mut join(bytes, sink()), &keys, &me(), Channel::Push, None, &way).await.is_ok();
+        if dialled || dials {
+            return true;
+        }
+    }
+    false
 }
 
 /// The frames of a link that has passed its handshake, up to the first that is none: number, kind, payload.

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod authority;
+pub mod tls_nodes;
+
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::FutureExt;
 use wsgateway_cluster::memory::MemoryNetwork;
-use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
+use wsgateway_cluster::tcp::{PeerTlsMode, TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, ClusterId, Identity, NodeId, PeerAddress, PeerService, PeerTransport, Services};
 
 /// Answers with the request.
@@ -123,6 +126,26 @@ impl Harness for TcpHarness {
     async fn start(&self, node_id: NodeId, addr: Option<&str>) -> Node {
         let listen = addr.unwrap_or("127.0.0.1:0").parse().unwrap();
         Self::start_with(node_id, TcpOptions::new(listen, vec![b"a shared secret".to_vec()]))
+    }
+
+    async fn stop(&self, node: Node) {
+        node.tcp.unwrap().shutdown().await;
+    }
+}
+
+/// The same under TLS.
+pub struct TlsHarness;
+
+#[async_trait]
+impl Harness for TlsHarness {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn start(&self, node_id: NodeId, addr: Option<&str>) -> Node {
+        let mut options = TcpOptions::new(addr.unwrap_or("127.0.0.1:0").parse().unwrap(), vec![b"a secret".to_vec()]);
+        options.tls = Some(authority::Authority::shared().tls(PeerTlsMode::Required));
+        TcpHarness::start_with(node_id, options)
     }
 
     async fn stop(&self, node: Node) {
