@@ -5,6 +5,7 @@
 
 mod facts;
 mod local_connections;
+mod peer_tls;
 mod replays;
 mod server;
 mod shares;
@@ -24,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERVAL};
-use wsgateway_cluster::tcp::{TcpOptions, TcpTransport};
+use wsgateway_cluster::tcp::{PeerTls, TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
 use wsgateway_raft_store::{Disk, Ended, RaftStore, StoreOptions};
 
@@ -220,9 +221,18 @@ impl Node {
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
         let metrics = Metrics::default();
-        metrics.register_collector(Box::new(facts::NodeCollector::new(&config, &hub, &membership, keeper.clone())));
+        metrics.register_collector(Box::new(facts::NodeCollector::new(
+            &config,
+            &hub,
+            &membership,
+            &transport,
+            keeper.clone(),
+        )));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
+        }
+        if let Some(files) = settings.cluster.tls.files() {
+            cluster.spawn(peer_tls::follow(transport.clone(), files, metrics.clone()));
         }
         let gossiping = cluster.spawn(facts::gossip_facts(
             settings.clone(),
@@ -413,7 +423,11 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
     let identity = disk.identity();
     let services = Services::default();
     let secrets: Vec<Vec<u8>> = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
-    let options = TcpOptions::new(settings.cluster.listen, secrets.clone());
+    let mut options = TcpOptions::new(settings.cluster.listen, secrets.clone());
+    if let Some(files) = settings.cluster.tls.files() {
+        let tls = files.read().and_then(|pem| PeerTls::new(files.mode, &pem)).context("cluster.tls")?;
+        options.tls = Some(tls);
+    }
     let transport = TcpTransport::start(options, identity.clone(), services.clone())
         .with_context(|| format!("cluster listener on {}", settings.cluster.listen))?;
     let advertise = settings.cluster.advertised();

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::sync::watch;
 use wsgateway_cluster::gossip::Refusals;
 use wsgateway_cluster::membership::{LocalFacts, Members, Membership};
+use wsgateway_cluster::tcp::TcpTransport;
 use wsgateway_cluster::Identity;
 
 use crate::config::store::ConfigStore;
@@ -57,6 +58,7 @@ pub(super) struct NodeCollector {
     hub: Arc<Hub>,
     gossip: watch::Receiver<Arc<Members>>,
     gossip_refusals: Arc<Refusals>,
+    links: Arc<TcpTransport>,
     keeper: Arc<Keeper>,
 }
 
@@ -65,10 +67,18 @@ impl NodeCollector {
         config: &Arc<ConfigStore>,
         hub: &Arc<Hub>,
         membership: &Membership,
+        links: &Arc<TcpTransport>,
         keeper: Arc<Keeper>,
     ) -> NodeCollector {
         let (gossip, gossip_refusals) = (membership.watch(), membership.refusals());
-        NodeCollector { config: config.clone(), hub: hub.clone(), gossip, gossip_refusals, keeper }
+        NodeCollector {
+            config: config.clone(),
+            hub: hub.clone(),
+            gossip,
+            gossip_refusals,
+            links: links.clone(),
+            keeper,
+        }
     }
 
     fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
@@ -129,6 +139,24 @@ impl NodeCollector {
         let kind = ConstCounter::new(0u64).metric_type();
         let mut family = encoder.encode_descriptor("gossip_refused", help, None, kind)?;
         for (refusal, count) in self.gossip_refusals.counts() {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", refusal.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    /// Links that other nodes have opened to this one, and those that were not let in.
+    fn encode_links(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "Open links that other nodes have opened to this one, with and without TLS";
+        let kind = ConstGauge::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor("cluster_links", help, None, kind)?;
+        let (plain, tls) = self.links.accepted_links();
+        for (name, count) in [("false", plain), ("true", tls)] {
+            ConstGauge::new(count).encode(family.encode_family(&[("tls", name)])?)?;
+        }
+        let help = "Links between nodes that were not let in, by reason";
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor("cluster_links_refused", help, None, kind)?;
+        for (refusal, count) in self.links.refusals().counts() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", refusal.as_str())])?)?;
         }
         Ok(())
@@ -198,6 +226,7 @@ impl Collector for NodeCollector {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         self.encode_gossip(&mut encoder)?;
+        self.encode_links(&mut encoder)?;
         self.encode_shares(&mut encoder)
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use actix_rt::net::TcpStream;
 use futures::future::{BoxFuture, FutureExt};
 use rustls::pki_types::CertificateDer;
+use wsgateway_cluster::stream::AcceptedStream;
 
 use crate::connections::Hub;
 use crate::inbound::resume::{arrive, Brought, OtherNodes, Stray};
@@ -44,7 +44,7 @@ impl OtherNodes for OwnTunnels {
 pub(super) struct OwnArrivals(pub Arc<Hub>);
 
 impl Arrivals for OwnArrivals {
-    fn arrive(&self, opening: Opening, io: TcpStream) {
+    fn arrive(&self, opening: Opening, io: AcceptedStream) {
         let Opening { claim, head, ip, host, https, certificates } = opening;
         let scheme = https.map(|https| if https { Scheme::Https } else { Scheme::Http });
         let certificates = certificates.into_iter().map(CertificateDer::from).collect();

@@ -7,10 +7,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use actix_http::Request;
-use actix_rt::net::TcpStream;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::io::AsyncWriteExt;
+use wsgateway_cluster::stream::DialledStream;
 
 use super::arrive;
 use super::client_address::Caller;
@@ -120,7 +120,7 @@ pub fn arrive(hub: &Hub, claim: Claim, stray: Stray) {
 /// What becomes of a handshake that belongs to another node.
 pub enum Brought {
     /// That node reads on at the other end of this.
-    There(TcpStream),
+    There(DialledStream),
     Not(NotResumed),
     /// Nobody can say now.
     Unreachable(String),
@@ -133,7 +133,7 @@ pub trait OtherNodes: Send + Sync + 'static {
 
 /// Carries bytes between a client and the node that has its connection, until one of them ends or this node leaves: then
 /// the client comes back by another.
-pub async fn relay(hub: Arc<Hub>, mut client: ClientSocket, mut there: TcpStream) {
+pub async fn relay(hub: Arc<Hub>, mut client: ClientSocket, mut there: DialledStream) {
     tokio::select! {
         // That one of them broke is found out by the other: both are dropped.
         _ended = tokio::io::copy_bidirectional(&mut client, &mut there) => {}

@@ -10,6 +10,7 @@ use actix_rt::net::TcpStream;
 use bytes::BytesMut;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use wsgateway_cluster::stream::{AcceptedStream, PeerStream};
 
 use super::addresses::Place;
 use super::tls_socket::TlsSocket;
@@ -35,6 +36,19 @@ impl From<TcpStream> for ClientSocket {
 impl From<TlsSocket> for ClientSocket {
     fn from(io: TlsSocket) -> ClientSocket {
         ClientSocket { way: Way::Tls(Box::new(io)), place: None }
+    }
+}
+
+/// The far end of a tunnel: the client is behind another node.
+impl From<AcceptedStream> for ClientSocket {
+    fn from(io: AcceptedStream) -> ClientSocket {
+        match io {
+            PeerStream::Plain(io) => io.into(),
+            PeerStream::Tls(io) => {
+                let (io, session) = io.into_inner();
+                TlsSocket::new(io, session).into()
+            }
+        }
     }
 }
 

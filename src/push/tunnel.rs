@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use wsgateway_cluster::stream::{AcceptedStream, DialledStream};
 use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerError, TunnelService};
 
 use super::forward::kinds;
@@ -24,7 +24,7 @@ const OPENING_BYTES_MAX: u32 = 64 * 1024;
 /// What becomes of a handshake that belongs to another node.
 pub enum Brought {
     /// That node reads on at the other end of this.
-    There(TcpStream),
+    There(DialledStream),
     /// It has no such connection, or is gone.
     Not(NotResumed),
     /// Nobody can say now.
@@ -45,7 +45,7 @@ pub struct Opening {
 
 /// The far end: takes what comes out of tunnels.
 pub trait Arrivals: Send + Sync + 'static {
-    fn arrive(&self, opening: Opening, io: TcpStream);
+    fn arrive(&self, opening: Opening, io: AcceptedStream);
 }
 
 impl Pushes {
@@ -87,12 +87,13 @@ impl Pushes {
         postcard::from_bytes(&answer).map_err(malformed)
     }
 
-    async fn open(&self, peer: &PeerAddress, opening: &Opening) -> Result<TcpStream, String> {
+    async fn open(&self, peer: &PeerAddress, opening: &Opening) -> Result<DialledStream, String> {
         let opening = postcard::to_stdvec(opening).map_err(|err| err.to_string())?;
         let length = u32::try_from(opening.len()).map_err(|err| err.to_string())?;
         let mut io = self.transport.open_tunnel(peer).await.map_err(|err| err.to_string())?;
         let opening = [&length.to_be_bytes()[..], &opening].concat();
         io.write_all(&opening).await.map_err(|err| err.to_string())?;
+        io.flush().await.map_err(|err| err.to_string())?;
         Ok(io)
     }
 }
@@ -101,7 +102,7 @@ impl Pushes {
 pub struct TunnelEnds(pub Arc<dyn Arrivals>);
 
 impl TunnelService for TunnelEnds {
-    fn accept(&self, from: NodeId, mut io: TcpStream) {
+    fn accept(&self, from: NodeId, mut io: AcceptedStream) {
         let arrivals = self.0.clone();
         tokio::spawn(async move {
             match tokio::time::timeout(DEADLINE, read_opening(&mut io)).await {
@@ -114,7 +115,7 @@ impl TunnelService for TunnelEnds {
     }
 }
 
-async fn read_opening(io: &mut TcpStream) -> Result<Opening, String> {
+async fn read_opening(io: &mut AcceptedStream) -> Result<Opening, String> {
     let length = io.read_u32().await.map_err(|err| err.to_string())?;
     if length > OPENING_BYTES_MAX {
         return Err(format!("{length} bytes announced, at most {OPENING_BYTES_MAX} are expected"));

@@ -3,6 +3,7 @@
 
 mod file_limit;
 mod listener_tls;
+mod peer_tls;
 mod tls;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file_limit::{raise_file_limit, FileLimit};
 pub use listener_tls::TlsSettings;
+pub use peer_tls::{PeerTlsFiles, PeerTlsSettings};
 pub use tls::{client_tls, CallerFiles};
 
 use crate::model::egress::EgressRules;
@@ -118,6 +120,7 @@ pub struct ClusterSettings {
     pub secrets: Vec<String>,
     /// A node that nobody has heard of for so long is removed for good, as soon as the cluster can do without it.
     pub remove_dead_after_seconds: u64,
+    pub tls: PeerTlsSettings,
 }
 
 impl ClusterSettings {
@@ -200,6 +203,7 @@ impl Default for Settings {
                 bootstrap_expect: 1,
                 secrets: Vec::new(),
                 remove_dead_after_seconds: 600,
+                tls: PeerTlsSettings::default(),
             },
             kafka: KafkaSettings { bootstrap_servers: None, delivery_timeout_millis: 10_000 },
             secrets: SecretsSettings {
@@ -326,6 +330,7 @@ impl Settings {
             let rule = format!("must be {REMOVE_DEAD_AFTER_SECONDS_MIN}–{MONTH_SECONDS}, is {is}");
             return wrong("cluster.remove_dead_after_seconds", rule);
         }
+        self.cluster.tls.check()?;
         check_secrets(&self.secrets, &self.node.data_dir)?;
         self.outbound.rules()?;
         let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
