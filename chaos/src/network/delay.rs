@@ -128,8 +128,10 @@ impl Relay {
             self.wait(over);
             let cuts = self.cuts.read().unwrap_or_else(PoisonError::into_inner).clone();
             for from in 0..self.ports.len() {
-                while !over {
-                    let Some(length) = receive(&self.ports[from], &mut frame) else { break };
+                if over {
+                    continue;
+                }
+                while let Some(length) = receive(&self.ports[from], &mut frame) {
                     self.take(from, &frame[..length], &cuts);
                 }
                 if let Some(lost) = lost(&self.ports[from]) {
