@@ -64,7 +64,7 @@ pub const ALL: &[Scenario] = &[
         "slow_line",
         "delay all that nodes send each other by 50–300 ms, and then what goes from and to one of them, for 7 s a cycle each",
     ),
-    in_a_network("resets", "reset the connections between two nodes by chance every 1–3 s, for 16 s a cycle"),
+    in_a_network("resets", "reset the connections between two nodes by chance every 1–3 s, on fast and on slow lines, for 8 s a cycle each"),
     in_a_network("clients_cut", "cut a node off from its clients, silently, until it has noticed"),
     in_a_network("random", "several of all these faults, one over the other, for --seconds; then all is healed"),
 ];

@@ -11,7 +11,7 @@ use super::bad_lines::{figures, latencies, Changes};
 use super::cut_off::{nobody, BEFORE};
 use super::traffic::{check, wait_for_writes, Traffic};
 use crate::cluster::name;
-use crate::faults::slow_line::{heal, slow};
+use crate::faults::slow_line::{heal, slow, FAR};
 use crate::run::Run;
 
 const SLOW: Duration = Duration::from_secs(7);
@@ -31,7 +31,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         let alone = (BTreeSet::from([one]), format!(" while those of {} are", name(one)));
         for (nodes, when) in [all, alone] {
             let from = run.history.now();
-            slow(&run.cluster, &nodes, &run.history)?;
+            slow(&run.cluster, &nodes, FAR, &run.history)?;
             tokio::time::sleep(SLOW).await;
             phases.push((from..run.history.now(), when));
             heal(&run.cluster, &nodes, &run.history)?;

@@ -72,7 +72,7 @@ async fn carry_out(run: &mut Run, Action { begins, step: Step { kind, node, .. }
         (Kind::Deaf, true) => one_way_partition::cut(cluster, node, Way::Deaf, history),
         (Kind::Deaf, false) => one_way_partition::heal(cluster, node, Way::Deaf, history),
         (Kind::PacketLoss, true) => packet_loss::lose(cluster, LOSS_PERCENT, history),
-        (Kind::SlowLine, true) => slow_line::slow(cluster, &(0..cluster.len()).collect(), history),
+        (Kind::SlowLine, true) => slow_line::slow(cluster, &(0..cluster.len()).collect(), slow_line::NEAR, history),
         (Kind::SlowLine, false) => slow_line::heal(cluster, &(0..cluster.len()).collect(), history),
         (Kind::Resets, _) => {
             let others = (0..cluster.len()).filter(|other| *other != node);

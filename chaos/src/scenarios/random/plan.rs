@@ -78,7 +78,8 @@ impl Kind {
             Kind::Terminate => 200..2000,
             Kind::Pause => 1500..7000,
             Kind::Partition | Kind::Mute | Kind::Deaf => 2500..9000,
-            Kind::PacketLoss | Kind::SlowLine => 4000..12_000,
+            Kind::PacketLoss => 4000..12_000,
+            Kind::SlowLine => 3000..8000,
             // One at its beginning and one at its end.
             Kind::Resets => 500..3000,
         }
