@@ -1,13 +1,13 @@
 //! One WebSocket connection as a client has it: opened, sending numbered events, taking what is pushed, ended – all of it
 //! recorded. Imports history and cluster (addresses).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{json, Value};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{client_async, WebSocketStream};
 
@@ -37,14 +37,16 @@ pub enum Incoming {
 }
 
 impl Client {
+    /// `from`: the address that it calls from, if that matters.
     pub async fn open(
         name: String,
         node: usize,
         address: SocketAddr,
+        from: Option<IpAddr>,
         history: &Arc<History>,
     ) -> Result<Client, String> {
         let opening = async {
-            let stream = TcpStream::connect(address).await.map_err(|err| err.to_string())?;
+            let stream = connect(address, from).await.map_err(|err| err.to_string())?;
             stream.set_nodelay(true).map_err(|err| err.to_string())?;
             let url = format!("ws://{address}/talk?client={name}");
             client_async(url, stream).await.map_err(|err| err.to_string())
@@ -103,6 +105,11 @@ impl Client {
         let _ended_either_way = tokio::time::timeout(OPEN_WITHIN, self.socket.close(None)).await;
     }
 
+    /// Gives up on a connection on which nothing comes any more; nobody is told.
+    pub fn give_up(self) {
+        self.ended(NO_CLOSE_FRAME, false);
+    }
+
     /// Says goodbye, and waits a little for the answer.
     pub async fn close(mut self) {
         let goodbye = async {
@@ -122,4 +129,11 @@ impl Client {
         let op = Op::Ended { client: self.name.clone(), node: self.node, code, by_client };
         self.history.add(self.opened, Outcome::Ok, op);
     }
+}
+
+async fn connect(to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(from) = from else { return TcpStream::connect(to).await };
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
 }

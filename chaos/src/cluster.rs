@@ -39,6 +39,10 @@ pub struct Address {
 pub struct Entrances {
     addresses: Vec<Address>,
     usable: Vec<AtomicBool>,
+    /// Whether clients reach the node, as far as the network goes.
+    client_side: Vec<AtomicBool>,
+    /// Where clients call from; nothing: from anywhere.
+    pub clients_from: Option<IpAddr>,
 }
 
 impl Entrances {
@@ -58,6 +62,14 @@ impl Entrances {
         self.usable[node].store(usable, Ordering::Relaxed);
     }
 
+    pub fn has_client_side(&self, node: usize) -> bool {
+        self.client_side[node].load(Ordering::Relaxed)
+    }
+
+    pub fn set_client_side(&self, node: usize, reached: bool) {
+        self.client_side[node].store(reached, Ordering::Relaxed);
+    }
+
     pub fn usable(&self) -> Vec<usize> {
         (0..self.len()).filter(|node| self.is_usable(*node)).collect()
     }
@@ -73,13 +85,13 @@ impl Entrances {
 }
 
 struct Node {
+    binary: PathBuf,
     folder: PathBuf,
     log: PathBuf,
     child: Option<Child>,
 }
 
 pub struct Cluster {
-    binary: PathBuf,
     nodes: Vec<Node>,
     network: Option<Arc<Network>>,
     pub entrances: Arc<Entrances>,
@@ -100,17 +112,15 @@ impl Cluster {
             }
         };
         let node = |index: usize| Node {
+            binary: binary.to_owned(),
             folder: folder.join(name(index)),
             log: folder.join(format!("{}.log", name(index))),
             child: None,
         };
-        let usable = (0..size).map(|_| AtomicBool::new(false)).collect();
-        Ok(Cluster {
-            binary: binary.to_owned(),
-            nodes: (0..size).map(node).collect(),
-            network,
-            entrances: Arc::new(Entrances { addresses, usable }),
-        })
+        let all = |are| (0..size).map(|_| AtomicBool::new(are)).collect();
+        let clients_from = network.as_ref().map(|network| network.clients());
+        let entrances = Entrances { addresses, usable: all(false), client_side: all(true), clients_from };
+        Ok(Cluster { nodes: (0..size).map(node).collect(), network, entrances: Arc::new(entrances) })
     }
 
     pub fn len(&self) -> usize {
@@ -126,6 +136,11 @@ impl Cluster {
         self.network.as_deref().context("nodes on loopback cannot be cut off from each other")
     }
 
+    /// Which program the node runs from its next start on.
+    pub fn set_binary(&mut self, node: usize, binary: &Path) {
+        binary.clone_into(&mut self.nodes[node].binary);
+    }
+
     /// Starts a node on its disk.
     pub fn start(&mut self, node: usize) -> anyhow::Result<()> {
         let address = self.address(node);
@@ -137,7 +152,7 @@ impl Cluster {
         std::fs::create_dir_all(&place.folder).with_context(|| place.folder.display().to_string())?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&place.log);
         let log = log.with_context(|| place.log.display().to_string())?;
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(&place.binary);
         command.args(["serve", "--name", &name(node), "--workers", WORKERS, "--drain-seconds", DRAIN_SECONDS]);
         command.args(["--client-listen", &address.client.to_string(), "--admin-listen", &address.admin.to_string()]);
         command.args(["--cluster-listen", &address.cluster.to_string(), "--seeds", &seeds.join(",")]);
@@ -158,7 +173,7 @@ impl Cluster {
                 Ok(())
             });
         }
-        place.child = Some(command.spawn().with_context(|| format!("starting {}", self.binary.display()))?);
+        place.child = Some(command.spawn().with_context(|| format!("starting {}", place.binary.display()))?);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context};
+use anyhow::{anyhow, bail, Context};
 use clap::Parser;
 use tokio::signal::unix::{signal, SignalKind};
 
@@ -57,6 +57,9 @@ struct Cli {
     /// The gateway; default: wsgateway beside this program
     #[arg(long)]
     binary: Option<PathBuf>,
+    /// An older gateway, which rolling_upgrade begins with
+    #[arg(long)]
+    old_binary: Option<PathBuf>,
     /// Keep the histories and logs of runs that went well, too
     #[arg(long)]
     keep: bool,
@@ -92,28 +95,38 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
         Some(binary) => binary.clone(),
         None => std::env::current_exe()?.with_file_name("wsgateway"),
     };
-    let binary = binary.canonicalize().with_context(|| format!("the gateway {}", binary.display()))?;
+    let found = |path: &PathBuf| path.canonicalize().with_context(|| format!("the gateway {}", path.display()));
+    let binary = found(&binary)?;
+    let old_binary = cli.old_binary.as_ref().map(found).transpose()?;
     let is_wanted = |scenario: &&Scenario| cli.scenario == "all" || cli.scenario == scenario.name;
     let mut wanted: Vec<&'static Scenario> = scenarios::ALL.iter().filter(is_wanted).collect();
     if wanted.is_empty() {
         bail!("there is no scenario {:?}; --list names them", cli.scenario);
     }
-    let mut network = None;
+    let needs = |of: fn(&Scenario) -> bool| wanted.iter().any(|scenario| of(scenario));
+    let (needs_old_binary, needs_network) = (needs(|of| of.needs_old_binary), needs(|of| of.needs_network));
     let mut not_run = Vec::new();
-    if wanted.iter().any(|scenario| scenario.needs_network) {
+    // Asked for by name, what cannot be run is an error.
+    let mut leave_out = |without: fn(&Scenario) -> bool, why: anyhow::Error| {
+        if cli.scenario != "all" {
+            return Err(why.context(format!("{} cannot be run here", cli.scenario)));
+        }
+        not_run.extend(wanted.extract_if(.., |s| without(s)).map(|s| (s.name, format!("cannot be run here: {why:#}"))));
+        Ok(())
+    };
+    if old_binary.is_none() && needs_old_binary {
+        leave_out(|scenario| scenario.needs_old_binary, anyhow!("--old-binary names no older gateway to begin with"))?;
+    }
+    let mut network = None;
+    if needs_network {
         match Network::enter(scenarios::NODES) {
             Ok(entered) => network = Some(Arc::new(entered)),
-            Err(err) if cli.scenario == "all" => {
-                let (left_out, played) = wanted.into_iter().partition(|scenario| scenario.needs_network);
-                wanted = played;
-                let because = |scenario: &'static Scenario| (scenario.name, format!("cannot be run here: {err:#}"));
-                not_run = Vec::from_iter(left_out).into_iter().map(because).collect();
-            }
-            Err(err) => return Err(err.context(format!("{} cannot be run here", cli.scenario))),
+            Err(err) => leave_out(|scenario| scenario.needs_network, err)?,
         }
     }
     let options = Options {
         binary,
+        old_binary,
         seed: cli.seed.unwrap_or_else(rand::random),
         cycles: cli.cycles,
         seconds: cli.seconds,
@@ -129,6 +142,11 @@ fn command(cli: &Cli, seed: u64) -> String {
     let mut command = format!("chaos --seed {seed} --scenario {} --cycles {}", cli.scenario, cli.cycles);
     if matches!(cli.scenario.as_str(), "all" | "random") {
         command += &format!(" --seconds {}", cli.seconds);
+    }
+    if let Some(old_binary) =
+        cli.old_binary.as_ref().filter(|_| matches!(cli.scenario.as_str(), "all" | "rolling_upgrade"))
+    {
+        command += &format!(" --old-binary {}", old_binary.display());
     }
     command
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context};
 use rand::rngs::StdRng;
+use serde_json::{json, Value};
 
 use crate::cluster::{Cluster, Entrances};
 use crate::figures::Figure;
@@ -33,6 +34,8 @@ const BREAKS_SHOWN: usize = 5;
 #[derive(Clone)]
 pub struct Options {
     pub binary: PathBuf,
+    /// An older one of the gateway.
+    pub old_binary: Option<PathBuf>,
     pub seed: u64,
     pub cycles: u32,
     pub deadline: Option<Instant>,
@@ -49,6 +52,8 @@ pub struct Run {
     pub cluster: Cluster,
     pub entrances: Arc<Entrances>,
     pub service: Service,
+    /// Settings of the endpoint that clients talk on.
+    pub talk_settings: Value,
     pub figures: Vec<Figure>,
     /// Names of the invariants that were checked.
     pub checked: BTreeSet<&'static str>,
@@ -75,6 +80,7 @@ impl Run {
             history,
             cluster,
             service,
+            talk_settings: json!({}),
             figures: Vec::new(),
             checked: BTreeSet::new(),
             breaks: Vec::new(),
@@ -103,7 +109,9 @@ impl Run {
 
     /// Creates the endpoint that clients talk on, and waits until every node serves it.
     pub async fn serve_talkers(&self) -> anyhow::Result<()> {
-        let document = self.service.endpoint("/talk").to_string();
+        let mut document = self.service.endpoint("/talk");
+        document["settings"] = self.talk_settings.clone();
+        let document = document.to_string();
         let request = Request { method: "POST", path: "/api/v1/endpoints", headers: &[], body: document.as_bytes() };
         let answer = http::send(self.entrances.address(0).admin, &request, CREATED_WITHIN).await?;
         let said = String::from_utf8_lossy(&answer.body).into_owned();

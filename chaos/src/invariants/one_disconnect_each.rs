@@ -57,7 +57,7 @@ fn told_twice(records: &[Record], events: &[&Event], node: Option<&usize>) -> bo
         })
     };
     let has_ended = faults().any(|(fault, of)| matches!(fault, "kill" | "terminate") && Some(&of) == node);
-    let hard_to_hear = ["partition", "mute", "deaf", "packet_loss", "pause"];
+    let hard_to_hear = ["partition", "mute", "deaf", "packet_loss", "pause", "reset"];
     has_ended && faults().any(|(fault, _)| hard_to_hear.contains(&fault))
 }
 

@@ -117,6 +117,8 @@ fn ended_by(fault: &str) -> &'static [&'static str] {
         "mute_healed" => &["mute"],
         "deaf_healed" => &["deaf"],
         "packet_loss_healed" => &["packet_loss"],
+        "slow_line_healed" => &["slow_line"],
+        "clients_cut_healed" => &["clients_cut"],
         _ => &[],
     }
 }
@@ -134,11 +136,11 @@ fn faults(records: &[Record], end: Micros) -> Vec<Span> {
         let Op::Fault { fault, node } = record.op else { continue };
         let ends = ended_by(fault);
         if ends.is_empty() {
-            // The kill of a wipe is the wipe; "left" is a moment of a terminate.
+            // The kill of a wipe is the wipe; "left" is a moment of a terminate, and a reset lasts for no longer.
             if fault == "wipe" {
                 open.retain(|(of, what, _)| (*of, *what) != (node, "kill"));
             }
-            if fault != "left" {
+            if !matches!(fault, "left" | "reset") {
                 open.push((node, fault, record.end));
             }
             continue;
@@ -194,8 +196,16 @@ fn marks(records: &[Record]) -> Vec<Mark> {
     steps.collect()
 }
 
-const STEPS: &[&str] =
-    &["the cluster is formed", "is cut off", "is made", "has converged", "all is healed", "all clients connected"];
+const STEPS: &[&str] = &[
+    "the cluster is formed",
+    "is cut off",
+    "is made",
+    "has converged",
+    "all is healed",
+    "all clients connected",
+    "were reset",
+    "runs the",
+];
 
 fn connections(records: &[Record], nodes: usize, slice: Micros, slices: usize) -> Vec<Vec<i64>> {
     let mut changes = vec![vec![0_i64; slices]; nodes];

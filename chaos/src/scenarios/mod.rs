@@ -1,5 +1,7 @@
 //! The scenarios: what is done to which node under which traffic, and what must hold. Each runs on a cluster of its own.
 
+mod bad_lines;
+mod clients_cut;
 mod cut_off;
 mod kill_leader;
 mod kill_owner;
@@ -8,7 +10,10 @@ mod packet_loss;
 mod partition;
 mod pause_node;
 mod random;
+mod resets;
 mod rolling_restart;
+mod rolling_upgrade;
+mod slow_line;
 mod traffic;
 mod wiped_disk;
 
@@ -19,14 +24,20 @@ pub struct Scenario {
     pub what: &'static str,
     /// Whether nodes must be in a network where they can be cut off from each other.
     pub needs_network: bool,
+    /// Whether an older binary of the gateway must be named.
+    pub needs_old_binary: bool,
 }
 
 const fn on_loopback(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: false }
+    Scenario { name, what, needs_network: false, needs_old_binary: false }
 }
 
 const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: true }
+    Scenario { name, what, needs_network: true, needs_old_binary: false }
+}
+
+const fn from_an_older_one(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { name, what, needs_network: false, needs_old_binary: true }
 }
 
 /// In the order of running.
@@ -41,10 +52,20 @@ pub const ALL: &[Scenario] = &[
         "rolling_restart",
         "ask the nodes to leave one after the other, and start them again, under the same traffic",
     ),
+    from_an_older_one(
+        "rolling_upgrade",
+        "the same, from the program of --old-binary to this one, with one node going back on the way",
+    ),
     on_loopback("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
     in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
+    in_a_network(
+        "slow_line",
+        "delay all that nodes send each other by 50–300 ms, and then what goes from and to one of them, for 7 s a cycle each",
+    ),
+    in_a_network("resets", "reset the connections between two nodes by chance every 1–3 s, on fast and on slow lines, for 8 s a cycle each"),
+    in_a_network("clients_cut", "cut a node off from its clients, silently, until it has noticed"),
     in_a_network("random", "several of all these faults, one over the other, for --seconds; then all is healed"),
 ];
 
@@ -53,6 +74,9 @@ pub const NODES: usize = 3;
 
 /// Starts the cluster and plays a scenario. An error is as bad as a broken invariant: something did not come back.
 pub async fn play(run: &mut Run) -> anyhow::Result<()> {
+    if run.scenario == "rolling_upgrade" {
+        rolling_upgrade::prepare(run)?;
+    }
     run.start().await?;
     match run.scenario {
         "kill_leader" => kill_leader::play(run).await?,
@@ -64,6 +88,10 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "one_way_partition" => one_way_partition::play(run).await?,
         "random" => random::play(run).await?,
         "packet_loss" => packet_loss::play(run).await?,
+        "slow_line" => slow_line::play(run).await?,
+        "resets" => resets::play(run).await?,
+        "clients_cut" => clients_cut::play(run).await?,
+        "rolling_upgrade" => rolling_upgrade::play(run).await?,
         other => anyhow::bail!("there is no scenario {other}"),
     }
     run.check_always();

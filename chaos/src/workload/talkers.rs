@@ -2,7 +2,7 @@
 //! its connection ends.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::Rng;
@@ -17,6 +17,9 @@ use crate::history::History;
 const BETWEEN_EVENTS_MILLIS: std::ops::Range<u64> = 80..240;
 /// Between two tries to connect.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
+/// A client that hears nothing for so long while it is cut off looks for another node. Clients of a node that only stands
+/// still wait longer: that they keep their connection is what is to be seen then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts clients, spread evenly over the nodes at first.
 pub fn start(clients: usize, seed: u64, entrances: &Arc<Entrances>, history: &Arc<History>) -> Workload {
@@ -50,7 +53,8 @@ impl Talker {
         while *self.phase.borrow() < Phase::End {
             let name = format!("c{}.{tries}", self.slot);
             tries += 1;
-            match Client::open(name, node, self.entrances.address(node).client, &self.history).await {
+            let address = self.entrances.address(node).client;
+            match Client::open(name, node, address, self.entrances.clients_from, &self.history).await {
                 Ok(client) => self.stay(client).await,
                 Err(err) => {
                     self.history.note(format!("c{} could not connect to node {node}: {err}", self.slot));
@@ -64,6 +68,7 @@ impl Talker {
     /// Until the connection or the workload ends.
     async fn stay(&mut self, mut client: Client) {
         let mut phase = self.phase.clone();
+        let mut heard = Instant::now();
         loop {
             let acts = *phase.borrow_and_update() == Phase::Act;
             let pause = Duration::from_millis(self.rng.random_range(BETWEEN_EVENTS_MILLIS));
@@ -72,7 +77,7 @@ impl Talker {
             let sends = loop {
                 tokio::select! {
                     incoming = client.receive() => match incoming {
-                        Incoming::Message => {}
+                        Incoming::Message => heard = Instant::now(),
                         Incoming::Ended => return client.answer_close().await,
                     },
                     () = &mut next_event, if acts => break true,
@@ -81,6 +86,9 @@ impl Talker {
             };
             if *phase.borrow() == Phase::End {
                 return client.close().await;
+            }
+            if heard.elapsed() > PATIENCE && !self.entrances.has_client_side(client.node) {
+                return client.give_up();
             }
             if sends {
                 client.send_next().await;

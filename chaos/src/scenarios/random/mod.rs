@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::traffic::{check, lost_writes, wait_for_writes, Traffic};
 use crate::faults::one_way_partition::{self, Way};
-use crate::faults::{kill::kill, packet_loss, partition, pause, restart::restart, terminate::terminate, wipe::wipe};
+use crate::faults::{kill::kill, packet_loss, partition, pause, reset::reset, restart::restart};
+use crate::faults::{slow_line, terminate::terminate, wipe::wipe};
 use crate::figures::{leader_changes, seconds, write_gap};
 use crate::history::{Micros, Op, Outcome, Record};
 use crate::invariants::one_disconnect_each;
@@ -71,6 +72,12 @@ async fn carry_out(run: &mut Run, Action { begins, step: Step { kind, node, .. }
         (Kind::Deaf, true) => one_way_partition::cut(cluster, node, Way::Deaf, history),
         (Kind::Deaf, false) => one_way_partition::heal(cluster, node, Way::Deaf, history),
         (Kind::PacketLoss, true) => packet_loss::lose(cluster, LOSS_PERCENT, history),
+        (Kind::SlowLine, true) => slow_line::slow(cluster, &(0..cluster.len()).collect(), slow_line::NEAR, history),
+        (Kind::SlowLine, false) => slow_line::heal(cluster, &(0..cluster.len()).collect(), history),
+        (Kind::Resets, _) => {
+            let others = (0..cluster.len()).filter(|other| *other != node);
+            others.map(|other| reset(cluster, node, other, history)).try_for_each(|done| done.map(drop))
+        }
         (Kind::PacketLoss, false) => packet_loss::heal(cluster, history),
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::name;
 const FIRST_MILLIS: u64 = 1500;
 /// Between the beginnings of two faults: shorter than most of them last, so that they meet.
 const BETWEEN_MILLIS: std::ops::Range<u64> = 800..3500;
-/// Of faults on nodes and their links, so many at once; loss comes on top.
+/// Of faults on nodes and their links, so many at once; loss and delay come on top.
 const AT_ONCE: usize = 2;
 /// Between two faults of the same node's process, or of its links: for it to come back.
 const REST_MILLIS: u64 = 2500;
@@ -28,6 +28,8 @@ pub enum Kind {
     Mute,
     Deaf,
     PacketLoss,
+    SlowLine,
+    Resets,
 }
 
 /// What a fault takes hold of.
@@ -36,11 +38,19 @@ enum Hold {
     Process,
     Links,
     AllLinks,
+    AllDelays,
+}
+
+impl Hold {
+    /// Of no node in particular.
+    fn is_of_all(self) -> bool {
+        matches!(self, Hold::AllLinks | Hold::AllDelays)
+    }
 }
 
 impl Kind {
     /// Each with its weight.
-    const ALL: [(Kind, u32); 8] = [
+    const ALL: [(Kind, u32); 10] = [
         (Kind::Kill, 4),
         (Kind::Terminate, 2),
         (Kind::Pause, 3),
@@ -49,13 +59,16 @@ impl Kind {
         (Kind::Mute, 2),
         (Kind::Deaf, 2),
         (Kind::PacketLoss, 2),
+        (Kind::SlowLine, 2),
+        (Kind::Resets, 3),
     ];
 
     fn hold(self) -> Hold {
         match self {
             Kind::Kill | Kind::Terminate | Kind::Pause | Kind::Wipe => Hold::Process,
-            Kind::Partition | Kind::Mute | Kind::Deaf => Hold::Links,
+            Kind::Partition | Kind::Mute | Kind::Deaf | Kind::Resets => Hold::Links,
             Kind::PacketLoss => Hold::AllLinks,
+            Kind::SlowLine => Hold::AllDelays,
         }
     }
 
@@ -66,6 +79,9 @@ impl Kind {
             Kind::Pause => 1500..7000,
             Kind::Partition | Kind::Mute | Kind::Deaf => 2500..9000,
             Kind::PacketLoss => 4000..12_000,
+            Kind::SlowLine => 3000..8000,
+            // One at its beginning and one at its end.
+            Kind::Resets => 500..3000,
         }
     }
 }
@@ -81,7 +97,7 @@ pub struct Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (from, until) = (self.from_millis as f64 / 1e3, self.until_millis as f64 / 1e3);
-        let whom = if self.kind == Kind::PacketLoss { "all".to_owned() } else { name(self.node) };
+        let whom = if self.kind.hold().is_of_all() { "all".to_owned() } else { name(self.node) };
         write!(f, "{from:5.1} s – {until:5.1} s  {whom:4} {:?}", self.kind)
     }
 }
@@ -110,13 +126,13 @@ fn draw(rng: &mut impl Rng, at: u64, end: u64, nodes: usize) -> Step {
 
 fn fits(steps: &[Step], new: &Step) -> bool {
     let collides = |step: &Step| {
-        let same = step.kind.hold() == new.kind.hold() && (step.node == new.node || new.kind.hold() == Hold::AllLinks);
+        let same = step.kind.hold() == new.kind.hold() && (step.node == new.node || new.kind.hold().is_of_all());
         same && step.until_millis + REST_MILLIS > new.from_millis
     };
     // A lost disk leaves a voter behind that is never heard of again: a second one could end the majority for good.
     let second_wipe = new.kind == Kind::Wipe && steps.iter().any(|step| step.kind == Kind::Wipe);
-    let running = |step: &&Step| step.kind.hold() != Hold::AllLinks && step.until_millis > new.from_millis;
-    let crowded = new.kind.hold() != Hold::AllLinks && steps.iter().filter(running).count() >= AT_ONCE;
+    let running = |step: &&Step| !step.kind.hold().is_of_all() && step.until_millis > new.from_millis;
+    let crowded = !new.kind.hold().is_of_all() && steps.iter().filter(running).count() >= AT_ONCE;
     !second_wipe && !crowded && !steps.iter().any(collides)
 }
 
@@ -163,7 +179,7 @@ mod tests {
             for action in actions(&steps) {
                 let step = action.step;
                 assert!(action.at_millis <= 40_000 && step.from_millis < step.until_millis, "seed {seed}: {step}");
-                let hold = (step.kind.hold(), if step.kind.hold() == Hold::AllLinks { 0 } else { step.node });
+                let hold = (step.kind.hold(), if step.kind.hold().is_of_all() { 0 } else { step.node });
                 if action.begins {
                     assert!(!held.contains(&hold), "seed {seed}: {step} meets another");
                     held.push(hold);
@@ -171,7 +187,7 @@ mod tests {
                 } else {
                     held.retain(|other| *other != hold);
                 }
-                let on_nodes = held.iter().filter(|(hold, _)| *hold != Hold::AllLinks).count();
+                let on_nodes = held.iter().filter(|(hold, _)| !hold.is_of_all()).count();
                 assert!(on_nodes <= AT_ONCE, "seed {seed}: {held:?}");
             }
             assert!(held.is_empty(), "seed {seed}: {held:?}");
