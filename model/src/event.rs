@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 /// What happened on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
@@ -62,6 +64,16 @@ impl EventId {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; EVENT_ID_LEN] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(bytes))
+    }
+
+    /// The id of a connection's disconnect event: the same whoever tells of it, so that a node that cannot know whether
+    /// another one has told already does no harm. Its time is that of the connection's beginning.
+    pub fn of_end(connected_at_millis: u64, connection_id: &str) -> Self {
+        let digest = Sha256::new().chain_update("end of ").chain_update(connection_id).finalize();
+        let mut random = [0; 16];
+        random[6..].copy_from_slice(&digest[..10]);
+        let millis = u128::from(connected_at_millis) & ((1 << 48) - 1);
+        Self::from_number((millis << RANDOM_BITS) | u128::from_be_bytes(random))
     }
 
     fn from_number(number: u128) -> Self {
@@ -137,6 +149,15 @@ mod tests {
             }
         }
         assert!(!seen.contains(&EventIdGenerator::new().next_id(1_700_000_000_000)));
+    }
+
+    #[test]
+    fn the_end_of_a_connection_has_one_id() {
+        let id = EventId::of_end(1_469_918_176_385, "one");
+        assert_eq!(id, EventId::of_end(1_469_918_176_385, "one"));
+        assert_ne!(id, EventId::of_end(1_469_918_176_385, "other"));
+        assert_ne!(id, EventId::of_end(1_469_918_176_386, "one"));
+        assert_eq!((&id.as_str()[..10], EventId::parse(id.as_str())), ("01ARYZ6S41", Some(id)));
     }
 
     #[test]

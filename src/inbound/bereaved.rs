@@ -15,7 +15,7 @@ use super::runtime::InboundWorker;
 use crate::backends::{Event, EventSource};
 use crate::connections::connection::{unix_millis, Facts};
 use crate::model::description;
-use crate::model::event::EventKind;
+use crate::model::event::{EventId, EventKind};
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::ordering::Turn;
 use crate::model::transform::{ConnectionTree, Surroundings};
@@ -90,7 +90,8 @@ pub async fn carry_out(worker: &Rc<InboundWorker>, will: &Will) {
             return;
         }
     };
-    let event = Event::new(EventKind::Disconnect, worker.next_event_id(now), now, SEQUENCE_UNKNOWN, body, source);
+    let id = EventId::of_end(will.connected_at_millis, &source.connection_id);
+    let event = Event::new(EventKind::Disconnect, id, now, SEQUENCE_UNKNOWN, body, source);
     let (settled, all_settled) = oneshot::channel::<()>();
     let hub = worker.worker.hub.clone();
     hub.deliveries.fetch_add(1, Ordering::Relaxed);

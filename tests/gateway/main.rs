@@ -64,6 +64,7 @@ mod kafka_trouble;
 mod limits;
 mod listener_tls;
 mod ordering;
+mod peer_tls;
 mod push_batch;
 mod real_clients;
 mod receipts;
