@@ -1,8 +1,9 @@
 //! The nodes: child processes of the real binary, on loopback or in a network of their own, each with a folder and a log.
 //! What is done to them is in `faults`. Dropping the cluster kills them; so does the end of this process, whatever its
-//! cause. Imports http (the token), network and ports.
+//! cause. Imports http (the token), network, ports and durable.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context};
 use rand::Rng;
 
+use crate::durable::{Durable, Loss, Lost};
 use crate::http::ADMIN_TOKEN;
 use crate::network::Network;
 use crate::ports;
@@ -75,13 +77,25 @@ impl Entrances {
 struct Node {
     folder: PathBuf,
     log: PathBuf,
+    shim: ShimFiles,
     child: Option<Child>,
+}
+
+/// What the library in front of a node's libc writes and reads; beside the node's folder, which may be lost.
+struct ShimFiles {
+    /// What the node has made durable.
+    durable: PathBuf,
+    /// Files that were replaced by a rename.
+    kept: PathBuf,
+    /// By how many seconds its clock is off.
+    clock: PathBuf,
 }
 
 pub struct Cluster {
     binary: PathBuf,
     nodes: Vec<Node>,
     network: Option<Arc<Network>>,
+    shim: Option<PathBuf>,
     pub entrances: Arc<Entrances>,
 }
 
@@ -102,6 +116,11 @@ impl Cluster {
         let node = |index: usize| Node {
             folder: folder.join(name(index)),
             log: folder.join(format!("{}.log", name(index))),
+            shim: ShimFiles {
+                durable: folder.join(format!("{}.durable", name(index))),
+                kept: folder.join(format!("{}.kept", name(index))),
+                clock: folder.join(format!("{}.clock", name(index))),
+            },
             child: None,
         };
         let usable = (0..size).map(|_| AtomicBool::new(false)).collect();
@@ -109,8 +128,39 @@ impl Cluster {
             binary: binary.to_owned(),
             nodes: (0..size).map(node).collect(),
             network,
+            shim: None,
             entrances: Arc::new(Entrances { addresses, usable }),
         })
+    }
+
+    /// Puts a library in front of each node's libc; before any is started.
+    pub fn set_shim(&mut self, library: &Path) -> anyhow::Result<()> {
+        for Node { shim, .. } in &self.nodes {
+            std::fs::create_dir_all(&shim.kept).with_context(|| shim.kept.display().to_string())?;
+            std::fs::write(&shim.clock, 0_i64.to_ne_bytes()).with_context(|| shim.clock.display().to_string())?;
+        }
+        self.shim = Some(library.to_owned());
+        Ok(())
+    }
+
+    /// Makes a power failure of the end of a node that was killed.
+    pub fn lose_what_is_not_durable(&self, node: usize, loss: &mut Loss) -> anyhow::Result<Lost> {
+        let place = &self.nodes[node];
+        if place.child.is_some() {
+            bail!("{} is running", name(node));
+        }
+        self.shim.as_ref().context("nobody has noted what is durable")?;
+        let durable = Durable::read(&place.shim.durable)?;
+        durable.lose_the_rest(&place.folder, &place.shim.kept, loss)
+    }
+
+    /// Moves the clock of a node, from now on, running or not.
+    pub fn set_clock(&self, node: usize, seconds: i64) -> anyhow::Result<()> {
+        let path = &self.nodes[node].shim.clock;
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        let file = file.with_context(|| format!("the clock {}", path.display()))?;
+        // In place, and in one piece: the node has it mapped.
+        Ok(file.write_all_at(&seconds.to_ne_bytes(), 0)?)
     }
 
     pub fn len(&self) -> usize {
@@ -147,6 +197,10 @@ impl Cluster {
         }
         command.env("WSGATEWAY__ADMIN__TOKEN", ADMIN_TOKEN);
         command.env("WSGATEWAY__CLUSTER__SECRETS", format!("[{CLUSTER_SECRET:?}]"));
+        if let Some(library) = &self.shim {
+            command.env("LD_PRELOAD", library).env("CHAOS_SHIM_DURABLE", &place.shim.durable);
+            command.env("CHAOS_SHIM_KEPT", &place.shim.kept).env("CHAOS_SHIM_CLOCK", &place.shim.clock);
+        }
         if let Some(network) = &self.network {
             network.place(node, &mut command);
         }
@@ -215,12 +269,12 @@ impl Cluster {
 
     /// Ends all nodes at once.
     pub fn kill_all(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(mut child) = node.child.take() {
-                // Errors mean that it has ended already.
-                let _ended = child.kill();
-                let _reaped = child.wait();
-            }
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            // Errors mean that it has ended already.
+            let _ended = child.kill();
+        }
+        for mut child in self.nodes.iter_mut().filter_map(|node| node.child.take()) {
+            let _reaped = child.wait();
         }
     }
 }

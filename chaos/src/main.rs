@@ -3,6 +3,7 @@
 
 mod clients;
 mod cluster;
+mod durable;
 mod faults;
 mod figures;
 mod history;
@@ -98,30 +99,58 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
     if wanted.is_empty() {
         bail!("there is no scenario {:?}; --list names them", cli.scenario);
     }
-    let mut network = None;
     let mut not_run = Vec::new();
-    if wanted.iter().any(|scenario| scenario.needs_network) {
-        match Network::enter(scenarios::NODES) {
-            Ok(entered) => network = Some(Arc::new(entered)),
-            Err(err) if cli.scenario == "all" => {
-                let (left_out, played) = wanted.into_iter().partition(|scenario| scenario.needs_network);
-                wanted = played;
-                let because = |scenario: &'static Scenario| (scenario.name, format!("cannot be run here: {err:#}"));
-                not_run = Vec::from_iter(left_out).into_iter().map(because).collect();
-            }
-            Err(err) => return Err(err.context(format!("{} cannot be run here", cli.scenario))),
-        }
-    }
+    let mut choice = Choice { by_name: cli.scenario != "all", wanted: &mut wanted, not_run: &mut not_run };
+    let network = choice.get(|scenario| scenario.needs_network, || Network::enter(scenarios::NODES))?;
+    let shim = choice.get(|scenario| scenario.needs_shim, shim)?;
     let options = Options {
         binary,
         seed: cli.seed.unwrap_or_else(rand::random),
         cycles: cli.cycles,
         seconds: cli.seconds,
         deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
-        network,
+        network: network.map(Arc::new),
+        shim,
     };
     let command = command(cli, options.seed);
     Ok(Suite { options, wanted, not_run, keep: cli.keep, report: cli.report.clone(), command })
+}
+
+/// Which scenarios are played, as far as what they need can be had.
+struct Choice<'a> {
+    /// Then what cannot be had is an error.
+    by_name: bool,
+    wanted: &'a mut Vec<&'static Scenario>,
+    not_run: &'a mut Vec<(&'static str, String)>,
+}
+
+impl Choice<'_> {
+    /// Gets what some scenarios need, or leaves those out.
+    fn get<T>(
+        &mut self,
+        needs: impl Fn(&Scenario) -> bool,
+        get: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
+        let Some(scenario) = self.wanted.iter().find(|scenario| needs(scenario)) else { return Ok(None) };
+        match get() {
+            Ok(got) => Ok(Some(got)),
+            Err(err) if self.by_name => Err(err.context(format!("{} cannot be run here", scenario.name))),
+            Err(err) => {
+                let why = format!("cannot be run here: {err:#}");
+                let left_out = self.wanted.iter().filter(|scenario| needs(scenario));
+                self.not_run.extend(left_out.map(|scenario| (scenario.name, why.clone())));
+                self.wanted.retain(|scenario| !needs(scenario));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The library that goes in front of the nodes' libc.
+fn shim() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("libchaos_shim.so");
+    let make = "cargo build --release --workspace --lib --bin wsgateway --bin chaos makes it";
+    path.canonicalize().with_context(|| format!("there is no {} ({make})", path.display()))
 }
 
 /// What does the same again.

@@ -40,6 +40,8 @@ pub struct Options {
     pub seconds: u64,
     /// Where nodes can be cut off from each other; without it they are on loopback.
     pub network: Option<Arc<Network>>,
+    /// The library that goes in front of the nodes' libc.
+    pub shim: Option<PathBuf>,
 }
 
 pub struct Run {
@@ -66,7 +68,10 @@ impl Run {
             network.change(|cuts| *cuts = Cuts::default())?;
         }
         let at = network.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |network| network.switch());
-        let cluster = Cluster::plan(&options.binary, folder, size, network)?;
+        let mut cluster = Cluster::plan(&options.binary, folder, size, network)?;
+        if let Some(shim) = &options.shim {
+            cluster.set_shim(shim)?;
+        }
         let service = Service::start(at, history.clone()).await?;
         Ok(Run {
             scenario,

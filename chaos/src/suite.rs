@@ -80,7 +80,8 @@ impl Suite {
         let began = Instant::now();
         println!("\n{}: {} cycles", scenario.name, self.options.cycles);
         let network = self.options.network.clone().filter(|_| scenario.needs_network);
-        let options = Options { network, ..self.options.clone() };
+        let shim = self.options.shim.clone().filter(|_| scenario.needs_shim);
+        let options = Options { network, shim, ..self.options.clone() };
         let mut unfinished = Unfinished(Some(folder));
         let mut run = Run::prepare(scenario.name, &options, folder, scenarios::NODES).await?;
         if let Err(err) = scenarios::play(&mut run).await {

@@ -1,10 +1,12 @@
 //! What is done to nodes, and to the network between them. Each fault records itself. Imports cluster and history.
 
+pub mod clock;
 pub mod kill;
 pub mod one_way_partition;
 pub mod packet_loss;
 pub mod partition;
 pub mod pause;
+pub mod power_failure;
 pub mod restart;
 pub mod terminate;
 pub mod wipe;

@@ -1,5 +1,6 @@
 //! The scenarios: what is done to which node under which traffic, and what must hold. Each runs on a cluster of its own.
 
+mod clock_jump;
 mod cut_off;
 mod kill_leader;
 mod kill_owner;
@@ -7,6 +8,7 @@ mod one_way_partition;
 mod packet_loss;
 mod partition;
 mod pause_node;
+mod power_failure;
 mod random;
 mod rolling_restart;
 mod traffic;
@@ -19,14 +21,20 @@ pub struct Scenario {
     pub what: &'static str,
     /// Whether nodes must be in a network where they can be cut off from each other.
     pub needs_network: bool,
+    /// Whether a library must be in front of the nodes' libc.
+    pub needs_shim: bool,
 }
 
 const fn on_loopback(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: false }
+    Scenario { name, what, needs_network: false, needs_shim: false }
 }
 
 const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: true }
+    Scenario { needs_network: true, ..on_loopback(name, what) }
+}
+
+const fn behind_a_shim(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { needs_shim: true, ..on_loopback(name, what) }
 }
 
 /// In the order of running.
@@ -42,6 +50,11 @@ pub const ALL: &[Scenario] = &[
         "ask the nodes to leave one after the other, and start them again, under the same traffic",
     ),
     on_loopback("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
+    behind_a_shim(
+        "power_failure",
+        "kill -9 all nodes at once under configuration writes, and drop what none of them had synced; three times a cycle",
+    ),
+    behind_a_shim("clock_jump", "put a node's clock an hour forward and back, then an hour back and forward; then all clocks"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
     in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
@@ -59,6 +72,8 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "kill_owner" => kill_owner::play(run).await?,
         "pause_node" => pause_node::play(run).await?,
         "rolling_restart" => rolling_restart::play(run).await?,
+        "power_failure" => power_failure::play(run).await?,
+        "clock_jump" => clock_jump::play(run).await?,
         "wiped_disk" => wiped_disk::play(run).await?,
         "partition" => partition::play(run).await?,
         "one_way_partition" => one_way_partition::play(run).await?,
