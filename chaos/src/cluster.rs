@@ -143,6 +143,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Where a node's data lies.
+    pub fn folder(&self, node: usize) -> &Path {
+        &self.nodes[node].folder
+    }
+
     /// Makes a power failure of the end of a node that was killed.
     pub fn lose_what_is_not_durable(&self, node: usize, loss: &mut Loss) -> anyhow::Result<Lost> {
         let place = &self.nodes[node];
@@ -242,6 +247,16 @@ impl Cluster {
         }
     }
 
+    /// How a node's process has ended, if it has.
+    pub fn has_ended(&mut self, node: usize) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(child) = self.nodes[node].child.as_mut() else { bail!("{} is not running", name(node)) };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            self.nodes[node].child = None;
+        }
+        Ok(status)
+    }
+
     /// Removes a node's disk. It must not be running.
     pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
         let place = &self.nodes[node];
@@ -265,6 +280,12 @@ impl Cluster {
     pub fn logs(&self) -> Vec<(String, String)> {
         let text = |node: &Node| String::from_utf8_lossy(&std::fs::read(&node.log).unwrap_or_default()).into_owned();
         self.nodes.iter().enumerate().map(|(index, node)| (name(index), text(node))).collect()
+    }
+
+    /// A node's log: its text from `from` on, and its length now.
+    pub fn log_from(&self, node: usize, from: usize) -> (String, usize) {
+        let bytes = std::fs::read(&self.nodes[node].log).unwrap_or_default();
+        (String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned(), bytes.len())
     }
 
     /// Ends all nodes at once.

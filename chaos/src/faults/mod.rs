@@ -1,6 +1,7 @@
 //! What is done to nodes, and to the network between them. Each fault records itself. Imports cluster and history.
 
 pub mod clock;
+pub mod damage;
 pub mod kill;
 pub mod one_way_partition;
 pub mod packet_loss;

@@ -1,5 +1,6 @@
 //! The scenarios: what is done to which node under which traffic, and what must hold. Each runs on a cluster of its own.
 
+mod bit_flips;
 mod clock_jump;
 mod cut_off;
 mod kill_leader;
@@ -54,6 +55,10 @@ pub const ALL: &[Scenario] = &[
         "power_failure",
         "kill -9 all nodes at once under configuration writes, and drop what none of them had synced; three times a cycle",
     ),
+    on_loopback(
+        "bit_flips",
+        "kill -9 a follower and flip a bit of a file of its, or cut the file's end off; four times a cycle",
+    ),
     behind_a_shim("clock_jump", "put a node's clock an hour forward and back, then an hour back and forward; then all clocks"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
@@ -73,6 +78,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "pause_node" => pause_node::play(run).await?,
         "rolling_restart" => rolling_restart::play(run).await?,
         "power_failure" => power_failure::play(run).await?,
+        "bit_flips" => bit_flips::play(run).await?,
         "clock_jump" => clock_jump::play(run).await?,
         "wiped_disk" => wiped_disk::play(run).await?,
         "partition" => partition::play(run).await?,
