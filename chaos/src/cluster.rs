@@ -1,6 +1,6 @@
 //! The nodes: child processes of the real binary, on loopback or in a network of their own, each with a folder and a log.
 //! What is done to them is in `faults`. Dropping the cluster kills them; so does the end of this process, whatever its
-//! cause. Imports http (the token), network, ports and durable.
+//! cause. Imports http (the token), network, ports, durable and small_disks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
@@ -18,6 +18,7 @@ use crate::durable::{Durable, Loss, Lost};
 use crate::http::ADMIN_TOKEN;
 use crate::network::Network;
 use crate::ports;
+use crate::small_disks::SmallDisks;
 
 /// Nodes that are not on loopback want both; the others take them too.
 const CLUSTER_SECRET: &str = "a-secret-that-only-chaos-uses";
@@ -96,6 +97,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     network: Option<Arc<Network>>,
     shim: Option<PathBuf>,
+    small_disks: Option<Arc<SmallDisks>>,
     pub entrances: Arc<Entrances>,
 }
 
@@ -129,6 +131,7 @@ impl Cluster {
             nodes: (0..size).map(node).collect(),
             network,
             shim: None,
+            small_disks: None,
             entrances: Arc::new(Entrances { addresses, usable }),
         })
     }
@@ -140,6 +143,16 @@ impl Cluster {
             std::fs::write(&shim.clock, 0_i64.to_ne_bytes()).with_context(|| shim.clock.display().to_string())?;
         }
         self.shim = Some(library.to_owned());
+        Ok(())
+    }
+
+    /// Gives each node a small disk of its own; before any is started.
+    pub fn set_small_disks(&mut self, disks: Arc<SmallDisks>) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            std::fs::create_dir_all(&node.folder).with_context(|| node.folder.display().to_string())?;
+            disks.mount(&node.folder)?;
+        }
+        self.small_disks = Some(disks);
         Ok(())
     }
 
@@ -282,6 +295,16 @@ impl Cluster {
         self.nodes.iter().enumerate().map(|(index, node)| (name(index), text(node))).collect()
     }
 
+    /// The end of the scenario: no process, and nothing mounted, is left.
+    pub fn end(&mut self) {
+        self.kill_all();
+        if let Some(disks) = self.small_disks.take() {
+            for node in &self.nodes {
+                disks.unmount(&node.folder);
+            }
+        }
+    }
+
     /// A node's log: its text from `from` on, and its length now.
     pub fn log_from(&self, node: usize, from: usize) -> (String, usize) {
         let bytes = std::fs::read(&self.nodes[node].log).unwrap_or_default();
@@ -302,7 +325,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.kill_all();
+        self.end();
     }
 }
 

@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod scenarios;
 mod service;
+mod small_disks;
 mod suite;
 mod view;
 mod workload;
@@ -32,6 +33,7 @@ use tokio::signal::unix::{signal, SignalKind};
 use network::Network;
 use run::Options;
 use scenarios::Scenario;
+use small_disks::SmallDisks;
 use suite::Suite;
 
 #[derive(Parser)]
@@ -101,7 +103,9 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
     }
     let mut not_run = Vec::new();
     let mut choice = Choice { by_name: cli.scenario != "all", wanted: &mut wanted, not_run: &mut not_run };
+    // In this order: whoever is not root becomes it with the first namespace.
     let network = choice.get(|scenario| scenario.needs_network, || Network::enter(scenarios::NODES))?;
+    let small_disks = choice.get(|scenario| scenario.needs_small_disks, SmallDisks::enter)?;
     let shim = choice.get(|scenario| scenario.needs_shim, shim)?;
     let options = Options {
         binary,
@@ -111,6 +115,7 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
         deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
         network: network.map(Arc::new),
         shim,
+        small_disks: small_disks.map(Arc::new),
     };
     let command = command(cli, options.seed);
     Ok(Suite { options, wanted, not_run, keep: cli.keep, report: cli.report.clone(), command })

@@ -18,6 +18,7 @@ use crate::invariants;
 use crate::network::{Cuts, Network};
 use crate::readback;
 use crate::service::Service;
+use crate::small_disks::SmallDisks;
 use crate::view::{self, View};
 use crate::workload::{self, sampler};
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub network: Option<Arc<Network>>,
     /// The library that goes in front of the nodes' libc.
     pub shim: Option<PathBuf>,
+    /// Where each node's disk can be full.
+    pub small_disks: Option<Arc<SmallDisks>>,
 }
 
 pub struct Run {
@@ -71,6 +74,9 @@ impl Run {
         let mut cluster = Cluster::plan(&options.binary, folder, size, network)?;
         if let Some(shim) = &options.shim {
             cluster.set_shim(shim)?;
+        }
+        if let Some(disks) = &options.small_disks {
+            cluster.set_small_disks(disks.clone())?;
         }
         let service = Service::start(at, history.clone()).await?;
         Ok(Run {

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod damage;
+pub mod full_disk;
 pub mod kill;
 pub mod one_way_partition;
 pub mod packet_loss;

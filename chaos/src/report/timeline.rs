@@ -113,6 +113,7 @@ fn ended_by(fault: &str) -> &'static [&'static str] {
     match fault {
         "restart" => &["kill", "terminate", "wipe", "power_failure", "bit_flipped", "end_cut_off"],
         "clock_right" => &["clock_ahead", "clock_behind"],
+        "room_again" => &["disk_full"],
         "go_on" => &["pause"],
         "partition_healed" => &["partition"],
         "mute_healed" => &["mute"],

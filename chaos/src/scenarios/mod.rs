@@ -3,6 +3,7 @@
 mod bit_flips;
 mod clock_jump;
 mod cut_off;
+mod disk_full;
 mod kill_leader;
 mod kill_owner;
 mod one_way_partition;
@@ -24,10 +25,12 @@ pub struct Scenario {
     pub needs_network: bool,
     /// Whether a library must be in front of the nodes' libc.
     pub needs_shim: bool,
+    /// Whether each node must have a small disk of its own.
+    pub needs_small_disks: bool,
 }
 
 const fn on_loopback(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: false, needs_shim: false }
+    Scenario { name, what, needs_network: false, needs_shim: false, needs_small_disks: false }
 }
 
 const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
@@ -36,6 +39,10 @@ const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
 
 const fn behind_a_shim(name: &'static str, what: &'static str) -> Scenario {
     Scenario { needs_shim: true, ..on_loopback(name, what) }
+}
+
+const fn on_small_disks(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { needs_small_disks: true, ..on_loopback(name, what) }
 }
 
 /// In the order of running.
@@ -59,6 +66,7 @@ pub const ALL: &[Scenario] = &[
         "bit_flips",
         "kill -9 a follower and flip a bit of a file of its, or cut the file's end off; four times a cycle",
     ),
+    on_small_disks("disk_full", "fill the disk of a follower, of the leader, then of all, for 5.5 s each, under the same traffic"),
     behind_a_shim("clock_jump", "put a node's clock an hour forward and back, then an hour back and forward; then all clocks"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
@@ -79,6 +87,7 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "rolling_restart" => rolling_restart::play(run).await?,
         "power_failure" => power_failure::play(run).await?,
         "bit_flips" => bit_flips::play(run).await?,
+        "disk_full" => disk_full::play(run).await?,
         "clock_jump" => clock_jump::play(run).await?,
         "wiped_disk" => wiped_disk::play(run).await?,
         "partition" => partition::play(run).await?,
