@@ -1,8 +1,9 @@
 //! The nodes: child processes of the real binary, on loopback or in a network of their own, each with a folder and a log.
 //! What is done to them is in `faults`. Dropping the cluster kills them; so does the end of this process, whatever its
-//! cause. Imports http (the token), network and ports.
+//! cause. Imports http (the token), network, ports, durable and small_disks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,9 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, Context};
 use rand::Rng;
 
+use crate::durable::{Durable, Loss, Lost};
 use crate::http::ADMIN_TOKEN;
 use crate::network::Network;
 use crate::ports;
+use crate::small_disks::SmallDisks;
 
 /// Nodes that are not on loopback want both; the others take them too.
 const CLUSTER_SECRET: &str = "a-secret-that-only-chaos-uses";
@@ -88,12 +91,25 @@ struct Node {
     binary: PathBuf,
     folder: PathBuf,
     log: PathBuf,
+    shim: ShimFiles,
     child: Option<Child>,
+}
+
+/// What the library in front of a node's libc writes and reads; beside the node's folder, which may be lost.
+struct ShimFiles {
+    /// What the node has made durable.
+    durable: PathBuf,
+    /// Files that were replaced by a rename.
+    kept: PathBuf,
+    /// By how many seconds its clock is off.
+    clock: PathBuf,
 }
 
 pub struct Cluster {
     nodes: Vec<Node>,
     network: Option<Arc<Network>>,
+    shim: Option<PathBuf>,
+    small_disks: Option<Arc<SmallDisks>>,
     pub entrances: Arc<Entrances>,
 }
 
@@ -115,12 +131,68 @@ impl Cluster {
             binary: binary.to_owned(),
             folder: folder.join(name(index)),
             log: folder.join(format!("{}.log", name(index))),
+            shim: ShimFiles {
+                durable: folder.join(format!("{}.durable", name(index))),
+                kept: folder.join(format!("{}.kept", name(index))),
+                clock: folder.join(format!("{}.clock", name(index))),
+            },
             child: None,
         };
         let all = |are| (0..size).map(|_| AtomicBool::new(are)).collect();
         let clients_from = network.as_ref().map(|network| network.clients());
         let entrances = Entrances { addresses, usable: all(false), client_side: all(true), clients_from };
-        Ok(Cluster { nodes: (0..size).map(node).collect(), network, entrances: Arc::new(entrances) })
+        Ok(Cluster {
+            nodes: (0..size).map(node).collect(),
+            network,
+            shim: None,
+            small_disks: None,
+            entrances: Arc::new(entrances),
+        })
+    }
+
+    /// Puts a library in front of each node's libc; before any is started.
+    pub fn set_shim(&mut self, library: &Path) -> anyhow::Result<()> {
+        for Node { shim, .. } in &self.nodes {
+            std::fs::create_dir_all(&shim.kept).with_context(|| shim.kept.display().to_string())?;
+            std::fs::write(&shim.clock, 0_i64.to_ne_bytes()).with_context(|| shim.clock.display().to_string())?;
+        }
+        self.shim = Some(library.to_owned());
+        Ok(())
+    }
+
+    /// Gives each node a small disk of its own; before any is started.
+    pub fn set_small_disks(&mut self, disks: Arc<SmallDisks>) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            std::fs::create_dir_all(&node.folder).with_context(|| node.folder.display().to_string())?;
+            disks.mount(&node.folder)?;
+        }
+        self.small_disks = Some(disks);
+        Ok(())
+    }
+
+    /// Where a node's data lies.
+    pub fn folder(&self, node: usize) -> &Path {
+        &self.nodes[node].folder
+    }
+
+    /// Makes a power failure of the end of a node that was killed.
+    pub fn lose_what_is_not_durable(&self, node: usize, loss: &mut Loss) -> anyhow::Result<Lost> {
+        let place = &self.nodes[node];
+        if place.child.is_some() {
+            bail!("{} is running", name(node));
+        }
+        self.shim.as_ref().context("nobody has noted what is durable")?;
+        let durable = Durable::read(&place.shim.durable)?;
+        durable.lose_the_rest(&place.folder, &place.shim.kept, loss)
+    }
+
+    /// Moves the clock of a node, from now on, running or not.
+    pub fn set_clock(&self, node: usize, seconds: i64) -> anyhow::Result<()> {
+        let path = &self.nodes[node].shim.clock;
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        let file = file.with_context(|| format!("the clock {}", path.display()))?;
+        // In place, and in one piece: the node has it mapped.
+        Ok(file.write_all_at(&seconds.to_ne_bytes(), 0)?)
     }
 
     pub fn len(&self) -> usize {
@@ -162,6 +234,10 @@ impl Cluster {
         }
         command.env("WSGATEWAY__ADMIN__TOKEN", ADMIN_TOKEN);
         command.env("WSGATEWAY__CLUSTER__SECRETS", format!("[{CLUSTER_SECRET:?}]"));
+        if let Some(library) = &self.shim {
+            command.env("LD_PRELOAD", library).env("CHAOS_SHIM_DURABLE", &place.shim.durable);
+            command.env("CHAOS_SHIM_KEPT", &place.shim.kept).env("CHAOS_SHIM_CLOCK", &place.shim.clock);
+        }
         if let Some(network) = &self.network {
             network.place(node, &mut command);
         }
@@ -203,6 +279,16 @@ impl Cluster {
         }
     }
 
+    /// How a node's process has ended, if it has.
+    pub fn has_ended(&mut self, node: usize) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(child) = self.nodes[node].child.as_mut() else { bail!("{} is not running", name(node)) };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            self.nodes[node].child = None;
+        }
+        Ok(status)
+    }
+
     /// Removes a node's disk. It must not be running.
     pub fn wipe(&self, node: usize) -> anyhow::Result<()> {
         let place = &self.nodes[node];
@@ -228,21 +314,37 @@ impl Cluster {
         self.nodes.iter().enumerate().map(|(index, node)| (name(index), text(node))).collect()
     }
 
+    /// The end of the scenario: no process, and nothing mounted, is left.
+    pub fn end(&mut self) {
+        self.kill_all();
+        if let Some(disks) = self.small_disks.take() {
+            for node in &self.nodes {
+                disks.unmount(&node.folder);
+            }
+        }
+    }
+
+    /// A node's log: its text from `from` on, and its length now.
+    pub fn log_from(&self, node: usize, from: usize) -> (String, usize) {
+        let bytes = std::fs::read(&self.nodes[node].log).unwrap_or_default();
+        (String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned(), bytes.len())
+    }
+
     /// Ends all nodes at once.
     pub fn kill_all(&mut self) {
-        for node in &mut self.nodes {
-            if let Some(mut child) = node.child.take() {
-                // Errors mean that it has ended already.
-                let _ended = child.kill();
-                let _reaped = child.wait();
-            }
+        for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
+            // Errors mean that it has ended already.
+            let _ended = child.kill();
+        }
+        for mut child in self.nodes.iter_mut().filter_map(|node| node.child.take()) {
+            let _reaped = child.wait();
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.kill_all();
+        self.end();
     }
 }
 

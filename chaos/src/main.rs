@@ -3,6 +3,7 @@
 
 mod clients;
 mod cluster;
+mod durable;
 mod faults;
 mod figures;
 mod history;
@@ -15,6 +16,7 @@ mod report;
 mod run;
 mod scenarios;
 mod service;
+mod small_disks;
 mod suite;
 mod view;
 mod workload;
@@ -24,13 +26,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{bail, Context};
 use clap::Parser;
 use tokio::signal::unix::{signal, SignalKind};
 
 use network::Network;
 use run::Options;
 use scenarios::Scenario;
+use small_disks::SmallDisks;
 use suite::Suite;
 
 #[derive(Parser)]
@@ -103,27 +106,16 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
     if wanted.is_empty() {
         bail!("there is no scenario {:?}; --list names them", cli.scenario);
     }
-    let needs = |of: fn(&Scenario) -> bool| wanted.iter().any(|scenario| of(scenario));
-    let (needs_old_binary, needs_network) = (needs(|of| of.needs_old_binary), needs(|of| of.needs_network));
     let mut not_run = Vec::new();
-    // Asked for by name, what cannot be run is an error.
-    let mut leave_out = |without: fn(&Scenario) -> bool, why: anyhow::Error| {
-        if cli.scenario != "all" {
-            return Err(why.context(format!("{} cannot be run here", cli.scenario)));
-        }
-        not_run.extend(wanted.extract_if(.., |s| without(s)).map(|s| (s.name, format!("cannot be run here: {why:#}"))));
-        Ok(())
-    };
-    if old_binary.is_none() && needs_old_binary {
-        leave_out(|scenario| scenario.needs_old_binary, anyhow!("--old-binary names no older gateway to begin with"))?;
-    }
-    let mut network = None;
-    if needs_network {
-        match Network::enter(scenarios::NODES) {
-            Ok(entered) => network = Some(Arc::new(entered)),
-            Err(err) => leave_out(|scenario| scenario.needs_network, err)?,
-        }
-    }
+    let mut choice = Choice { by_name: cli.scenario != "all", wanted: &mut wanted, not_run: &mut not_run };
+    let old_binary = choice.get(
+        |scenario| scenario.needs_old_binary,
+        || old_binary.context("--old-binary names no older gateway to begin with"),
+    )?;
+    // In this order: whoever is not root becomes it with the first namespace.
+    let network = choice.get(|scenario| scenario.needs_network, || Network::enter(scenarios::NODES))?;
+    let small_disks = choice.get(|scenario| scenario.needs_small_disks, SmallDisks::enter)?;
+    let shim = choice.get(|scenario| scenario.needs_shim, shim)?;
     let options = Options {
         binary,
         old_binary,
@@ -131,10 +123,49 @@ fn prepare(cli: &Cli) -> anyhow::Result<Suite> {
         cycles: cli.cycles,
         seconds: cli.seconds,
         deadline: cli.minutes_max.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60)),
-        network,
+        network: network.map(Arc::new),
+        shim,
+        small_disks: small_disks.map(Arc::new),
     };
     let command = command(cli, options.seed);
     Ok(Suite { options, wanted, not_run, keep: cli.keep, report: cli.report.clone(), command })
+}
+
+/// Which scenarios are played, as far as what they need can be had.
+struct Choice<'a> {
+    /// Then what cannot be had is an error.
+    by_name: bool,
+    wanted: &'a mut Vec<&'static Scenario>,
+    not_run: &'a mut Vec<(&'static str, String)>,
+}
+
+impl Choice<'_> {
+    /// Gets what some scenarios need, or leaves those out.
+    fn get<T>(
+        &mut self,
+        needs: impl Fn(&Scenario) -> bool,
+        get: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
+        let Some(scenario) = self.wanted.iter().find(|scenario| needs(scenario)) else { return Ok(None) };
+        match get() {
+            Ok(got) => Ok(Some(got)),
+            Err(err) if self.by_name => Err(err.context(format!("{} cannot be run here", scenario.name))),
+            Err(err) => {
+                let why = format!("cannot be run here: {err:#}");
+                let left_out = self.wanted.iter().filter(|scenario| needs(scenario));
+                self.not_run.extend(left_out.map(|scenario| (scenario.name, why.clone())));
+                self.wanted.retain(|scenario| !needs(scenario));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The library that goes in front of the nodes' libc.
+fn shim() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("libchaos_shim.so");
+    let make = "cargo build --release --workspace --lib --bin wsgateway --bin chaos makes it";
+    path.canonicalize().with_context(|| format!("there is no {} ({make})", path.display()))
 }
 
 /// What does the same again.

@@ -46,13 +46,44 @@ async fn read_node(entrances: &Entrances, node: usize, label: &str) -> anyhow::R
             None => break,
         }
     }
-    let reads = wanted.into_iter().map(|(endpoint, version)| async move {
-        let read = get(entrances, node, &format!("/api/v1/endpoints/{endpoint}/versions/{version}")).await?;
-        let document = &read["document"];
-        let marker = document["name"].as_str().unwrap_or_default().to_owned();
-        anyhow::Ok(Stored { node, endpoint, version, marker, document: document.to_string() })
-    });
+    let reads = wanted.into_iter().map(|(endpoint, version)| read_version(entrances, node, endpoint, version));
     futures::stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+pub async fn read_version(
+    entrances: &Entrances,
+    node: usize,
+    endpoint: String,
+    version: u64,
+) -> anyhow::Result<Stored> {
+    let read = get(entrances, node, &format!("/api/v1/endpoints/{endpoint}/versions/{version}")).await?;
+    let document = &read["document"];
+    let marker = document["name"].as_str().unwrap_or_default().to_owned();
+    Ok(Stored { node, endpoint, version, marker, document: document.to_string() })
+}
+
+/// What a node serves now: of each endpoint the active version, as it answers without asking others. Nothing, where it
+/// does not answer.
+pub async fn served(entrances: &Entrances, node: usize) -> Vec<Stored> {
+    let mut served = Vec::new();
+    let mut cursor = String::new();
+    while let Ok(page) = get(entrances, node, &format!("/api/v1/endpoints?limit=100{cursor}")).await {
+        let ids = page["items"].as_array().into_iter().flatten().filter_map(|item| item["id"].as_str());
+        let reads = ids.map(|id| async move {
+            let read = get(entrances, node, &format!("/api/v1/endpoints/{id}")).await.ok()?;
+            let version = read["activeVersion"].as_u64()?;
+            let document = &read["document"];
+            let marker = document["name"].as_str().unwrap_or_default().to_owned();
+            Some(Stored { node, endpoint: id.to_owned(), version, marker, document: document.to_string() })
+        });
+        let read: Vec<Option<Stored>> = futures::stream::iter(reads).buffer_unordered(AT_ONCE).collect().await;
+        served.extend(read.into_iter().flatten());
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    served
 }
 
 async fn get(entrances: &Entrances, node: usize, path: &str) -> anyhow::Result<Value> {

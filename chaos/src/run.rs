@@ -19,6 +19,7 @@ use crate::invariants;
 use crate::network::{Cuts, Network};
 use crate::readback;
 use crate::service::Service;
+use crate::small_disks::SmallDisks;
 use crate::view::{self, View};
 use crate::workload::{self, sampler};
 
@@ -43,6 +44,10 @@ pub struct Options {
     pub seconds: u64,
     /// Where nodes can be cut off from each other; without it they are on loopback.
     pub network: Option<Arc<Network>>,
+    /// The library that goes in front of the nodes' libc.
+    pub shim: Option<PathBuf>,
+    /// Where each node's disk can be full.
+    pub small_disks: Option<Arc<SmallDisks>>,
 }
 
 pub struct Run {
@@ -71,7 +76,13 @@ impl Run {
             network.change(|cuts| *cuts = Cuts::default())?;
         }
         let at = network.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |network| network.switch());
-        let cluster = Cluster::plan(&options.binary, folder, size, network)?;
+        let mut cluster = Cluster::plan(&options.binary, folder, size, network)?;
+        if let Some(shim) = &options.shim {
+            cluster.set_shim(shim)?;
+        }
+        if let Some(disks) = &options.small_disks {
+            cluster.set_small_disks(disks.clone())?;
+        }
         let service = Service::start(at, history.clone()).await?;
         Ok(Run {
             scenario,

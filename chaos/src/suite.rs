@@ -80,14 +80,16 @@ impl Suite {
         let began = Instant::now();
         println!("\n{}: {} cycles", scenario.name, self.options.cycles);
         let network = self.options.network.clone().filter(|_| scenario.needs_network);
-        let options = Options { network, ..self.options.clone() };
+        let shim = self.options.shim.clone().filter(|_| scenario.needs_shim);
+        let small_disks = self.options.small_disks.clone().filter(|_| scenario.needs_small_disks);
+        let options = Options { network, shim, small_disks, ..self.options.clone() };
         let mut unfinished = Unfinished(Some(folder));
         let mut run = Run::prepare(scenario.name, &options, folder, scenarios::NODES).await?;
         if let Err(err) = scenarios::play(&mut run).await {
             run.breaks.push(format!("the scenario could not go on: {err:#}"));
             run.check_always();
         }
-        run.cluster.kill_all();
+        run.cluster.end();
         let took = began.elapsed().as_secs();
         println!(
             "  {} invariants checked in {took} s: {}",

@@ -121,6 +121,11 @@ pub fn same_state(views: &[View]) -> bool {
         && views.first().is_some_and(|view| view.leader.is_some())
 }
 
+/// Whether it says so now.
+pub async fn is_ready(entrances: &Entrances, node: usize) -> bool {
+    http::get(entrances.address(node).admin, "/readyz", WITHIN).await.is_ok_and(|answer| answer.status == 200)
+}
+
 pub async fn ready(entrances: &Entrances, node: usize, within: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     loop {

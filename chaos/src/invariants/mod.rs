@@ -19,6 +19,7 @@ pub mod other_nodes_clients_stay;
 pub mod pushes_in_order_and_once;
 pub mod refused_pushes_do_not_arrive;
 pub mod register_is_linearizable;
+pub mod served_documents_were_written;
 pub mod state_hash_equal;
 pub mod writes_apply_once;
 

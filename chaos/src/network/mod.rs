@@ -19,6 +19,7 @@ use anyhow::{bail, Context};
 
 pub use cuts::{Cuts, Slow};
 use delay::{Counts, Delay};
+pub use namespace::unshare;
 use namespace::Namespace;
 
 /// Nobody else is in this network, so any addresses do.
@@ -48,7 +49,7 @@ impl Network {
                 bail!("there is no {program} (the package {package})");
             }
         }
-        namespace::unshare().context("making a network namespace needs root, or user namespaces")?;
+        unshare(libc::CLONE_NEWNET).context("making a network namespace needs root, or user namespaces")?;
         let network = Network {
             nodes: (0..nodes).map(|_| Namespace::new()).collect::<Result<_, _>>().context("a node's namespace")?,
             cuts: Arc::default(),

@@ -52,13 +52,13 @@ impl Namespace {
     }
 }
 
-/// Moves the process, which must have one thread only, into a new network namespace: as root, or else as the root of a
-/// user namespace, where that is allowed.
-pub fn unshare() -> io::Result<()> {
-    let Err(refused) = unshare_flags(libc::CLONE_NEWNET) else { return Ok(()) };
+/// Moves the process, which must have one thread only, into a new namespace of the kind that the flag says: as root, or
+/// else as the root of a user namespace, where that is allowed.
+pub fn unshare(flag: libc::c_int) -> io::Result<()> {
+    let Err(refused) = unshare_flags(flag) else { return Ok(()) };
     // SAFETY: these take nothing and cannot fail.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    unshare_flags(libc::CLONE_NEWUSER | libc::CLONE_NEWNET).map_err(|_| refused)?;
+    unshare_flags(libc::CLONE_NEWUSER | flag).map_err(|_| refused)?;
     std::fs::write("/proc/self/setgroups", "deny")?;
     std::fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
     std::fs::write("/proc/self/gid_map", format!("0 {group} 1"))

@@ -13,7 +13,7 @@ const shape = (tag, attributes = {}, text) => {
   return made;
 };
 
-const PROCESS = ["kill", "wipe", "terminate", "pause"];
+const PROCESS = ["kill", "wipe", "terminate", "pause", "power failure", "bit flipped", "end cut off"];
 // Of all nodes at once.
 const LOSS = "packet loss";
 const isProcess = (fault) => PROCESS.includes(fault.what);

@@ -111,7 +111,9 @@ fn outcomes(records: &[Record], slice: Micros, slices: usize, wanted: fn(&Op) ->
 /// What ends a fault, and which ones.
 fn ended_by(fault: &str) -> &'static [&'static str] {
     match fault {
-        "restart" => &["kill", "terminate", "wipe"],
+        "restart" => &["kill", "terminate", "wipe", "power_failure", "bit_flipped", "end_cut_off"],
+        "clock_right" => &["clock_ahead", "clock_behind"],
+        "room_again" => &["disk_full"],
         "go_on" => &["pause"],
         "partition_healed" => &["partition"],
         "mute_healed" => &["mute"],

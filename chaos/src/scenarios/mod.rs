@@ -1,14 +1,18 @@
 //! The scenarios: what is done to which node under which traffic, and what must hold. Each runs on a cluster of its own.
 
 mod bad_lines;
+mod bit_flips;
 mod clients_cut;
+mod clock_jump;
 mod cut_off;
+mod disk_full;
 mod kill_leader;
 mod kill_owner;
 mod one_way_partition;
 mod packet_loss;
 mod partition;
 mod pause_node;
+mod power_failure;
 mod random;
 mod resets;
 mod rolling_restart;
@@ -26,18 +30,31 @@ pub struct Scenario {
     pub needs_network: bool,
     /// Whether an older binary of the gateway must be named.
     pub needs_old_binary: bool,
+    /// Whether a library must be in front of the nodes' libc.
+    pub needs_shim: bool,
+    /// Whether each node must have a small disk of its own.
+    pub needs_small_disks: bool,
 }
 
 const fn on_loopback(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: false, needs_old_binary: false }
+    let needs_old_binary = false;
+    Scenario { name, what, needs_network: false, needs_old_binary, needs_shim: false, needs_small_disks: false }
 }
 
 const fn in_a_network(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: true, needs_old_binary: false }
+    Scenario { needs_network: true, ..on_loopback(name, what) }
 }
 
 const fn from_an_older_one(name: &'static str, what: &'static str) -> Scenario {
-    Scenario { name, what, needs_network: false, needs_old_binary: true }
+    Scenario { needs_old_binary: true, ..on_loopback(name, what) }
+}
+
+const fn behind_a_shim(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { needs_shim: true, ..on_loopback(name, what) }
+}
+
+const fn on_small_disks(name: &'static str, what: &'static str) -> Scenario {
+    Scenario { needs_small_disks: true, ..on_loopback(name, what) }
 }
 
 /// In the order of running.
@@ -57,6 +74,16 @@ pub const ALL: &[Scenario] = &[
         "the same, from the program of --old-binary to this one, with one node going back on the way",
     ),
     on_loopback("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
+    behind_a_shim(
+        "power_failure",
+        "kill -9 all nodes at once under configuration writes, and drop what none of them had synced; three times a cycle",
+    ),
+    on_loopback(
+        "bit_flips",
+        "kill -9 a follower and flip a bit of a file of its, or cut the file's end off; four times a cycle",
+    ),
+    on_small_disks("disk_full", "fill the disk of a follower, of the leader, then of all, for 5.5 s each, under the same traffic"),
+    behind_a_shim("clock_jump", "put a node's clock an hour forward and back, then an hour back and forward; then all clocks"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
     in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
@@ -83,6 +110,10 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         "kill_owner" => kill_owner::play(run).await?,
         "pause_node" => pause_node::play(run).await?,
         "rolling_restart" => rolling_restart::play(run).await?,
+        "power_failure" => power_failure::play(run).await?,
+        "bit_flips" => bit_flips::play(run).await?,
+        "disk_full" => disk_full::play(run).await?,
+        "clock_jump" => clock_jump::play(run).await?,
         "wiped_disk" => wiped_disk::play(run).await?,
         "partition" => partition::play(run).await?,
         "one_way_partition" => one_way_partition::play(run).await?,
