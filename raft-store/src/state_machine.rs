@@ -54,6 +54,7 @@ impl StateMachine {
     /// installation a crash cut short, or one that the log has no continuation for. openraft makes a new one.
     pub fn open(storage: Storage) -> Result<StateMachine, DiskError> {
         let memory = load(storage.db())?;
+        check_the_rest(storage.db())?;
         let snapshots = SnapshotDir::new(storage.snapshot_dir());
         let purged = storage.meta::<LogId>(raft_meta::LAST_PURGED)?;
         let usable = match snapshots.current() {
@@ -291,6 +292,19 @@ fn put_sm_meta(
         batch.put_cf(meta, sm_meta::LAST_APPLIED, storage::encode(&last_applied)?);
     }
     batch.put_cf(meta, sm_meta::MEMBERSHIP, storage::encode(membership)?);
+    Ok(())
+}
+
+/// Reads what is not kept in memory once, for its checksums. A damaged disk is to be found now, when the node can say so
+/// and end, and not by the first who asks for what was on it: documents and the log are megabytes.
+fn check_the_rest(db: &DB) -> Result<(), DiskError> {
+    for name in [keys::SM_DATA, keys::RAFT_LOG] {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        for item in db.iterator_cf_opt(storage::family(db, name), options, IteratorMode::Start) {
+            item?;
+        }
+    }
     Ok(())
 }
 

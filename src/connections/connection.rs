@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -330,8 +330,7 @@ impl Connection {
             return next; // neither silence nor pings mean anything without a socket
         }
         if let Some(idle) = settings.idle_timeout {
-            let idle_for = unix_millis().saturating_sub(self.outlet.last_active_millis());
-            let left = idle.saturating_sub(Duration::from_millis(idle_for));
+            let left = idle.saturating_sub(self.outlet.idle_for());
             if left.is_zero() {
                 self.close(CloseCause::gateway(close_code::IDLE));
                 return CLOSE_LINGER;
@@ -358,6 +357,12 @@ impl Connection {
         }
         next.max(Duration::from_millis(200))
     }
+}
+
+/// Of a clock that nobody sets, from some moment of this process on.
+pub fn steady_millis() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGAN.elapsed().as_millis() as u64
 }
 
 pub fn unix_millis() -> u64 {

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::confirmations::Confirmations;
-use super::connection::{unix_millis, Facts};
+use super::connection::{steady_millis, unix_millis, Facts};
 use super::labels::Labels;
 use super::ledger::Ledger;
 use super::offered::{Offered, Written};
@@ -52,7 +52,7 @@ pub struct Outlet {
     /// Whether the client owes a confirmation: its texts are then looked at.
     owes: AtomicBool,
     events_out: AtomicU64,
-    /// Unix milliseconds of the last message either way.
+    /// Steady milliseconds of the last message either way.
     last_active: AtomicU64,
     counters: Arc<OutletCounters>,
     pub(super) facts: Arc<Facts>,
@@ -131,7 +131,7 @@ impl Outlet {
             confirmations: Mutex::default(),
             owes: AtomicBool::new(false),
             events_out: AtomicU64::new(0),
-            last_active: AtomicU64::new(unix_millis()),
+            last_active: AtomicU64::new(steady_millis()),
             counters,
             facts,
             activity: Activity::default(),
@@ -165,12 +165,18 @@ impl Outlet {
         self.events_out.load(Ordering::Relaxed)
     }
 
+    /// By a clock that nobody sets: a wall clock that goes ahead would end all that are silent.
+    pub fn idle_for(&self) -> Duration {
+        Duration::from_millis(steady_millis().saturating_sub(self.last_active.load(Ordering::Relaxed)))
+    }
+
+    /// By the wall clock of now.
     pub fn last_active_millis(&self) -> u64 {
-        self.last_active.load(Ordering::Relaxed)
+        unix_millis().saturating_sub(self.idle_for().as_millis() as u64)
     }
 
     pub(super) fn touch(&self) {
-        self.last_active.store(unix_millis(), Ordering::Relaxed);
+        self.last_active.store(steady_millis(), Ordering::Relaxed);
     }
 
     pub fn pending_bytes(&self) -> usize {
