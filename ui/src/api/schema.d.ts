@@ -925,7 +925,7 @@ export interface components {
              * @default header
              * @enum {string|null}
              */
-            in: "header" | "query" | "subprotocol" | null;
+            in?: "header" | "query" | "subprotocol" | null;
             /** @description oauth2 */
             introspectionUrl?: string | null;
             /** @description jwt, oauth2 */
@@ -948,7 +948,7 @@ export interface components {
              * @description apiKey: name of the header or query parameter.
              * @default X-Api-Key
              */
-            name: string | null;
+            name?: string | null;
             /** @description basic; stored as its passwordHash. */
             password?: string | null;
             /** @description basic: an argon2id hash in the PHC string format. */
@@ -971,7 +971,7 @@ export interface components {
              * @default commonName
              * @enum {string|null}
              */
-            userFrom: "commonName" | "dnsName" | "email" | "uri" | "subject" | null;
+            userFrom?: "commonName" | "dnsName" | "email" | "uri" | "subject" | null;
             /** @description basic */
             username?: string | null;
             /** @description basic */
@@ -993,7 +993,7 @@ export interface components {
              * @default all
              * @enum {string|null}
              */
-            acks: "all" | "1" | "0" | null;
+            acks?: "all" | "1" | "0" | null;
             /** @description http */
             additionalHeaders?: {
                 [key: string]: string;
@@ -1009,18 +1009,18 @@ export interface components {
              * @default none
              * @enum {string|null}
              */
-            compression: "none" | "gzip" | "zstd" | "lz4" | "snappy" | null;
+            compression?: "none" | "gzip" | "zstd" | "lz4" | "snappy" | null;
             /**
              * Format: uint64
              * @description http: for making the connection.
              * @default 200
              */
-            connectTimeoutInMillis: number | null;
+            connectTimeoutInMillis?: number | null;
             /**
              * @description kafka: the header that carries the correlation id, in records and in answers.
              * @default kafka_correlationId
              */
-            correlationHeader: string | null;
+            correlationHeader?: string | null;
             /** @description http: URL; {param} is taken from the endpoint's path. */
             destination?: string | null;
             /** @description kafka */
@@ -1031,36 +1031,36 @@ export interface components {
              * @description kafka: connectionId, userId or a JSONPath.
              * @default connectionId
              */
-            key: string | null;
+            key?: string | null;
             /**
              * Format: uint32
              * @description http: requests under way on one node at once.
              * @default 1024
              */
-            maxInFlight: number | null;
+            maxInFlight?: number | null;
             /**
              * @description http
              * @default POST
              * @enum {string|null}
              */
-            method: "POST" | "PUT" | "PATCH" | null;
+            method?: "POST" | "PUT" | "PATCH" | null;
             /**
              * @description echo: answers before JSON decoding.
              * @default false
              */
-            raw: boolean | null;
+            raw?: boolean | null;
             /**
              * @description http: a 2xx answer's JSON body goes back to the sender.
              * @default false
              */
-            reply: boolean | null;
+            reply?: boolean | null;
             /** @description kafka: topic of answers that go back to the sender, by the correlation id that each record carries. */
             replyTopic?: string | null;
             /**
              * @description False: best effort; its failure neither delays nor fails the event.
              * @default true
              */
-            required: boolean | null;
+            required?: boolean | null;
             /**
              * Format: uint32
              * @description kafka: default: the client library's.
@@ -1080,7 +1080,7 @@ export interface components {
              * @description http: for the whole exchange of one attempt.
              * @default 1500
              */
-            timeoutInMillis: number | null;
+            timeoutInMillis?: number | null;
             /** @description kafka */
             topic?: string | null;
             /**
@@ -1096,19 +1096,19 @@ export interface components {
              * @description Of a request's body; a larger event goes alone.
              * @default 1048576
              */
-            maxBytes: number | null;
+            maxBytes?: number | null;
             /**
              * Format: uint64
              * @description How long an event may wait for others while no request is under way.
              * @default 0
              */
-            maxDelayMillis: number | null;
+            maxDelayMillis?: number | null;
             /**
              * Format: uint32
              * @description In one request; 1: each has its own.
              * @default 1
              */
-            maxEvents: number | null;
+            maxEvents?: number | null;
         };
         /** @description How events are put together. */
         BatchFacts: {
@@ -1153,13 +1153,13 @@ export interface components {
              * @description Failures in a row after which nothing is sent for a while.
              * @default 5
              */
-            failures: number | null;
+            failures?: number | null;
             /**
              * Format: uint64
              * @description For how long; then a few requests are let through.
              * @default 2000
              */
-            openInMillis: number | null;
+            openInMillis?: number | null;
         };
         Cluster: {
             clusterId: string | null;
@@ -1183,7 +1183,7 @@ export interface components {
              * @default event
              * @enum {string|null}
              */
-            source: "event" | "connection" | null;
+            source?: "event" | "connection" | null;
             /** @description null is a value; None: there is none. */
             value?: unknown;
         };
@@ -1234,7 +1234,7 @@ export interface components {
              * @description Values of the path's parameters, decoded; default: those of `path`.
              * @default {}
              */
-            params: {
+            params?: {
                 [key: string]: string;
             };
             /** @description The request path, also with a query; default: the endpoint's path with `params` in their places. */
@@ -1411,7 +1411,7 @@ export interface components {
              *       "*"
              *     ]
              */
-            allowedOrigins: string[] | null;
+            allowedOrigins?: string[] | null;
             /** @description Host names, with or without port. */
             blacklistHosts?: string[] | null;
             /** @description Addresses, CIDR blocks or dotted prefixes. */
@@ -1450,7 +1450,7 @@ export interface components {
              * @description user, ip, or a JSONPath over the connection description. Who has no such value is known by its address.
              * @default user
              */
-            key: string | null;
+            key?: string | null;
             /**
              * Format: double
              * @description A second.
@@ -1567,19 +1567,19 @@ export interface components {
              * @description Bytes of waiting frames.
              * @default 262144
              */
-            maxBytes: number | null;
+            maxBytes?: number | null;
             /**
              * Format: uint32
              * @description Number of waiting frames.
              * @default 256
              */
-            maxMessages: number | null;
+            maxMessages?: number | null;
             /**
              * @description The answer to a full outbox; "close" closes with 1013.
              * @default close
              * @enum {string|null}
              */
-            whenFull: "close" | "dropOldest" | "dropNewest" | "coalesce" | null;
+            whenFull?: "close" | "dropOldest" | "dropNewest" | "coalesce" | null;
         };
         /** @description `{"type", "title", "status", "detail", "code", "errors"}`. */
         Problem: {
@@ -1778,13 +1778,13 @@ export interface components {
              * @description Bytes kept of messages for it, with 64 for each.
              * @default 262144
              */
-            maxBytes: number | null;
+            maxBytes?: number | null;
             /**
              * Format: uint64
              * @description How long a connection waits for its client.
              * @default 60
              */
-            windowInSeconds: number | null;
+            windowInSeconds?: number | null;
         };
         /** @description Attempts of one delivery. */
         Retry: {
@@ -1792,19 +1792,19 @@ export interface components {
              * Format: uint32
              * @default 3
              */
-            attempts: number | null;
+            attempts?: number | null;
             /**
              * Format: uint64
              * @description The longest pause before the second attempt; it doubles with each further one.
              * @default 100
              */
-            backoffInMillis: number | null;
+            backoffInMillis?: number | null;
             /**
              * Format: uint64
              * @description No pause is longer, whatever a service asks for.
              * @default 2000
              */
-            maxBackoffInMillis: number | null;
+            maxBackoffInMillis?: number | null;
         };
         /** @description How often one request is tried. */
         RetryFacts: {
@@ -1848,7 +1848,7 @@ export interface components {
              * @description custom: an event that matched goes on to later routes.
              * @default false
              */
-            continue: boolean | null;
+            continue?: boolean | null;
             /** @description Where events go that a required backend has not taken for good; http or kafka. Default: the endpoint's. */
             deadLetter?: components["schemas"]["Backend"] | null;
             /** @description custom: the condition. Either this or key. */
@@ -1861,7 +1861,7 @@ export interface components {
              * @description JSON Schema of the event.
              * @default null
              */
-            schema: unknown;
+            schema?: unknown;
             /** @description Template over the event. */
             transform?: components["schemas"]["RouteTransform"] | null;
             /**
@@ -1886,19 +1886,19 @@ export interface components {
              * @description Deliveries of one connection to one backend at once, unless ordering is "connection".
              * @default 8
              */
-            backendParallelism: number | null;
+            backendParallelism?: number | null;
             /**
              * Format: uint64
              * @description Time between pings.
              * @default 15
              */
-            heartbeatIntervalInSeconds: number | null;
+            heartbeatIntervalInSeconds?: number | null;
             /**
              * Format: uint32
              * @description Unanswered pings until the connection is closed with 4408.
              * @default 3
              */
-            heartbeatMaxMissingPingFrames: number | null;
+            heartbeatMaxMissingPingFrames?: number | null;
             /**
              * Format: uint64
              * @description Longest time without events either way.
@@ -1914,25 +1914,25 @@ export interface components {
              * @description Events of one connection accepted but not yet delivered; at the limit its socket is no longer read.
              * @default 64
              */
-            maxInFlight: number | null;
+            maxInFlight?: number | null;
             /**
              * Format: uint64
              * @description Largest message of a client; a larger one closes the connection with 1009.
              * @default 131072
              */
-            maxMessageBytes: number | null;
+            maxMessageBytes?: number | null;
             /**
              * @description What a new version means for open connections.
              * @default keep
              * @enum {string|null}
              */
-            onVersionChange: "keep" | "close" | null;
+            onVersionChange?: "keep" | "close" | null;
             /**
              * @description Order of one connection's events.
              * @default connection
              * @enum {string|null}
              */
-            ordering: "connection" | "key" | "none" | null;
+            ordering?: "connection" | "key" | "none" | null;
             /** @description JSONPath of the value that orders events, with ordering "key". */
             orderingKey?: string | null;
             /** @description What may wait for a client that reads slowly. */
@@ -1947,7 +1947,7 @@ export interface components {
              * @default latest
              * @enum {string|null}
              */
-            autoOffsetReset: "latest" | "earliest" | null;
+            autoOffsetReset?: "latest" | "earliest" | null;
             /** @description host:port, separated by commas; default: the node's. */
             bootstrapServers?: string | null;
             /** @description The consumer group that the nodes of the cluster are in. */
@@ -2018,7 +2018,7 @@ export interface components {
              * @default reject
              * @enum {string|null}
              */
-            onExceeded: "reject" | "drop" | "close" | null;
+            onExceeded?: "reject" | "drop" | "close" | null;
             /** @description Messages of each connection. */
             perConnection?: components["schemas"]["Rate"] | null;
             /** @description Messages of each identity, over all of its connections. */
@@ -2028,7 +2028,7 @@ export interface components {
              * @default cluster
              * @enum {string|null}
              */
-            scope: "cluster" | "node" | null;
+            scope?: "cluster" | "node" | null;
         };
         Token: {
             createdAt: string;

@@ -31,8 +31,8 @@ export interface Picture {
   lines: Line[];
 }
 
-const COLUMN_X = [0, 224, 560];
-const WIDTHS = [160, 272, 320];
+const COLUMN_X = [0, 240, 592];
+const WIDTHS = [184, 288, 384];
 const HEIGHT = 48;
 const GAP = 16;
 const GROUP_GAP = 32;

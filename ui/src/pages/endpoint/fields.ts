@@ -45,7 +45,7 @@ function fieldOf(path: string[], schema: Schema): Field {
   const fallback = schema.default === undefined || schema.default === null ? 'none' : String(schema.default);
   return {
     path,
-    label: path.at(-1)!,
+    label: path.join('.').replace(/^settings\./, ''),
     help: [schema.description, kind === 'number' ? rangeOf(schema) : ''].filter(Boolean).join(' '),
     kind,
     choices,

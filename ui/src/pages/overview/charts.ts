@@ -15,8 +15,8 @@ export interface ChartSpec {
   /** What is to be known about it, in a line. */
   note?: string;
   format: (value: number | null | undefined) => string;
-  /** Of the axis. */
-  unit: string;
+  /** For the axis, which has little room; as `format` where there is none. */
+  axis?: (value: number | null | undefined) => string;
   lines: (window: Window, byNode: boolean) => Line[];
 }
 
@@ -62,18 +62,18 @@ const perSecondText = (value: number | null | undefined) => rate(value);
 const eventsText = (value: number | null | undefined) => rate(value, 'events/s');
 
 export const CHARTS: ChartSpec[] = [
-  { id: 'connections', title: 'Open connections', format: count, unit: '', lines: parts([{ label: 'open', of: 'connections' }], false) },
-  { id: 'turnover', title: 'Connections opened and closed', format: perSecondText, unit: '/s', lines: parts([{ label: 'opened', of: 'opened' }, { label: 'closed', of: 'closed' }], true) },
-  { id: 'events', title: 'Events', format: eventsText, unit: '/s', lines: parts([{ label: 'in', of: 'eventsIn' }, { label: 'out', of: 'eventsOut' }], true) },
-  { id: 'errors', title: 'Errors', format: perSecondText, unit: '/s', lines: errors },
+  { id: 'connections', title: 'Open connections', format: count, lines: parts([{ label: 'open', of: 'connections' }], false) },
+  { id: 'turnover', title: 'Connections opened and closed', format: perSecondText, lines: parts([{ label: 'opened', of: 'opened' }, { label: 'closed', of: 'closed' }], true) },
+  { id: 'events', title: 'Events', format: eventsText, axis: perSecondText, lines: parts([{ label: 'in', of: 'eventsIn' }, { label: 'out', of: 'eventsOut' }], true) },
+  { id: 'errors', title: 'Errors', format: perSecondText, lines: errors },
   {
     id: 'latency',
     title: 'Backend latency',
     note: 'of all nodes: that of the slowest',
     format: millis,
-    unit: 'ms',
+   
     lines: parts([{ label: 'p50', of: 'backendP50Millis', how: 'max' }, { label: 'p99', of: 'backendP99Millis', how: 'max' }], false),
   },
-  { id: 'throttled', title: 'Throttled', format: perSecondText, unit: '/s', lines: parts([{ label: 'throttled', of: 'throttled' }], true) },
-  { id: 'memory', title: 'Memory', format: bytes, unit: '', lines: parts([{ label: 'memory', of: 'memoryBytes' }], false) },
+  { id: 'throttled', title: 'Throttled', format: perSecondText, lines: parts([{ label: 'throttled', of: 'throttled' }], true) },
+  { id: 'memory', title: 'Memory', format: bytes, lines: parts([{ label: 'memory', of: 'memoryBytes' }], false) },
 ];

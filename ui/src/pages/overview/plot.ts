@@ -55,7 +55,7 @@ export class Plot {
       cursor: { sync: { key: SYNC }, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
-        { ...axis, space: 64, size: 28, values: (_, splits, __, ___, step) => splits.map((second) => clock(second, step)) },
+        { ...axis, space: 56, size: 28, values: (_, splits, __, ___, step) => splits.map((second) => clock(second, step)) },
         { ...axis, size: 64, space: 32, values: (_, splits) => splits.map((value) => format(value)) },
       ],
       series: [

@@ -43,6 +43,7 @@ const look = EditorView.theme({
   '&.cm-merge-a .cm-changedText': { background: 'none', textDecoration: 'underline 2px var(--red)' },
   '&.cm-merge-b .cm-changedText': { background: 'none', textDecoration: 'underline 2px var(--green)' },
   '.cm-collapsedLines': { background: 'var(--sunken)', color: 'var(--muted)', padding: '4px 16px', fontFamily: 'var(--sans)' },
+  '.cm-collapsedLines:before, .cm-collapsedLines:after': { content: '"⋯" !important', margin: '0 8px' },
 });
 
 function shared(label: string): Extension {
