@@ -24,7 +24,8 @@ class Router {
   private read(): void {
     const { path, query } = parse(location.hash);
     this.hash = location.hash;
-    this.path = path;
+    // A page is not built anew when only its query changes.
+    if (path.join('/') !== this.path.join('/')) this.path = path;
     this.query = query;
   }
 

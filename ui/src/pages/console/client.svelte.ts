@@ -5,7 +5,7 @@ import { bytes, millis, span } from '../../lib/format';
 export interface Entry {
   id: number;
   at: number;
-  kind: 'sent' | 'received' | 'note' | 'fault';
+  kind: 'sent' | 'received' | 'info' | 'fault';
   text: string;
   /** Beside the time: how long after what. */
   timing: string;
@@ -44,7 +44,7 @@ export class ConsoleClient {
     this.socket = socket;
     socket.binaryType = 'arraybuffer';
     this.state = 'opening';
-    this.add('note', `Connecting to ${url}`);
+    this.add('info', `Connecting to ${url}`);
     const mine = (run: () => void) => () => {
       if (this.socket === socket) run();
     };
@@ -52,7 +52,7 @@ export class ConsoleClient {
       this.openedAt = performance.now();
       this.state = 'open';
       this.protocol = socket.protocol;
-      this.add('note', socket.protocol ? `Open, with the subprotocol ${socket.protocol}` : 'Open', `handshake ${millis(Math.round(this.openedAt - this.started))}`);
+      this.add('info', socket.protocol ? `Open, with the subprotocol ${socket.protocol}` : 'Open', `handshake ${millis(Math.round(this.openedAt - this.started))}`);
     });
     socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
       if (this.socket !== socket) return;
@@ -70,7 +70,7 @@ export class ConsoleClient {
       }
       const reason = event.reason ? ` “${event.reason}”` : '';
       const lasted = `open for ${span(performance.now() - this.openedAt)}`;
-      this.add(event.code === 1000 || event.code === 1005 ? 'note' : 'fault', `Closed: ${event.code}${reason} – ${closeMeaning(event.code, event.reason)}. ${event.code === 1000 || event.code === 1005 ? '' : closeAdvice(event.code)}`.trim(), lasted);
+      this.add(event.code === 1000 || event.code === 1005 ? 'info' : 'fault', `Closed: ${event.code}${reason} – ${closeMeaning(event.code, event.reason)}. ${event.code === 1000 || event.code === 1005 ? '' : closeAdvice(event.code)}`.trim(), lasted);
     };
   }
 
