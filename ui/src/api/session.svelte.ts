@@ -31,7 +31,8 @@ class Session {
         this.forget();
       } else {
         this.reason = error instanceof Error ? error.message : String(error);
-        this.state = error instanceof Refused ? 'login' : 'unreachable';
+        // Who guesses too often must wait; a node that is not ready yet is asked again.
+        this.state = error instanceof Refused && error.status === 429 ? 'login' : 'unreachable';
       }
     }
   }

@@ -42,6 +42,17 @@ describe('totals', () => {
   it('are gaps where a reachable node has a gap', () => {
     expect(of(node('n1', 1000, [1, 1, 1]), node('n2', 1000, [2, null, 2]))).toEqual([3, null, 3]);
   });
+  it('a maximum does without a node that had nothing to measure, but not without one whose samples are missing', () => {
+    const of = (connections: (number | null)[]) => merge(null, answer(node('n1', 1000, [1, 1], { samples: { connections: [1, 1], backendP99Millis: [5, 5] } }), node('n2', 999, [], { samples: { connections: [1, ...connections], backendP99Millis: [9, 9, null] } })));
+    const max = (connections: (number | null)[]) => total(of(connections), (each) => each.series.backendP99Millis, 'max').slice(-2);
+    expect(max([1, 1])).toEqual([9, 5]);
+    expect(max([1, null])).toEqual([9, null]);
+  });
+  it('take a node that did not answer as it is: without samples', () => {
+    const window = merge(null, answer(node('n1', 1000, [1, 2]), { nodeId: 'n2', name: 'n2', reachable: false, from: 0 }));
+    expect(total(window, (each) => each.series.connections).slice(-2)).toEqual([1, 2]);
+    expect(since(merge(null, answer({ nodeId: 'n2', name: 'n2', reachable: false, from: 0 })))).toBe(0);
+  });
   it('do without a node before its first sample, and without one that is gone', () => {
     expect(of(node('n1', 1000, [1, 1, 1]), node('n2', 1002, [2]))).toEqual([1, 1, 3]);
     expect(of(node('n1', 1000, [1, 1, 1]), node('n2', 1000, [2], { reachable: false }))).toEqual([3, 1, 1]);

@@ -22,7 +22,8 @@ export interface NodeAnswer {
   reachable: boolean;
   /** Unix seconds of the first sample. */
   from: number;
-  samples: Partial<Record<Series, Samples>> & { errors?: Record<string, Samples> };
+  /** Nothing of a node that did not answer. */
+  samples?: Partial<Record<Series, Samples>> & { errors?: Record<string, Samples> };
   /** How many connections the node takes at most, where it says so. */
   connectionsMax?: number | null;
 }
@@ -51,7 +52,7 @@ const empty = (length: number): Samples => new Array<number | null>(length).fill
 export function merge(known: Window | null, answer: StatsAnswer): Window {
   const step = answer.stepSeconds;
   const length = Math.round(RANGE_SECONDS[answer.range] / step);
-  const ends = answer.nodes.map((node) => Math.floor(node.from / step) + longest(node));
+  const ends = answer.nodes.filter((node) => longest(node) > 0).map((node) => Math.floor(node.from / step) + longest(node));
   const same = known?.range === answer.range && known.stepSeconds === step ? known : null;
   const end = Math.max(same ? same.first + same.length : -Infinity, ...ends);
   const first = Number.isFinite(end) ? end - length : 0;
@@ -64,21 +65,21 @@ export function merge(known: Window | null, answer: StatsAnswer): Window {
       if (fresh) copy(fresh, into, offset);
       return into;
     };
-    const codes = new Set([...Object.keys(before?.errors ?? {}), ...Object.keys(node.samples.errors ?? {})]);
+    const codes = new Set([...Object.keys(before?.errors ?? {}), ...Object.keys(node.samples?.errors ?? {})]);
     return {
       nodeId: node.nodeId,
       name: node.name,
       reachable: node.reachable,
       connectionsMax: node.connectionsMax ?? null,
-      series: Object.fromEntries(SERIES.map((name) => [name, lay(before?.series[name], node.samples[name])])) as Record<Series, Samples>,
-      errors: Object.fromEntries([...codes].map((code) => [code, lay(before?.errors[code], node.samples.errors?.[code])])),
+      series: Object.fromEntries(SERIES.map((name) => [name, lay(before?.series[name], node.samples?.[name])])) as Record<Series, Samples>,
+      errors: Object.fromEntries([...codes].map((code) => [code, lay(before?.errors[code], node.samples?.errors?.[code])])),
     };
   });
   return { range: answer.range, stepSeconds: step, first, length, nodes };
 }
 
 const longest = (node: NodeAnswer): number =>
-  Math.max(0, ...SERIES.map((name) => node.samples[name]?.length ?? 0), ...Object.values(node.samples.errors ?? {}).map((each) => each.length));
+  Math.max(0, ...SERIES.map((name) => node.samples?.[name]?.length ?? 0), ...Object.values(node.samples?.errors ?? {}).map((each) => each.length));
 
 function copy(from: Samples, into: Samples, offset: number): void {
   for (let place = Math.max(0, -offset); place < from.length && place + offset < into.length; place++) into[place + offset] = from[place] ?? null;
@@ -87,23 +88,29 @@ function copy(from: Samples, into: Samples, offset: number): void {
 /** Unix seconds from which on samples are wanted: the newest that some reachable node has, once more. */
 export function since(window: Window): number {
   const newest = window.nodes.filter((node) => node.reachable).map((node) => node.series.connections.findLastIndex((value) => value !== null));
-  return (window.first + Math.max(0, Math.min(...newest))) * window.stepSeconds;
+  const slowest = newest.length ? Math.max(0, Math.min(...newest)) : 0;
+  return (window.first + slowest) * window.stepSeconds;
 }
 
 export function times(window: Window): number[] {
   return Array.from({ length: window.length }, (_, place) => (window.first + place) * window.stepSeconds);
 }
 
-/** Of all nodes together. A reachable node that has no sample between its others makes a gap: the sum is not known. */
+/** Of all nodes together. A reachable node that has no samples between its others makes a gap: the whole is not known.
+ *  A maximum does without a node that has other samples of that time: it had nothing to measure. */
 export function total(window: Window, pick: (node: NodeWindow) => Samples, how: 'sum' | 'max' = 'sum'): Samples {
-  const parts = window.nodes.map((node) => ({ samples: pick(node), reachable: node.reachable }));
-  const starts = parts.map((part) => part.samples.findIndex((value) => value !== null));
+  const parts = window.nodes.map((node) => {
+    const samples = pick(node);
+    const needed = how === 'sum' ? samples : node.series.connections;
+    return { samples, needed, start: needed.findIndex((value) => value !== null), reachable: node.reachable };
+  });
   return Array.from({ length: window.length }, (_, place) => {
     let result: number | null = null;
-    for (const [which, part] of parts.entries()) {
+    for (const part of parts) {
+      const there = (part.needed[place] ?? null) !== null;
+      if (!there && part.reachable && part.start >= 0 && place > part.start) return null;
       const value = part.samples[place] ?? null;
       if (value !== null) result = result === null ? value : how === 'sum' ? result + value : Math.max(result, value);
-      else if (how === 'sum' && part.reachable && starts[which]! >= 0 && place > starts[which]!) return null;
     }
     return result;
   });
