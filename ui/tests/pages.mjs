@@ -35,7 +35,7 @@ const faults = [];
 async function open(hash = '#/', { token = ADMIN_TOKEN, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, acceptDownloads: true, ...options });
   context.setDefaultTimeout(15_000);
-  if (token) await context.addInitScript((text) => sessionStorage.getItem('wsgateway.token') ?? sessionStorage.setItem('wsgateway.token', text), token);
+  if (token) await context.addInitScript((text) => location.protocol !== 'about:' && (sessionStorage.getItem('wsgateway.token') ?? sessionStorage.setItem('wsgateway.token', text)), token);
   const page = await context.newPage();
   faults.push(watch(page));
   if (hash.startsWith('#')) await page.goto(`${UI_URL}/ui/${hash}`);
@@ -434,6 +434,29 @@ const TESTS = {
     } finally {
       await fetch(`${UI_URL}/api/v1/tokens/${token}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
     }
+  },
+
+  async 'a role that the node does not tell hides nothing, and the server’s 403 is shown'() {
+    const { id, token } = await api('POST', '/api/v1/tokens', { name: `ui-test-unknown-${RUN}`, role: 'viewer' });
+    try {
+      const page = await open('about:blank', { token });
+      await page.route('**/api/v1/tokens?*', (route) => route.fulfill({ status: 403, json: { title: 'Forbidden', status: 403, detail: 'not for you', code: 'forbidden' } }));
+      await page.goto(`${UI_URL}/ui/#/endpoints/new?template=echo`);
+      await page.locator('.cm-content').waitFor();
+      await button(page, 'Create and serve').click();
+      await page.getByRole('alert').getByText(/this needs the role editor; .* has viewer/).first().waitFor();
+    } finally {
+      await api('DELETE', `/api/v1/tokens/${id}`);
+    }
+  },
+
+  async 'a cluster without endpoints teaches how to begin'() {
+    const page = await open('about:blank');
+    await page.route('**/api/v1/endpoints?*', (route) => route.fulfill({ json: { items: [], nextCursor: null } }));
+    await page.goto(`${UI_URL}/ui/#/endpoints`);
+    await page.getByRole('heading', { name: 'Create your first endpoint' }).waitFor();
+    await page.getByRole('link', { name: 'Begin with Kafka topic' }).click();
+    await page.getByRole('heading', { name: 'New endpoint: Kafka topic' }).waitFor();
   },
 
   async 'the overview draws figures, and does without them'() {
