@@ -79,7 +79,7 @@ export class DocumentEditor {
           history(),
           indentOnInput(),
           closeBrackets(),
-          autocompletion({ override: [(context) => complete(context, options.schema())], activateOnTyping: true }),
+          autocompletion({ override: [(context) => complete(context, options.schema())], activateOnTyping: true, icons: false }),
           EditorView.updateListener.of((update) => {
             if (update.docChanged) options.onchange(update.state.doc.toString());
           }),
