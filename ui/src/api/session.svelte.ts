@@ -1,0 +1,89 @@
+// Who is here: the token, kept for this tab only, and the role that it has.
+import { ask, Refused } from './client';
+
+export const ROLES = ['viewer', 'publisher', 'editor', 'admin'] as const;
+export type Role = (typeof ROLES)[number];
+type State = 'starting' | 'login' | 'in' | 'unreachable';
+
+const KEY = 'wsgateway.token';
+
+class Session {
+  token = $state<string | null>(sessionStorage.getItem(KEY));
+  state = $state<State>('starting');
+  /** null: the node does not say. Then nothing is hidden, and the server's 403 is shown. */
+  role = $state<Role | null>(null);
+  name = $state<string | null>(null);
+  /** Why the login page is there, in the server's words. */
+  reason = $state<string | null>(null);
+
+  /** True when the role allows it, or is not known. */
+  can(needed: Role): boolean {
+    return this.role === null || ROLES.indexOf(this.role) >= ROLES.indexOf(needed);
+  }
+
+  /** Asks the node whether the token of this tab, or none, is good enough. */
+  async start(): Promise<void> {
+    try {
+      await this.try(this.token);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) {
+        this.reason = this.token ? error.message : null;
+        this.forget();
+      } else {
+        this.reason = error instanceof Error ? error.message : String(error);
+        // Who guesses too often must wait; a node that is not ready yet is asked again.
+        this.state = error instanceof Refused && error.status === 429 ? 'login' : 'unreachable';
+      }
+    }
+  }
+
+  /** Throws what the server said when the token is not good. */
+  async login(token: string): Promise<void> {
+    await this.try(token);
+    sessionStorage.setItem(KEY, token);
+  }
+
+  logout(): void {
+    this.reason = null;
+    this.forget();
+  }
+
+  /** A call was answered 401: the token was revoked, has expired, or is needed from now on. */
+  refused(): void {
+    if (this.state !== 'in') return;
+    this.reason = this.token ? 'the token is not accepted any more' : 'this cluster wants a token now';
+    this.forget();
+  }
+
+  private async try(token: string | null): Promise<void> {
+    await ask('GET', '/api/v1/cluster', { token });
+    const { role, name } = await whoAmI(token);
+    this.token = token;
+    this.role = role;
+    this.name = name;
+    this.reason = null;
+    this.state = 'in';
+  }
+
+  private forget(): void {
+    sessionStorage.removeItem(KEY);
+    this.token = null;
+    this.role = null;
+    this.name = null;
+    this.state = 'login';
+  }
+}
+
+/** The API has no call that says it. Listing tokens needs an admin, and who is none is told its name and role. */
+async function whoAmI(token: string | null): Promise<{ role: Role | null; name: string | null }> {
+  try {
+    await ask('GET', '/api/v1/tokens?limit=1', { token });
+    return { role: 'admin', name: token ? null : 'anonymous' };
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 403) throw error;
+    const found = /; (\S+) has (viewer|publisher|editor|admin)$/.exec(error.message);
+    return { role: (found?.[2] as Role | undefined) ?? null, name: found?.[1] ?? null };
+  }
+}
+
+export const session = new Session();

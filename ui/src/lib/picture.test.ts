@@ -1,0 +1,27 @@
+import { expect, it } from 'vitest';
+import { draw, expressionText } from './picture';
+
+it('draws each route once, the default one last, and says where nothing goes', () => {
+  const picture = draw({
+    path: '/a',
+    routes: [
+      { type: 'default', name: 'rest', backends: [{ type: 'echo' }] },
+      { type: 'custom', name: 'one', key: 'x', backends: [{ type: 'http', destination: 'http://a/' }, { type: 'kafka', topic: 't', required: false }] },
+      { type: 'disconnect', name: 'bye' },
+    ],
+  });
+  const routes = picture.boxes.filter((box) => box.kind === 'route');
+  expect(routes.map((box) => [box.title, box.path])).toEqual([['one', 'routes[1]'], ['rest', 'routes[0]'], ['bye', 'routes[2]']]);
+  expect(picture.boxes.filter((box) => box.kind === 'nowhere')).toHaveLength(1);
+  expect(picture.lines.filter((line) => line.dashed).map((line) => line.id)).toEqual(['routes[1].backends[1]', 'routes[2]-none']);
+});
+
+it('an endpoint without routes shows that events go nowhere', () => {
+  expect(draw({ path: '/a' }).boxes.map((box) => box.title)).toEqual(['No route', 'Event']);
+});
+
+it('writes expressions in a line', () => {
+  expect(expressionText({ or: [{ and: [{ exists: { path: '$.a' } }, { gt: { path: '$.n', value: 1 } }] }, { not: { equal: { path: '$.u', value: null, source: 'connection' } } }] })).toBe(
+    '($.a exists and $.n > 1) or not (connection $.u = null)',
+  );
+});

@@ -1,0 +1,135 @@
+// The picture of an endpoint's routes: event → route → backends, as boxes and lines. Pure: a document in, places out.
+import type { components } from '../api/schema';
+
+type Document = components['schemas']['EndpointDocument'];
+type Route = components['schemas']['Route'];
+type Backend = components['schemas']['Backend'];
+
+export interface Box {
+  id: string;
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  title: string;
+  text: string;
+  kind: 'trigger' | 'route' | 'backend' | 'nowhere';
+  /** Where it stands in the document. */
+  path: string;
+}
+export interface Line {
+  id: string;
+  from: [number, number];
+  to: [number, number];
+  /** Best effort, or a route that lets events go on. */
+  dashed: boolean;
+}
+export interface Picture {
+  width: number;
+  height: number;
+  boxes: Box[];
+  lines: Line[];
+}
+
+const COLUMN_X = [0, 240, 592];
+const WIDTHS = [184, 288, 384];
+const HEIGHT = 48;
+const GAP = 16;
+const GROUP_GAP = 32;
+
+const TRIGGERS: { types: Route['type'][]; title: string; text: string }[] = [
+  { types: ['connect'], title: 'Handshake', text: 'before it is answered' },
+  { types: ['custom', 'default'], title: 'Event', text: 'a message of a client' },
+  { types: ['error'], title: 'Error', text: 'refused or not delivered' },
+  { types: ['disconnect'], title: 'End', text: 'of a connection' },
+];
+
+export function draw(document: Document): Picture {
+  const boxes: Box[] = [];
+  const lines: Line[] = [];
+  const routes = (document.routes ?? []).map((route, place) => ({ route, place }));
+  let y = 0;
+  for (const trigger of TRIGGERS) {
+    const of = routes.filter(({ route }) => trigger.types.includes(route.type));
+    // Custom routes are looked at in document order; the default route takes what is left.
+    of.sort((a, b) => Number(a.route.type === 'default') - Number(b.route.type === 'default') || a.place - b.place);
+    if (of.length === 0 && trigger.title !== 'Event') continue;
+    const top = y;
+    const ends: [number, number][] = [];
+    if (of.length === 0) {
+      boxes.push(box('none', 1, y, 'No route', 'every event is answered no_route', 'nowhere', 'routes'));
+      ends.push([COLUMN_X[1]!, y + HEIGHT / 2]);
+      y += HEIGHT + GAP;
+    }
+    for (const { route, place } of of) {
+      const path = `routes[${place}]`;
+      const backends = route.backends ?? [];
+      const height = Math.max(1, backends.length) * (HEIGHT + GAP) - GAP;
+      const middle = y + height / 2;
+      boxes.push(box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path));
+      ends.push([COLUMN_X[1]!, middle]);
+      if (backends.length === 0) {
+        boxes.push(box(`${path}-none`, 2, y, 'Nowhere', 'taken and dropped', 'nowhere', path));
+        lines.push(line(`${path}-none`, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, y + HEIGHT / 2], true));
+      }
+      for (const [number, backend] of backends.entries()) {
+        const at = `${path}.backends[${number}]`;
+        const top = y + number * (HEIGHT + GAP);
+        const { title, text } = describe(backend);
+        boxes.push(box(at, 2, top, title, text, 'backend', at));
+        lines.push(line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false));
+      }
+      y += height + GAP;
+    }
+    const middle = (top + y - GAP) / 2;
+    boxes.push(box(trigger.title, 0, middle - HEIGHT / 2, trigger.title, trigger.text, 'trigger', 'routes'));
+    for (const [number, end] of ends.entries()) {
+      lines.push(line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, of[number]?.route.continue === true));
+    }
+    y += GROUP_GAP - GAP;
+  }
+  return { width: COLUMN_X[2]! + WIDTHS[2]!, height: Math.max(HEIGHT, y - GROUP_GAP), boxes, lines };
+}
+
+function box(id: string, column: number, y: number, title: string, text: string, kind: Box['kind'], path: string): Box {
+  return { id, x: COLUMN_X[column]!, y, width: WIDTHS[column]!, height: HEIGHT, title, text, kind, path };
+}
+
+const line = (id: string, from: [number, number], to: [number, number], dashed: boolean): Line => ({ id, from, to, dashed });
+
+export function conditionOf(route: Route, selector: string | null | undefined): string {
+  if (route.type === 'custom') {
+    const when = route.key !== undefined && route.key !== null ? `${selector ?? 'key'} = ${route.key}` : expressionText(route.expression);
+    return route.continue ? `${when}, then goes on` : when;
+  }
+  return { connect: 'each handshake', disconnect: 'each end', error: 'each error', default: 'what no other route took' }[route.type];
+}
+
+/** An expression in one line: `$.amount > 1000 and $.user exists`. */
+export function expressionText(expression: unknown): string {
+  if (!expression || typeof expression !== 'object') return '';
+  const [operator, inside] = Object.entries(expression as Record<string, unknown>)[0] ?? ['', null];
+  if (operator === 'and' || operator === 'or') {
+    const parts = (Array.isArray(inside) ? inside : []).map((part) => {
+      const text = expressionText(part);
+      return / (and|or) /.test(text) ? `(${text})` : text;
+    });
+    return parts.join(` ${operator} `);
+  }
+  if (operator === 'not') return `not (${expressionText(inside)})`;
+  const { path = '', value, source } = (inside ?? {}) as { path?: string; value?: unknown; source?: string };
+  const subject = source === 'connection' ? `connection ${path}` : path;
+  if (operator === 'exists') return value === false ? `${subject} missing` : `${subject} exists`;
+  const signs: Record<string, string> = { equal: '=', notEqual: '≠', gt: '>', gte: '≥', lt: '<', lte: '≤', startsWith: 'starts with' };
+  return `${subject} ${signs[operator] ?? operator} ${JSON.stringify(value)}`;
+}
+
+function describe(backend: Backend): { title: string; text: string } {
+  const optional = backend.required === false ? ', best effort' : '';
+  if (backend.type === 'http') return { title: `HTTP ${backend.method ?? 'POST'}${optional}`, text: backend.destination ?? '' };
+  if (backend.type === 'kafka') return { title: `Kafka${optional}`, text: `topic ${backend.topic ?? ''}` };
+  return { title: backend.raw ? 'Echo, raw' : 'Echo', text: 'back to the sender' };
+}
+
+/** As much of a text as fits in so many characters. */
+export const clip = (text: string, length: number): string => (text.length <= length ? text : `${text.slice(0, length - 1)}…`);

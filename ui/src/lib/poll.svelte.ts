@@ -1,0 +1,67 @@
+// Something that is asked for again and again. What was read last stays on screen when a call fails; `at` says its age.
+
+export class Poll<T> {
+  data = $state.raw<T | undefined>(undefined);
+  error = $state.raw<unknown>(null);
+  /** When `data` was read, in milliseconds. */
+  at = $state<number | null>(null);
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private abort: AbortController | undefined;
+  private readonly ask: (signal: AbortSignal) => Promise<T>;
+  private readonly everyMillis: number;
+
+  /** `everyMillis` 0: only when asked to by `refresh`. */
+  constructor(ask: (signal: AbortSignal) => Promise<T>, everyMillis: number) {
+    this.ask = ask;
+    this.everyMillis = everyMillis;
+  }
+
+  /** For `$effect`: polls until the effect ends. A hidden tab asks nothing. */
+  run(): () => void {
+    const visible = () => {
+      if (!document.hidden) void this.refresh();
+    };
+    document.addEventListener('visibilitychange', visible);
+    void this.refresh();
+    return () => {
+      document.removeEventListener('visibilitychange', visible);
+      clearTimeout(this.timer);
+      this.abort?.abort();
+      this.abort = undefined;
+    };
+  }
+
+  async refresh(): Promise<void> {
+    clearTimeout(this.timer);
+    this.abort?.abort();
+    const abort = new AbortController();
+    this.abort = abort;
+    try {
+      const data = await this.ask(abort.signal);
+      if (abort.signal.aborted) return;
+      this.data = data;
+      this.at = Date.now();
+      this.error = null;
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      this.error = error;
+    }
+    if (this.everyMillis > 0 && !document.hidden) {
+      this.timer = setTimeout(() => void this.refresh(), this.everyMillis);
+    }
+  }
+}
+
+/** At most `width` of them at once; the order of the answers is that of the items. */
+export async function inParallel<T, R>(items: T[], width: number, work: (item: T) => Promise<R>): Promise<R[]> {
+  const results = new Array<R>(items.length);
+  let next = 0;
+  const worker = async () => {
+    while (next < items.length) {
+      const place = next++;
+      results[place] = await work(items[place]!);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
+  return results;
+}

@@ -1,0 +1,151 @@
+// Figures over time: one window of samples for each node, on one grid of steps, and what is computed from them.
+// null is "no sample" and stays a gap.
+
+export const RANGES = ['5m', '1h', '24h'] as const;
+export type Range = (typeof RANGES)[number];
+export const RANGE_SECONDS: Record<Range, number> = { '5m': 300, '1h': 3600, '24h': 86_400 };
+export const POLL_MILLIS: Record<Range, number> = { '5m': 1000, '1h': 10_000, '24h': 10_000 };
+
+export type Samples = (number | null)[];
+export const SERIES = ['connections', 'opened', 'closed', 'eventsIn', 'eventsOut', 'throttled', 'backendP50Millis', 'backendP99Millis', 'memoryBytes'] as const;
+export type Series = (typeof SERIES)[number];
+
+/** As `GET /api/v1/stats` answers. */
+export interface StatsAnswer {
+  range: Range;
+  stepSeconds: number;
+  nodes: NodeAnswer[];
+}
+export interface NodeAnswer {
+  nodeId: string;
+  name: string;
+  reachable: boolean;
+  /** Unix seconds of the first sample. */
+  from: number;
+  /** Nothing of a node that did not answer. */
+  samples?: Partial<Record<Series, Samples>> & { errors?: Record<string, Samples> };
+  /** How many connections the node takes at most, where it says so. */
+  connectionsMax?: number | null;
+}
+
+export interface NodeWindow {
+  nodeId: string;
+  name: string;
+  reachable: boolean;
+  connectionsMax: number | null;
+  series: Record<Series, Samples>;
+  errors: Record<string, Samples>;
+}
+
+/** All nodes on the same grid: sample `i` is at `(first + i) * stepSeconds`. */
+export interface Window {
+  range: Range;
+  stepSeconds: number;
+  first: number;
+  length: number;
+  nodes: NodeWindow[];
+}
+
+const empty = (length: number): Samples => new Array<number | null>(length).fill(null);
+
+/** Lays an answer over what is known already; the answer wins, and what falls out of the range is let go. */
+export function merge(known: Window | null, answer: StatsAnswer): Window {
+  const step = answer.stepSeconds;
+  const length = Math.round(RANGE_SECONDS[answer.range] / step);
+  const ends = answer.nodes.filter((node) => longest(node) > 0).map((node) => Math.floor(node.from / step) + longest(node));
+  const same = known?.range === answer.range && known.stepSeconds === step ? known : null;
+  const end = Math.max(same ? same.first + same.length : -Infinity, ...ends);
+  const first = Number.isFinite(end) ? end - length : 0;
+  const nodes = answer.nodes.map((node) => {
+    const before = same?.nodes.find((each) => each.nodeId === node.nodeId);
+    const offset = Math.floor(node.from / step) - first;
+    const lay = (old: Samples | undefined, fresh: Samples | undefined) => {
+      const into = empty(length);
+      if (old && same) copy(old, into, same.first - first);
+      if (fresh) copy(fresh, into, offset);
+      return into;
+    };
+    const codes = new Set([...Object.keys(before?.errors ?? {}), ...Object.keys(node.samples?.errors ?? {})]);
+    return {
+      nodeId: node.nodeId,
+      name: node.name,
+      reachable: node.reachable,
+      connectionsMax: node.connectionsMax ?? null,
+      series: Object.fromEntries(SERIES.map((name) => [name, lay(before?.series[name], node.samples?.[name])])) as Record<Series, Samples>,
+      errors: Object.fromEntries([...codes].map((code) => [code, lay(before?.errors[code], node.samples?.errors?.[code])])),
+    };
+  });
+  return { range: answer.range, stepSeconds: step, first, length, nodes };
+}
+
+const longest = (node: NodeAnswer): number =>
+  Math.max(0, ...SERIES.map((name) => node.samples?.[name]?.length ?? 0), ...Object.values(node.samples?.errors ?? {}).map((each) => each.length));
+
+function copy(from: Samples, into: Samples, offset: number): void {
+  for (let place = Math.max(0, -offset); place < from.length && place + offset < into.length; place++) into[place + offset] = from[place] ?? null;
+}
+
+/** Unix seconds from which on samples are wanted: the newest that some reachable node has, once more. */
+export function since(window: Window): number {
+  const newest = window.nodes.filter((node) => node.reachable).map((node) => node.series.connections.findLastIndex((value) => value !== null));
+  const slowest = newest.length ? Math.max(0, Math.min(...newest)) : 0;
+  return (window.first + slowest) * window.stepSeconds;
+}
+
+export function times(window: Window): number[] {
+  return Array.from({ length: window.length }, (_, place) => (window.first + place) * window.stepSeconds);
+}
+
+/** Of all nodes together. A reachable node that has no samples between its others makes a gap: the whole is not known.
+ *  A maximum does without a node that has other samples of that time: it had nothing to measure. */
+export function total(window: Window, pick: (node: NodeWindow) => Samples, how: 'sum' | 'max' = 'sum'): Samples {
+  const parts = window.nodes.map((node) => {
+    const samples = pick(node);
+    const needed = how === 'sum' ? samples : node.series.connections;
+    return { samples, needed, start: needed.findIndex((value) => value !== null), reachable: node.reachable };
+  });
+  return Array.from({ length: window.length }, (_, place) => {
+    let result: number | null = null;
+    for (const part of parts) {
+      const there = (part.needed[place] ?? null) !== null;
+      if (!there && part.reachable && part.start >= 0 && place > part.start) return null;
+      const value = part.samples[place] ?? null;
+      if (value !== null) result = result === null ? value : how === 'sum' ? result + value : Math.max(result, value);
+    }
+    return result;
+  });
+}
+
+/** Counts of steps as counts a second. */
+export const perSecond = (samples: Samples, stepSeconds: number): Samples => samples.map((value) => (value === null ? null : value / stepSeconds));
+
+export function errorCodes(window: Window): string[] {
+  const codes = new Set(window.nodes.flatMap((node) => Object.keys(node.errors)));
+  const sum = (code: string) => window.nodes.reduce((all, node) => all + tally(node.errors[code] ?? []), 0);
+  return [...codes].sort((a, b) => sum(b) - sum(a) || a.localeCompare(b));
+}
+
+const tally = (samples: Samples): number => samples.reduce<number>((sum, value) => sum + (value ?? 0), 0);
+
+export function newest(samples: Samples): number | null {
+  return samples.findLast((value) => value !== null) ?? null;
+}
+
+/** The part of the events of the last minute that ended in an error; null without an event. */
+export function errorShare(window: Window): { share: number; worst: string } | null {
+  const steps = Math.max(1, Math.round(60 / window.stepSeconds));
+  const tail = (samples: Samples) => tally(samples.slice(-steps));
+  const events = window.nodes.reduce((sum, node) => sum + tail(node.series.eventsIn), 0);
+  const codes = errorCodes(window).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
+  const errors = codes.reduce((sum, each) => sum + each.errors, 0);
+  if (events === 0) return null;
+  const worst = codes.reduce((most, each) => (each.errors > most.errors ? each : most), { code: '', errors: 0 });
+  return { share: errors / events, worst: worst.code };
+}
+
+/** The mean of the first minute that a window has: for a window of an hour, what was an hour ago. */
+export function atTheStart(window: Window, samples: Samples): number | null {
+  const steps = Math.max(1, Math.round(60 / window.stepSeconds));
+  const there = samples.slice(0, steps).filter((value) => value !== null);
+  return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
+}

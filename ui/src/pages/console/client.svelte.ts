@@ -1,0 +1,113 @@
+// One WebSocket connection of this page, and what went over it.
+import { closeAdvice, closeMeaning } from '../../lib/closecodes';
+import { bytes, millis, span } from '../../lib/format';
+
+export interface Entry {
+  id: number;
+  at: number;
+  kind: 'sent' | 'received' | 'info' | 'fault';
+  text: string;
+  /** Beside the time: how long after what. */
+  timing: string;
+  size: string;
+}
+
+type State = 'closed' | 'opening' | 'open' | 'closing';
+/** Older entries are let go. */
+const ENTRIES_MAX = 500;
+const utf8 = new TextEncoder();
+
+export class ConsoleClient {
+  state = $state<State>('closed');
+  entries = $state.raw<Entry[]>([]);
+  protocol = $state('');
+  dropped = $state(0);
+  private socket: WebSocket | null = null;
+  private started = 0;
+  private sentAt: number | null = null;
+  private openedAt: number | null = null;
+  private last = 0;
+
+  connect(url: string, protocols: string[]): void {
+    this.close();
+    this.started = performance.now();
+    this.openedAt = null;
+    this.sentAt = null;
+    this.protocol = '';
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(url, protocols);
+    } catch (error) {
+      this.add('fault', error instanceof Error ? error.message : String(error));
+      return;
+    }
+    this.socket = socket;
+    socket.binaryType = 'arraybuffer';
+    this.state = 'opening';
+    this.add('info', `Connecting to ${url}`);
+    const mine = (run: () => void) => () => {
+      if (this.socket === socket) run();
+    };
+    socket.onopen = mine(() => {
+      this.openedAt = performance.now();
+      this.state = 'open';
+      this.protocol = socket.protocol;
+      this.add('info', socket.protocol ? `Open, with the subprotocol ${socket.protocol}` : 'Open', `handshake ${millis(Math.round(this.openedAt - this.started))}`);
+    });
+    socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
+      if (this.socket !== socket) return;
+      const timing = this.sentAt === null ? '' : `${millis(Math.round((performance.now() - this.sentAt) * 10) / 10)} after the last sent`;
+      if (typeof event.data === 'string') this.add('received', event.data, timing, utf8.encode(event.data).length);
+      else this.add('received', hex(event.data), timing, event.data.byteLength);
+    };
+    socket.onclose = (event) => {
+      if (this.socket !== socket) return;
+      this.socket = null;
+      this.state = 'closed';
+      if (this.openedAt === null) {
+        this.add('fault', 'No connection came about. Browsers do not tell a page why: the handshake was refused, or nothing listens there. The command line says it (below).');
+        return;
+      }
+      const reason = event.reason ? ` “${event.reason}”` : '';
+      const lasted = `open for ${span(performance.now() - this.openedAt)}`;
+      this.add(event.code === 1000 || event.code === 1005 ? 'info' : 'fault', `Closed: ${event.code}${reason} – ${closeMeaning(event.code, event.reason)}. ${event.code === 1000 || event.code === 1005 ? '' : closeAdvice(event.code)}`.trim(), lasted);
+    };
+  }
+
+  send(text: string): void {
+    if (!this.socket || this.state !== 'open') return;
+    this.socket.send(text);
+    this.sentAt = performance.now();
+    this.add('sent', text, '', utf8.encode(text).length);
+  }
+
+  close(): void {
+    if (!this.socket) return;
+    if (this.state === 'opening') {
+      this.socket.close();
+      this.socket = null;
+      this.state = 'closed';
+      return;
+    }
+    this.state = 'closing';
+    this.socket.close(1000);
+  }
+
+  clear(): void {
+    this.entries = [];
+    this.dropped = 0;
+  }
+
+  private add(kind: Entry['kind'], text: string, timing = '', size?: number): void {
+    const entry: Entry = { id: ++this.last, at: Date.now(), kind, text, timing, size: size === undefined ? '' : bytes(size) };
+    const entries = [...this.entries, entry];
+    this.dropped += Math.max(0, entries.length - ENTRIES_MAX);
+    this.entries = entries.slice(-ENTRIES_MAX);
+  }
+}
+
+function hex(data: ArrayBuffer): string {
+  const shown = Array.from(new Uint8Array(data.slice(0, 256)), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return `binary: ${shown}${data.byteLength > 256 ? ' …' : ''}`;
+}
+
