@@ -110,6 +110,18 @@ need_node() {
   [ "${major:-0}" -ge "$NODE_MIN" ] || die "the tests need Node.js $NODE_MIN; node here is ${major:-unknown}"
 }
 
+# The admin UI, for cargo to build into the program. What it is built with wants a newer Node.js than some systems have:
+# there the program has none, and everything else.
+need_ui() {
+  need_node
+  if node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)'; then
+    WSGATEWAY_UI_DIST="$("$REPO_DIR/scripts/ui.sh" dist)" || die "the admin UI could not be built"
+    export WSGATEWAY_UI_DIST
+  else
+    say "Building without the admin UI: that needs Node.js 20.19 or newer, and node here is $(node --version)"
+  fi
+}
+
 # The browser of the client tests is the system's; none is ever downloaded.
 need_chromium() { [ -x /usr/bin/chromium ] || apt_install chromium; }
 

@@ -110,6 +110,7 @@ pub struct Cluster {
     network: Option<Arc<Network>>,
     shim: Option<PathBuf>,
     small_disks: Option<Arc<SmallDisks>>,
+    sync_millis: u32,
     pub entrances: Arc<Entrances>,
 }
 
@@ -146,6 +147,7 @@ impl Cluster {
             network,
             shim: None,
             small_disks: None,
+            sync_millis: 0,
             entrances: Arc::new(entrances),
         })
     }
@@ -158,6 +160,11 @@ impl Cluster {
         }
         self.shim = Some(library.to_owned());
         Ok(())
+    }
+
+    /// Makes each sync of a file take so much longer, for nodes from their next start on. Needs the library.
+    pub fn set_sync_millis(&mut self, millis: u32) {
+        self.sync_millis = millis;
     }
 
     /// Gives each node a small disk of its own; before any is started.
@@ -236,6 +243,7 @@ impl Cluster {
         command.env("WSGATEWAY__CLUSTER__SECRETS", format!("[{CLUSTER_SECRET:?}]"));
         if let Some(library) = &self.shim {
             command.env("LD_PRELOAD", library).env("CHAOS_SHIM_DURABLE", &place.shim.durable);
+            command.env("CHAOS_SHIM_SYNC_MILLIS", self.sync_millis.to_string());
             command.env("CHAOS_SHIM_KEPT", &place.shim.kept).env("CHAOS_SHIM_CLOCK", &place.shim.clock);
         }
         if let Some(network) = &self.network {

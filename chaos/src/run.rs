@@ -100,10 +100,20 @@ impl Run {
 
     /// Starts all nodes and waits until they are one cluster in which each one votes.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.start_all()?;
+        self.formed().await
+    }
+
+    pub fn start_all(&mut self) -> anyhow::Result<()> {
         for node in 0..self.cluster.len() {
             self.cluster.start(node)?;
             self.entrances.set_usable(node, true);
         }
+        Ok(())
+    }
+
+    /// Waits until the nodes are one cluster in which each one votes.
+    pub async fn formed(&self) -> anyhow::Result<()> {
         let all = self.all_nodes();
         for node in &all {
             view::ready(&self.entrances, *node, START_WITHIN).await?;
@@ -189,6 +199,7 @@ impl Run {
     pub fn check_always(&mut self) {
         let records = self.history.records();
         self.hold("state_hash_equal", invariants::state_hash_equal::check(&records));
+        self.hold("terms_never_go_back", invariants::terms_never_go_back::check(&records));
         self.hold("one_cluster_id", invariants::one_cluster_id::check(&records));
         self.hold("cut_off_nodes_acknowledge_nothing", invariants::cut_off_nodes_acknowledge_nothing::check(&records));
         self.hold("no_voter_is_removed", invariants::no_voter_is_removed::check(&records));

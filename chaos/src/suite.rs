@@ -9,6 +9,7 @@ use crate::figures;
 use crate::report::{Chapter, Report};
 use crate::run::{Options, Run};
 use crate::scenarios::{self, Scenario};
+use crate::workload::sampler;
 
 pub struct Suite {
     pub options: Options,
@@ -87,6 +88,10 @@ impl Suite {
         let mut run = Run::prepare(scenario.name, &options, folder, scenarios::NODES).await?;
         if let Err(err) = scenarios::play(&mut run).await {
             run.breaks.push(format!("the scenario could not go on: {err:#}"));
+            // Why, they may say themselves.
+            for node in run.entrances.usable() {
+                sampler::sample(&run.entrances, node, &run.history).await;
+            }
             run.check_always();
         }
         run.cluster.end();

@@ -29,6 +29,7 @@ mod request;
 mod rollout_api;
 pub mod rules;
 mod tokens_api;
+mod ui;
 
 use std::sync::Arc;
 
@@ -111,6 +112,7 @@ pub fn routes(app: &mut web::ServiceConfig, api: Arc<Api>) {
     let access = access(&api);
     app.app_data(web::Data::from(api)).app_data(web::Data::new(access.clone()));
     register(app, &operations(), &access);
+    ui::routes(app);
     app.default_service(web::to(nothing));
 }
 

@@ -177,6 +177,7 @@ impl Demo {
                 node.admin
             );
         }
+        println!("\nAll of it in a browser: http://127.0.0.1:{}/ui/", nodes[0].admin);
         let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
         let second = nodes.get(1).unwrap_or(first);
         println!(

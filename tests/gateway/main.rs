@@ -21,6 +21,7 @@ mod ws;
 // The scenarios.
 mod abuse;
 mod acks;
+mod admin_ui;
 mod asyncapi;
 mod audit;
 mod auth_of_admin;

@@ -93,7 +93,7 @@ async fn certificates_between_nodes_are_taken_from_the_files_when_they_change() 
     let authority = Authority::new("wsgateway nodes");
     let first = node_certificate(&authority);
     let environment = settings("peer-tls-new", &authority, &first, "optional");
-    let cluster = Cluster::start_with(2, Plan { environment: environment.clone(), ..Plan::default() }).await;
+    let cluster = Cluster::start_with(1, Plan { environment: environment.clone(), ..Plan::default() }).await;
     let node = &cluster.nodes[0];
     let reloads = "wsgateway_tls_reloads_total{listener=\"cluster\",outcome=\"reloaded\"}";
     assert_eq!(value(node, reloads).await, 0);

@@ -20,6 +20,8 @@ use crate::{call, keeping_errno, variable, Real};
 
 /// Names the file that lines are appended to.
 const LOG: &CStr = c"CHAOS_SHIM_DURABLE";
+/// By how many milliseconds more a file's sync takes.
+const SYNC_MILLIS: &CStr = c"CHAOS_SHIM_SYNC_MILLIS";
 /// Names the folder for replaced files.
 const KEPT: &CStr = c"CHAOS_SHIM_KEPT";
 /// A folder with more is written down incompletely, without the end mark, and then not believed.
@@ -74,6 +76,7 @@ fn noting(file: c_int, sync: impl FnOnce() -> c_int) -> c_int {
             answer
         }
         Some(identity) => {
+            keeping_errno(slow_disk);
             let answer = sync();
             if answer == 0 {
                 let mut text = Text::<128>::new();
@@ -83,6 +86,25 @@ fn noting(file: c_int, sync: impl FnOnce() -> c_int) -> c_int {
             answer
         }
         None => sync(),
+    }
+}
+
+/// Before a file's sync, which makes no more durable than what was there before that.
+fn slow_disk() {
+    static MILLIS: AtomicI32 = AtomicI32::new(NOT_OPENED);
+    let mut millis = MILLIS.load(Ordering::Relaxed);
+    if millis == NOT_OPENED {
+        let digits = variable(SYNC_MILLIS).map_or(&b""[..], CStr::to_bytes);
+        millis = digits.iter().fold(0, |sum: i32, digit| {
+            sum.saturating_mul(10).saturating_add(i32::from(digit.wrapping_sub(b'0').min(9)))
+        });
+        MILLIS.store(millis, Ordering::Relaxed);
+    }
+    if millis > 0 {
+        let (seconds, millis) = (i64::from(millis / 1_000), i64::from(millis % 1_000));
+        let pause = libc::timespec { tv_sec: seconds, tv_nsec: millis * 1_000_000 };
+        // SAFETY: both are timespecs; nobody asks for what was left of an interrupted pause.
+        unsafe { libc::nanosleep(&raw const pause, std::ptr::null_mut()) };
     }
 }
 

@@ -21,6 +21,7 @@ pub mod refused_pushes_do_not_arrive;
 pub mod register_is_linearizable;
 pub mod served_documents_were_written;
 pub mod state_hash_equal;
+pub mod terms_never_go_back;
 pub mod writes_apply_once;
 
 use std::collections::BTreeMap;

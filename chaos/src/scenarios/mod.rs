@@ -5,7 +5,9 @@ mod bit_flips;
 mod clients_cut;
 mod clock_jump;
 mod cut_off;
+mod cut_off_start;
 mod disk_full;
+mod failed_elections;
 mod kill_leader;
 mod kill_owner;
 mod one_way_partition;
@@ -75,6 +77,10 @@ pub const ALL: &[Scenario] = &[
     ),
     on_loopback("wiped_disk", "kill -9 a follower, remove its disk, start it again"),
     behind_a_shim(
+        "failed_elections",
+        "let the power fail for all nodes just when one of them is in a new term, on disks whose syncs take long",
+    ),
+    behind_a_shim(
         "power_failure",
         "kill -9 all nodes at once under configuration writes, and drop what none of them had synced; three times a cycle",
     ),
@@ -84,6 +90,7 @@ pub const ALL: &[Scenario] = &[
     ),
     on_small_disks("disk_full", "fill the disk of a follower, of the leader, then of all, for 5.5 s each, under the same traffic"),
     behind_a_shim("clock_jump", "put a node's clock an hour forward and back, then an hour back and forward; then all clocks"),
+    in_a_network("cut_off_start", "start new nodes while none can reach another, for 3–6 s"),
     in_a_network("partition", "cut a follower off from the others for 8–11 s under the same traffic, then the leader"),
     in_a_network("one_way_partition", "make a node mute for 8–11 s, then one deaf, the leader perhaps"),
     in_a_network("packet_loss", "lose 5 % of all that nodes send each other, for 25 s a cycle"),
@@ -104,12 +111,16 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     if run.scenario == "rolling_upgrade" {
         rolling_upgrade::prepare(run)?;
     }
-    run.start().await?;
+    if run.scenario != "cut_off_start" {
+        run.start().await?;
+    }
     match run.scenario {
+        "cut_off_start" => cut_off_start::play(run).await?,
         "kill_leader" => kill_leader::play(run).await?,
         "kill_owner" => kill_owner::play(run).await?,
         "pause_node" => pause_node::play(run).await?,
         "rolling_restart" => rolling_restart::play(run).await?,
+        "failed_elections" => failed_elections::play(run).await?,
         "power_failure" => power_failure::play(run).await?,
         "bit_flips" => bit_flips::play(run).await?,
         "disk_full" => disk_full::play(run).await?,
