@@ -66,7 +66,7 @@ pub const ALL: &[Scenario] = &[
         "kill_owner",
         "kill -9 a node under 60 talking clients and pushes; its connections are gone, the others stay",
     ),
-    on_loopback("pause_node", "stop a node for 5–8 s under the same traffic, the leader perhaps, and let it go on"),
+    on_loopback("pause_node", "stop a node for 5–8 s (30 s from the second cycle on) under the same traffic, the leader perhaps, and let it go on"),
     on_loopback(
         "rolling_restart",
         "ask the nodes to leave one after the other, and start them again, under the same traffic",

@@ -17,6 +17,8 @@ use crate::view;
 const BEFORE: Duration = Duration::from_secs(2);
 const AFTER: Duration = Duration::from_secs(2);
 const STOPPED_MILLIS: std::ops::RangeInclusive<u64> = 5000..=8000;
+/// From the second cycle on: others have taken the node for dead meanwhile.
+const STOPPED_LONG: Duration = Duration::from_secs(30);
 
 pub async fn play(run: &mut Run) -> anyhow::Result<()> {
     let mut rng = run.rng("pause_node");
@@ -35,7 +37,8 @@ pub async fn play(run: &mut Run) -> anyhow::Result<()> {
         leaders += u32::from(victim == leader);
         let from = run.history.now();
         pause(&run.cluster, victim, &run.history)?;
-        tokio::time::sleep(Duration::from_millis(rng.random_range(STOPPED_MILLIS))).await;
+        let short = Duration::from_millis(rng.random_range(STOPPED_MILLIS));
+        tokio::time::sleep(if cycle == 0 { short } else { STOPPED_LONG }).await;
         go_on(&run.cluster, victim, &run.history)?;
         wait_for_writes(run, 10).await?;
         gap = gap.max(write_gap(&run.history.records(), from, run.history.now()));
