@@ -110,15 +110,27 @@ need_node() {
   [ "${major:-0}" -ge "$NODE_MIN" ] || die "the tests need Node.js $NODE_MIN; node here is ${major:-unknown}"
 }
 
-# The admin UI, for cargo to build into the program. What it is built with wants a newer Node.js than some systems have:
-# there the program has none, and everything else.
+# Whether node can build the admin UI: what vite wants.
+node_builds_ui() {
+  have node && have npm && node -e '
+    const [major, minor] = process.versions.node.split(".").map(Number);
+    process.exit((major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major >= 24 ? 0 : 1)'
+}
+
+# The admin UI, for cargo to build into the program. With `or-without`, what cannot be had is said, and the program then has
+# no UI, and everything else.
 need_ui() {
-  need_node
-  if node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)'; then
-    WSGATEWAY_UI_DIST="$("$REPO_DIR/scripts/ui.sh" dist)" || die "the admin UI could not be built"
+  have node || (apt_install nodejs) || [ "${1:-}" = or-without ] || die "the admin UI needs Node.js"
+  have npm || (apt_install npm) || [ "${1:-}" = or-without ] || die "the admin UI needs npm"
+  if ! node_builds_ui; then
+    say "Building without the admin UI: that needs Node.js 20.19, 22.12, or newer, and npm"
+  elif WSGATEWAY_UI_DIST="$("$REPO_DIR/scripts/ui.sh" dist)"; then
     export WSGATEWAY_UI_DIST
+  elif [ "${1:-}" = or-without ]; then
+    say "Building without the admin UI, which could not be built: see above"
+    unset WSGATEWAY_UI_DIST
   else
-    say "Building without the admin UI: that needs Node.js 20.19 or newer, and node here is $(node --version)"
+    die "the admin UI could not be built"
   fi
 }
 

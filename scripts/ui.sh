@@ -19,15 +19,18 @@ folder() {
   local packages folder
   packages="$("$REPO_DIR/scripts/node.sh" fetch "$REPO_DIR/ui")" || exit
   folder="$CACHE_DIR/ui-$(sources_hash)"
-  mkdir -p "$folder"
   (
     flock 9
-    if [ ! -e "$folder/.copied" ]; then
-      (cd "$REPO_DIR/ui" && tar -c --exclude=./node_modules --exclude=./dist .) | tar -x -C "$folder"
-      ln -sfn "$packages/node_modules" "$folder/node_modules"
-      touch "$folder/.copied"
+    if [ ! -e "$folder" ]; then
+      # Whole or not at all. Errors are looked at one by one: bash does not end by itself here.
+      rm -rf -- "$folder.tmp" || exit
+      mkdir -p "$folder.tmp" || exit
+      (cd "$REPO_DIR/ui" && tar -c --exclude=./node_modules --exclude=./dist .) |
+        tar -x --no-same-owner --mode=u+w -C "$folder.tmp" || exit
+      ln -s "$packages/node_modules" "$folder.tmp/node_modules" || exit
+      mv "$folder.tmp" "$folder" || exit
     fi
-  ) 9>"$folder.lock"
+  ) 9>"$folder.lock" || die "the sources of the admin UI could not be copied"
   printf '%s\n' "$folder"
 }
 
@@ -38,12 +41,12 @@ dist() {
     flock 9
     if [ ! -e "$folder/.built" ]; then
       say "Building the admin UI …"
-      (cd "$folder" && npx --no-install vite build --logLevel warn >&2) || die "the admin UI could not be built"
-      # Beside each file, its gzip, where that is smaller.
-      find "$folder/dist" -type f -size +1k -exec gzip -9 -k -n -f {} +
+      (cd "$folder" && npx --no-install vite build --logLevel warn >&2) || exit
+      # Beside each file, its gzip.
+      find "$folder/dist" -type f -size +1k -exec gzip -9 -k -n -f {} + || exit
       touch "$folder/.built"
     fi
-  ) 9>"$folder.lock"
+  ) 9>"$folder.lock" || die "the admin UI could not be built"
   printf '%s\n' "$folder/dist"
 }
 

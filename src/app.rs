@@ -154,6 +154,7 @@ struct ClusterSide {
     transport: Arc<TcpTransport>,
     membership: Arc<Membership>,
     store: RaftStore,
+    peer_tls: Option<peer_tls::Followed>,
 }
 
 impl Node {
@@ -166,7 +167,7 @@ impl Node {
         let admin = bind(settings.admin.listen, "admin")?;
         let for_cluster = settings.clone();
         let side = cluster.spawn(start_cluster(for_cluster)).await.context("cluster start")??;
-        let ClusterSide { identity, services, transport, membership, store } = side;
+        let ClusterSide { identity, services, transport, membership, store, peer_tls } = side;
 
         let workers = settings.workers();
         let supervisors = Supervisors::new(Arbiter::new().handle());
@@ -231,8 +232,8 @@ impl Node {
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
         }
-        if let Some(files) = settings.cluster.tls.files() {
-            cluster.spawn(peer_tls::follow(transport.clone(), files, metrics.clone()));
+        if let Some(followed) = peer_tls {
+            cluster.spawn(followed.follow(transport.clone(), metrics.clone()));
         }
         let gossiping = cluster.spawn(facts::gossip_facts(
             settings.clone(),
@@ -424,9 +425,11 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
     let services = Services::default();
     let secrets: Vec<Vec<u8>> = settings.cluster.secrets.iter().map(|secret| secret.clone().into_bytes()).collect();
     let mut options = TcpOptions::new(settings.cluster.listen, secrets.clone());
+    let mut peer_tls = None;
     if let Some(files) = settings.cluster.tls.files() {
-        let tls = files.read().and_then(|pem| PeerTls::new(files.mode, &pem)).context("cluster.tls")?;
-        options.tls = Some(tls);
+        let pem = files.read().context("cluster.tls")?;
+        options.tls = Some(PeerTls::new(files.mode, &pem).context("cluster.tls")?);
+        peer_tls = Some(peer_tls::Followed::new(files, &pem));
     }
     let transport = TcpTransport::start(options, identity.clone(), services.clone())
         .with_context(|| format!("cluster listener on {}", settings.cluster.listen))?;
@@ -458,5 +461,5 @@ async fn start_cluster(settings: Settings) -> anyhow::Result<ClusterSide> {
         ..StoreOptions::default()
     };
     let store = RaftStore::start(disk, transport.clone(), &services, options).await?;
-    Ok(ClusterSide { identity, services, transport, membership: Arc::new(membership), store })
+    Ok(ClusterSide { identity, services, transport, membership: Arc::new(membership), store, peer_tls })
 }

@@ -240,7 +240,7 @@ fn resource(path: &str, operations: &[&Operation]) -> Resource {
     }))
 }
 
-fn method_not_allowed(request: &HttpRequest, allow: &str, errors: Errors) -> HttpResponse {
+pub fn method_not_allowed(request: &HttpRequest, allow: &str, errors: Errors) -> HttpResponse {
     let detail = format!("{} is not for {}; allowed: {allow}", request.method(), request.path());
     let mut answer = match errors {
         Errors::Problems => Problem::new(405, "method_not_allowed", detail).error_response(),

@@ -2,10 +2,12 @@
 //! API that the page calls asks for one. Nothing else falls back to them.
 
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{web, HttpRequest, HttpResponse};
+use actix_web::{web, HttpRequest, HttpResponse, Resource};
 use rust_embed::RustEmbed;
 
-/// With a `.gz` beside each that is smaller so.
+use super::operation::{method_not_allowed, Errors};
+
+/// With a `.gz` beside those that are not small.
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/ui"]
 struct Files;
@@ -21,9 +23,18 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-anc
 
 pub fn routes(app: &mut web::ServiceConfig) {
     for path in ["/", "/ui"] {
-        app.service(web::resource(path).route(web::get().to(to_the_page)));
+        let resource = web::resource(path).route(web::get().to(to_the_page)).route(web::head().to(to_the_page));
+        app.service(nothing_else(resource));
     }
-    app.service(web::resource("/ui/{file:.*}").route(web::get().to(file)).route(web::head().to(file)));
+    let files = web::resource("/ui/{file:.*}").route(web::get().to(file)).route(web::head().to(file));
+    app.service(nothing_else(files));
+}
+
+/// Other methods are answered as elsewhere.
+fn nothing_else(resource: Resource) -> Resource {
+    resource.default_service(web::to(|request: HttpRequest| async move {
+        method_not_allowed(&request, "GET, HEAD", Errors::Problems)
+    }))
 }
 
 async fn to_the_page() -> HttpResponse {

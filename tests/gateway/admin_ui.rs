@@ -46,6 +46,8 @@ async fn files_come_without_a_token_and_with_the_right_headers() {
     {
         assert_eq!(get(node, nothing, &[]).await.status, 404, "{nothing}");
     }
+    let posted = Admin { addr: node.admin, token: None }.try_call("POST", "/ui/", &[], b"").await.expect("an answer");
+    assert_eq!((posted.status, header(&posted, "allow").as_str()), (405, "GET, HEAD"));
     assert_eq!(get(node, "/api/v1/endpoints", &[]).await.status, 401, "the API asks for a token all the same");
 }
 
