@@ -8,6 +8,7 @@ use rocksdb::WriteBatch;
 use wsgateway_cluster::{ClusterId, Identity};
 
 use crate::keys::{self, raft_meta};
+use crate::room::is_want_of_room;
 use crate::storage::{self, Durability, Storage};
 
 /// The version of everything that `keys` describes. A disk of another version is refused.
@@ -34,6 +35,17 @@ pub enum DiskError {
     Full,
     #[error("the storage has stopped")]
     Stopped,
+}
+
+impl DiskError {
+    /// Worth another try when there is room.
+    pub(crate) fn is_want_of_room(&self) -> bool {
+        match self {
+            DiskError::Database(error) => is_want_of_room(error),
+            DiskError::File(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
 }
 
 /// The opened RocksDB with this node's identity.

@@ -121,7 +121,7 @@ async fn backed(node: &Node, reached_since: &mut Option<Instant>) -> bool {
 }
 
 /// A majority of each configuration: of both, during a change.
-fn is_majority(configs: &[BTreeSet<NodeId>], backing: &BTreeSet<NodeId>) -> bool {
+pub fn is_majority(configs: &[BTreeSet<NodeId>], backing: &BTreeSet<NodeId>) -> bool {
     configs.iter().all(|voters| 2 * voters.intersection(backing).count() > voters.len())
 }
 

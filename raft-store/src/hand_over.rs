@@ -11,6 +11,7 @@ use openraft::ServerState;
 use tokio::time::sleep;
 use wsgateway_cluster::{NodeId, PeerError};
 
+use crate::election::is_majority;
 use crate::node::Node;
 use crate::rpc::kind;
 use crate::status::Metrics;
@@ -57,7 +58,7 @@ impl Node {
         self.best_successor(&self.metrics(), &|_| true).is_some()
     }
 
-    /// A leader whose disk is full makes one lead that has room. Returns at once if there is none.
+    /// A leader whose disk is full makes one lead that has room. Returns at once unless a majority has.
     pub async fn hand_over_leadership_for_want_of_room(&self) {
         let metrics = self.metrics();
         let voters: Vec<NodeId> = metrics.membership_config.membership().voter_ids().collect();
@@ -74,7 +75,9 @@ impl Node {
             }
         });
         let with_room: BTreeSet<NodeId> = join_all(asked).await.into_iter().flatten().collect();
-        if !with_room.is_empty() {
+        // Who has none gives no vote: with fewer, there would be no leader at all.
+        let configs = metrics.membership_config.membership().get_joint_config();
+        if is_majority(configs, &with_room) {
             self.hand_over_leadership_to(|id| with_room.contains(&id)).await;
         }
     }

@@ -250,7 +250,9 @@ struct FailedCall {
 /// Once a try may have been executed, "no leader" (nothing written) would be a lie.
 fn worse(lost: Option<String>, error: ProposeError) -> ProposeError {
     match (lost, error) {
-        (Some(lost), ProposeError::NoLeader(text)) => ProposeError::Unknown(format!("{lost}; then: {text}")),
+        (Some(lost), ProposeError::NoLeader(text) | ProposeError::Full(text) | ProposeError::MixedVersions(text)) => {
+            ProposeError::Unknown(format!("{lost}; then: {text}"))
+        }
         (_, error) => error,
     }
 }

@@ -21,12 +21,19 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub struct Room {
     dir: PathBuf,
     low: AtomicBool,
+    /// A write waits for room, or for RocksDB to go on after it had none.
+    waiting: AtomicBool,
     closing: AtomicBool,
 }
 
 impl Room {
     pub fn new(dir: &Path) -> Room {
-        Room { dir: dir.to_owned(), low: AtomicBool::new(false), closing: AtomicBool::new(false) }
+        Room {
+            dir: dir.to_owned(),
+            low: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// Bytes that this process may still write to the file system of the data folder. One system call.
@@ -42,7 +49,8 @@ impl Room {
         fail::fail_point!(&format!("low-on-room {}", self.dir.display()), |_| true);
         let Ok(free) = self.free_bytes() else { return false };
         let before = self.low.load(Ordering::Relaxed);
-        let now = free < if before { ENOUGH_BYTES } else { LOW_BYTES };
+        // A write that waits comes first: what is behind it would only pile up.
+        let now = self.is_waited_for() || free < if before { ENOUGH_BYTES } else { LOW_BYTES };
         if now != before && self.low.swap(now, Ordering::Relaxed) != now {
             let folder = self.dir.display();
             if now {
@@ -55,6 +63,15 @@ impl Room {
             }
         }
         now
+    }
+
+    /// Whether a write waits, and Raft with it.
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waited_for(&self, waited_for: bool) {
+        self.waiting.store(waited_for, Ordering::Relaxed);
     }
 
     /// Whether a write is worth a try.

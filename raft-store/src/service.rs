@@ -21,6 +21,8 @@ use crate::snapshot::SnapshotFile;
 
 /// An installation that takes longer is answered with "ask again".
 const INSTALL_ANSWER_AFTER: Duration = Duration::from_secs(1);
+/// Between two tries of a leader to send a snapshot to a node without room.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The service of one node. Holds it weakly: the table of services outlives a store that was shut down.
 pub struct StoreService {
@@ -55,6 +57,11 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
         return Err(farewell.into());
     }
     if matches!(kind, kind::VOTE | kind::SNAPSHOT_CHUNK | kind::ELECT | kind::ROOM) && node.storage.is_low_on_room() {
+        if kind == kind::SNAPSHOT_CHUNK {
+            hear(node, from);
+            // The leader begins anew, and reads all of it again for that.
+            tokio::time::sleep(FULL_DISK_PAUSE).await;
+        }
         return Err("the disk of this node is full".into());
     }
     Ok(match kind {
@@ -99,6 +106,13 @@ async fn answer(node: &Node, from: NodeId, kind: u16, payload: Bytes) -> Answer 
     })
 }
 
+/// What cannot be handed to Raft now was a sign of its leader all the same.
+fn hear(node: &Node, from: NodeId) {
+    if node.metrics().current_leader == Some(from) {
+        node.contact.heard();
+    }
+}
+
 /// A vote names its candidate: nobody may lead in another node's name.
 fn check_sender(from: NodeId, voted_for: Option<NodeId>) -> Result<(), String> {
     if voted_for == Some(from) {
@@ -110,8 +124,14 @@ fn check_sender(from: NodeId, voted_for: Option<NodeId>) -> Result<(), String> {
 async fn append_entries(node: &Node, from: NodeId, payload: &[u8]) -> Answer {
     let mut request: AppendEntriesRequest<TypeConfig> = rpc::from_json(payload)?;
     check_sender(from, request.vote.leader_id().voted_for())?;
-    // The leader is heard, and this node stays its follower, but nothing is written.
-    let left_out = !request.entries.is_empty() && node.storage.is_low_on_room();
+    if node.storage.waits_for_room() {
+        // Raft stands still, and would be handed the same ever again.
+        hear(node, from);
+        return Err("a write of this node waits for room on its disk".into());
+    }
+    // The leader is heard, and this node stays its follower, but nothing is written. The very first entries are few, and
+    // there is nothing before them to be answered with.
+    let left_out = !request.entries.is_empty() && request.prev_log_id.is_some() && node.storage.is_low_on_room();
     let before = request.prev_log_id;
     if left_out {
         request.entries.clear();

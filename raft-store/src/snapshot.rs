@@ -147,9 +147,15 @@ impl SnapshotDir {
         }
         let temporary = self.dir.join(TEMPORARY);
         crash_point("snapshot-tmp", "before");
-        let file = write_file(&temporary, meta, records)?;
-        crash_point("snapshot-fsync", "before");
-        file.sync_all()?;
+        let written = write_file(&temporary, meta, records).and_then(|file| {
+            crash_point("snapshot-fsync", "before");
+            Ok(file.sync_all()?)
+        });
+        if let Err(error) = written {
+            // What there is of it must not fill the disk.
+            std::fs::remove_file(&temporary)?;
+            return Err(error);
+        }
         crash_point("snapshot-rename", "before");
         std::fs::rename(&temporary, self.dir.join(CURRENT))?;
         crash_point("snapshot-rename", "after");

@@ -264,7 +264,11 @@ fn install_on_thread(
     }
     let mut records = Vec::new();
     file.read(|key, value| records.push((key.into_boxed_slice(), value.into_boxed_slice())))?;
-    snapshots.publish(meta, records.iter().cloned().map(Ok))?;
+    while let Err(error) = snapshots.publish(meta, records.iter().cloned().map(Ok)) {
+        if !error.is_want_of_room() || !db.room.pause() {
+            return Err(error);
+        }
+    }
     let data = storage::family(db, keys::SM_DATA);
     let mut batch = WriteBatch::default();
     let (from, to) = keys::SM_DATA_RANGE;
@@ -273,8 +277,9 @@ fn install_on_thread(
         batch.put_cf(data, key, value);
     }
     put_sm_meta(db, &mut batch, meta.last_log_id, &meta.last_membership)?;
-    let mut memory = view.write();
-    storage::write(db, "install", Durability::Synced, batch)?;
+    // Without room, readers see the state before; else they see neither half of it.
+    let held = storage::write_releasing(db, "install", Durability::Synced, batch, view.write())?;
+    let mut memory = held.unwrap_or_else(|| view.write());
     *memory = load(db)?;
     // Another state may now stand at an index that was hashed before.
     *view.hashed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
@@ -412,30 +417,40 @@ pub struct SnapshotBuilder {
 impl SnapshotBuilder {
     async fn build(&mut self) -> Result<(SnapshotMeta, SnapshotFile), DiskError> {
         let (storage, snapshots) = (self.storage.clone(), self.snapshots.clone());
-        blocking(move || {
-            let db = storage.db();
-            if !db.room.wait_for_enough() {
+        blocking(move || loop {
+            let room = &storage.db().room;
+            if !room.wait_for_enough() {
                 return Err(DiskError::Full);
             }
-            let view = db.snapshot();
-            let meta_family = storage::family(db, keys::SM_META);
-            let last_log_id: Option<LogId> = match view.get_cf(meta_family, sm_meta::LAST_APPLIED)? {
-                Some(bytes) => Some(storage::decode(keys::SM_META, sm_meta::LAST_APPLIED, &bytes)?),
-                None => None,
-            };
-            let last_membership = match view.get_cf(meta_family, sm_meta::MEMBERSHIP)? {
-                Some(bytes) => storage::decode(keys::SM_META, sm_meta::MEMBERSHIP, &bytes)?,
-                None => StoredMembership::default(),
-            };
-            // What the snapshot shows must not be lost by a crash that the snapshot survives.
-            db.flush_wal(true)?;
-            let index = last_log_id.map_or(0, |log_id| log_id.index);
-            let snapshot_id = format!("{index}-{:016x}", rand::random::<u64>());
-            let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
-            snapshots.publish(&meta, view.iterator_cf(storage::family(db, keys::SM_DATA), IteratorMode::Start))
+            match build_now(&storage, &snapshots) {
+                // Larger than what was there.
+                Err(error) if error.is_want_of_room() && room.pause() => {}
+                built => return built,
+            }
         })
         .await
     }
+}
+
+fn build_now(storage: &Storage, snapshots: &SnapshotDir) -> Result<(SnapshotMeta, SnapshotFile), DiskError> {
+    let db = storage.db();
+    let view = db.snapshot();
+    let meta_family = storage::family(db, keys::SM_META);
+    let last_log_id: Option<LogId> = match view.get_cf(meta_family, sm_meta::LAST_APPLIED)? {
+        Some(bytes) => Some(storage::decode(keys::SM_META, sm_meta::LAST_APPLIED, &bytes)?),
+        None => None,
+    };
+    let last_membership = match view.get_cf(meta_family, sm_meta::MEMBERSHIP)? {
+        Some(bytes) => storage::decode(keys::SM_META, sm_meta::MEMBERSHIP, &bytes)?,
+        None => StoredMembership::default(),
+    };
+    // What the snapshot shows must not be lost by a crash that the snapshot survives. On the storage thread: behind a write
+    // that waits for room, RocksDB would take the attempt for a second fault, and not go on any more.
+    futures::executor::block_on(storage.run(|db| db.flush_wal(true)))??;
+    let index = last_log_id.map_or(0, |log_id| log_id.index);
+    let snapshot_id = format!("{index}-{:016x}", rand::random::<u64>());
+    let meta = SnapshotMeta { last_log_id, last_membership, snapshot_id };
+    snapshots.publish(&meta, view.iterator_cf(storage::family(db, keys::SM_DATA), IteratorMode::Start))
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {

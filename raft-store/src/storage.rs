@@ -104,6 +104,11 @@ impl Storage {
         snapshot_dir(&self.dir)
     }
 
+    /// Whether a write waits for room: what is handed to Raft now would wait behind it.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.db.room.is_waited_for()
+    }
+
     /// From now on, what has no room fails.
     pub(crate) fn stop_waiting_for_room(&self) {
         self.db.room.close();
@@ -168,17 +173,17 @@ pub(crate) fn write(
     durability: Durability,
     batch: WriteBatch,
 ) -> Result<(), DiskError> {
-    write_releasing(db, point, durability, batch, ())
+    write_releasing(db, point, durability, batch, ()).map(|_guard| ())
 }
 
-/// As `write`; what readers wait for is let go when there is no room, and else after the write.
+/// As `write`; what readers wait for is let go when there is no room, and else given back.
 pub(crate) fn write_releasing<G>(
     db: &Database,
     point: &'static str,
     durability: Durability,
     batch: WriteBatch,
     guard: G,
-) -> Result<(), DiskError> {
+) -> Result<Option<G>, DiskError> {
     crash_point(point, "before");
     fail_here(point)?;
     let mut options = WriteOptions::default();
@@ -187,29 +192,32 @@ pub(crate) fn write_releasing<G>(
     let again = batch.data().to_vec();
     let mut guard = Some(guard);
     let mut batch = Some(batch);
-    loop {
+    let written = loop {
         if !db.room.has_any() {
             guard = None;
+            db.room.set_waited_for(true);
             if !db.room.wait() {
-                return Err(DiskError::Full);
+                break Err(DiskError::Full);
             }
         }
         let this = batch.take().unwrap_or_else(|| WriteBatch::from_data(&again));
         match db.write_opt(this, &options) {
-            Ok(()) => break,
+            Ok(()) => break Ok(()),
             // RocksDB writes nothing more until it has written out its buffers, which it tries every five seconds.
             Err(error) if is_want_of_room(&error) => {
                 guard = None;
+                db.room.set_waited_for(true);
                 if !db.room.pause() {
-                    return Err(DiskError::Full);
+                    break Err(DiskError::Full);
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => break Err(error.into()),
         }
-    }
+    };
+    db.room.set_waited_for(false);
+    written?;
     crash_point(point, if durability == Durability::Synced { "synced" } else { "written" });
-    drop(guard);
-    Ok(())
+    Ok(guard)
 }
 
 /// Where tests abort the process, or watch the order of events. Compiles to nothing without the feature.

@@ -64,6 +64,23 @@ async fn a_leader_without_room_makes_another_one_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_room_stays_where_nobody_else_would_be_elected() {
+    let board = Switchboard::default();
+    let nodes = three(&board, |_| {}).await;
+    let (leads, term) = (leader(&nodes).unwrap(), nodes[0].store.status().term);
+    let full = [&nodes[leads], &nodes[(leads + 1) % 3]];
+    full.into_iter().for_each(fill);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let with_room = &nodes[(leads + 2) % 3].store;
+    assert_eq!((leader(&nodes), with_room.status().term), (Some(leads), term), "one vote is no majority");
+    let refused = once(with_room, "while-full").await;
+    assert!(matches!(refused, Err(ProposeError::Full(_))), "{refused:?}");
+    assert!(with_room.linearize().await.is_ok());
+    full.into_iter().for_each(empty);
+    assert!(done(&commit(with_room, "after").await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_room_anywhere_changes_are_refused_and_nobody_stops() {
     let board = Switchboard::default();
     let nodes = three(&board, |_| {}).await;
