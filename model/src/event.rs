@@ -66,8 +66,8 @@ impl EventId {
         bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(Self(bytes))
     }
 
-    /// The id of a connection's disconnect event: the same whoever tells of it, so that a node that cannot know whether
-    /// another one has told already does no harm. Its time is that of the connection's beginning.
+    /// The id of a disconnect event that another node sends for a dead one: the same whoever tells of it, so that a node that
+    /// cannot know whether another one has told already does no harm. Its time is that of the connection's beginning.
     pub fn of_end(connected_at_millis: u64, connection_id: &str) -> Self {
         let digest = Sha256::new().chain_update("end of ").chain_update(connection_id).finalize();
         let mut random = [0; 16];

@@ -482,13 +482,7 @@ impl Shared {
     /// Sends an event of the gateway's own making; `done` is called when its backends have answered.
     fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, done: Done) {
         let now = unix_millis();
-        let id = match route.route.kind {
-            // Another node may have to tell of it.
-            RouteKind::Disconnect => {
-                EventId::of_end(self.connection.facts.connected_at_millis, &self.source.connection_id)
-            }
-            _ => self.worker.next_event_id(now),
-        };
+        let id = self.worker.next_event_id(now);
         let runtime = self.runtime();
         let body = match self.around(&runtime, now).own_body(&route.route, body.clone()) {
             Ok(body) => body,

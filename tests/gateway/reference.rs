@@ -106,7 +106,7 @@ async fn what_the_reference_does_not_list_is_405_or_404() {
             assert_eq!(allow, listed, "{path}");
         }
     }
-    for nowhere in ["/", "/api", "/api/v1", "/api/v1/", "/api/v1/endpoint", "/api/v1/endpoints/", "/@connections"] {
+    for nowhere in ["/api", "/api/v1", "/api/v1/", "/api/v1/endpoint", "/api/v1/endpoints/", "/@connections"] {
         admin.get(nowhere).await.expect_problem(404, "not_found");
     }
     // A dry run is a matter of writing documents: elsewhere it is refused, not overlooked.
