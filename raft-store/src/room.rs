@@ -107,6 +107,7 @@ impl Room {
         if self.closing.load(Ordering::Relaxed) {
             return false;
         }
+        #[allow(clippy::disallowed_methods, reason = "the storage thread, or one for blocking work")]
         std::thread::sleep(PAUSE);
         true
     }
