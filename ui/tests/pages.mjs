@@ -601,9 +601,10 @@ for (const [name, run] of Object.entries(TESTS)) {
   }
   done += 1;
   for (const context of browser.contexts()) await context.close();
-}
-for (const id of made) {
-  await fetch(`${UI_URL}/api/v1/endpoints/${id}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
+  // At once: the overview looks at 50 endpoints, in the order of their ids.
+  for (const id of made.splice(0)) {
+    await fetch(`${UI_URL}/api/v1/endpoints/${id}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
+  }
 }
 await browser.close();
 console.log(`${done - failed} of ${done} passed`);
