@@ -5,6 +5,7 @@
 
 mod facts;
 mod local_connections;
+mod observing;
 mod peer_tls;
 mod replays;
 mod server;
@@ -35,7 +36,7 @@ use tunnels::{OwnArrivals, OwnTunnels};
 
 use crate::access::audit::AuditLog;
 use crate::access::Tokens;
-use crate::admin::Api;
+use crate::admin::{Api, Streams};
 use crate::authentication::{Authenticator, Outbound};
 use crate::backends::kafka::KafkaProducers;
 use crate::backends::Destinations;
@@ -50,6 +51,7 @@ use crate::listener::{ClientCertificates, ClientListener, ListenerTls};
 use crate::nodes::{self, Nodes};
 use crate::push::{PeerPushes, Pushes, TunnelEnds};
 use crate::settings::{client_tls as outbound_tls, raise_file_limit, Settings};
+use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, PushLabels};
 use crate::throttle;
 use crate::wills::{Keeper, Surroundings, Wills};
@@ -221,13 +223,19 @@ impl Node {
         let peers: Arc<dyn PeerTransport> = transport.clone();
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
+        cluster.spawn(logs::report_left_out());
         let metrics = Metrics::default();
+        let observer = {
+            let figures = (&metrics, settings.client.max_connections);
+            observing::start(&config, &hub, &transport, &membership, figures, (&services, cluster))
+        };
         metrics.register_collector(Box::new(facts::NodeCollector::new(
             &config,
             &hub,
             &membership,
             &transport,
             keeper.clone(),
+            metrics.tail.clone(),
         )));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
@@ -266,6 +274,8 @@ impl Node {
             replays: Box::new(replays::OwnReplays),
             gossip: membership.watch(),
             nodes: nodes.clone(),
+            observer,
+            streams: Streams::default(),
             started: Instant::now(),
         });
         let outbound = Outbound::start(&Arbiter::new().handle(), egress.clone(), metrics.clone());

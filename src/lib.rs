@@ -18,6 +18,7 @@ pub mod explain;
 pub mod inbound;
 pub mod listener;
 pub mod nodes;
+pub mod observe;
 pub mod push;
 pub mod settings;
 pub mod sources;

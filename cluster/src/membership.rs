@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::gossip::{Refusals, SealedTransport};
 use crate::identity::{ClusterId, Identity, NodeId};
 use crate::tcp::{check_listen, check_secrets};
+use crate::transport::PeerAddress;
 
 /// How often each node gossips.
 pub const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
@@ -92,6 +93,24 @@ pub struct PeerFacts {
 
 /// All known nodes, dead ones included, each in its latest generation.
 pub type Members = BTreeMap<NodeId, PeerFacts>;
+
+/// Every other node that may have something to say: the members of the cluster, whether they gossip or not, and those that
+/// gossip without being members yet. `members` has the addresses that were agreed on; gossip's are newer.
+pub fn peers_of(me: NodeId, gossip: &Members, mut members: BTreeMap<NodeId, String>) -> Vec<PeerAddress> {
+    for peer in gossip.values().filter(|peer| !peer.facts.cluster_addr.is_empty()) {
+        if peer.live || members.contains_key(&peer.node_id) {
+            members.insert(peer.node_id, peer.facts.cluster_addr.clone());
+        }
+    }
+    members.remove(&me);
+    members.into_iter().map(|(node, addr)| PeerAddress { node_id: Some(node), addr }).collect()
+}
+
+/// What people call a node; its id as long as nothing else is known.
+pub fn name_of(node: NodeId, gossip: &Members) -> String {
+    let name = gossip.get(&node).map(|peer| peer.facts.name.clone()).filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| format!("{node:016x}"))
+}
 
 /// One difference between two [`Members`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,6 +47,18 @@ pub enum PushOutcome {
     TransformFailed(String),
 }
 
+impl PushOutcome {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            PushOutcome::Queued => "queued",
+            PushOutcome::Full => "outbox_full",
+            PushOutcome::TooBig => "too_big",
+            PushOutcome::Gone => "gone",
+            PushOutcome::TransformFailed(_) => "transform_failed",
+        }
+    }
+}
+
 /// What connections have in common that get the same message.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Recipients {

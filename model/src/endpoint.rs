@@ -76,6 +76,13 @@ impl CompiledEndpoint {
         (!projection.is_nothing() || !self.routes.custom.is_empty()).then_some(projection)
     }
 
+    /// What custom routes are chosen by.
+    pub fn routed_by(&self) -> Projection {
+        let mut projection = Projection::default();
+        self.routes.custom.add_looked_at(&mut projection);
+        projection
+    }
+
     /// The acknowledgement of an event that takes these routes: the first that has one of its own decides.
     pub fn ack_of<'r>(&self, mut routes: impl Iterator<Item = &'r CompiledRoute>) -> Option<Arc<Ack>> {
         routes.find_map(|route| route.ack.clone()).or_else(|| self.ack.clone())

@@ -33,6 +33,7 @@ pub mod outbound;
 pub mod projection;
 pub mod proxies;
 pub mod receipt;
+pub mod redaction;
 pub mod reply;
 pub mod resume;
 pub mod secret;

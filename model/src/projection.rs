@@ -17,7 +17,7 @@ pub struct Projection(Part);
 
 /// What of one value must be at hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Whole,
     /// These members, if the value is an object; nothing otherwise.
     Members(Vec<(Box<str>, Part)>),
@@ -41,6 +41,10 @@ impl Projection {
     /// All of it.
     pub fn whole() -> Projection {
         Projection(Part::Whole)
+    }
+
+    pub(super) fn part(&self) -> &Part {
+        &self.0
     }
 
     /// Nothing of it: checking that it is JSON is enough.

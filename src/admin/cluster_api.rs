@@ -24,7 +24,7 @@ pub fn operations() -> Vec<Operation> {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Cluster")]
-struct ClusterBody {
+pub(super) struct ClusterBody {
     cluster_id: Option<String>,
     node: String,
     node_id: String,
@@ -68,11 +68,16 @@ struct NodeBody {
     active_connections: u64,
 }
 
-fn hex(id: u64) -> String {
+pub(super) fn hex(id: u64) -> String {
     format!("{id:016x}")
 }
 
 async fn cluster(api: web::Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().json(seen(&api))
+}
+
+/// As it is seen now.
+pub(super) fn seen(api: &Api) -> ClusterBody {
     let raft = api.config.raft();
     let status = raft.status();
     let (state_index, state_hash) = raft.state_hash();
@@ -106,7 +111,7 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
         applied_index: 0,
         active_connections: 0,
     });
-    HttpResponse::Ok().json(ClusterBody {
+    ClusterBody {
         // Its own knowledge: gossip learns of it a second later.
         cluster_id: raft.identity().cluster_id.get().map(ToString::to_string),
         node: api.hub.node_name.clone(),
@@ -126,7 +131,7 @@ async fn cluster(api: web::Data<Api>) -> HttpResponse {
             learners: status.learners.into_iter().map(hex).collect(),
             millis_since_quorum_ack: status.millis_since_quorum_ack,
         },
-    })
+    }
 }
 
 fn role(status: &RaftStatus, node: u64) -> &'static str {

@@ -266,7 +266,7 @@ struct PathOnly {
     path: String,
 }
 
-fn document_path(document: &str) -> String {
+pub(super) fn document_path(document: &str) -> String {
     // Stored documents have passed validation, which requires a path.
     serde_json::from_str::<PathOnly>(document).map(|document| document.path).unwrap_or_default()
 }

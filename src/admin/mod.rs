@@ -18,6 +18,7 @@ mod endpoints_api;
 mod explain_api;
 mod groups_api;
 mod health;
+mod live_api;
 mod many_api;
 mod nodes_api;
 mod openapi;
@@ -28,8 +29,11 @@ mod replay_api;
 mod request;
 mod rollout_api;
 pub mod rules;
+mod stats_api;
 mod tokens_api;
+mod traffic_api;
 mod ui;
+mod whoami_api;
 
 use std::sync::Arc;
 
@@ -41,11 +45,13 @@ use crate::config::rollout::Rollouts;
 use crate::config::store::ConfigStore;
 use crate::connections::Hub;
 use crate::nodes::Nodes;
+use crate::observe::Observer;
 use crate::push::Pushes;
 use crate::settings::AdminSettings;
 use crate::telemetry::Metrics;
 use access::{not_found, Access};
 pub use cluster_api::GossipView;
+pub use live_api::Streams;
 use operation::{register, Operation};
 use prometheus_client::metrics::counter::Counter;
 pub use push_shortcut::PushShortcut;
@@ -66,6 +72,8 @@ pub struct Api {
     pub replays: Box<dyn Replays>,
     pub gossip: GossipView,
     pub nodes: Arc<Nodes>,
+    pub observer: Arc<Observer>,
+    pub streams: Streams,
     pub started: std::time::Instant,
 }
 
@@ -98,6 +106,10 @@ fn operations() -> Vec<Operation> {
         backup_api::operations(),
         tokens_api::operations(),
         audit_api::operations(),
+        whoami_api::operations(),
+        stats_api::operations(),
+        traffic_api::operations(),
+        live_api::operations(),
         openapi::operations(),
         health::operations(),
         aws_api::operations(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::MetricType;
 use tokio::sync::watch;
 use wsgateway_cluster::gossip::Refusals;
 use wsgateway_cluster::membership::{LocalFacts, Members, Membership};
@@ -15,9 +16,13 @@ use wsgateway_cluster::tcp::TcpTransport;
 use wsgateway_cluster::Identity;
 
 use crate::config::store::ConfigStore;
+use crate::connections::connection::unix_millis;
 use crate::connections::Hub;
 use crate::model::throttling::{Limit, Scope};
 use crate::settings::Settings;
+use crate::telemetry::catalogue;
+use crate::telemetry::history::memory_bytes;
+use crate::telemetry::tail::Tail;
 use crate::wills::Keeper;
 
 /// How often changed facts are given to gossip.
@@ -60,6 +65,8 @@ pub(super) struct NodeCollector {
     gossip_refusals: Arc<Refusals>,
     links: Arc<TcpTransport>,
     keeper: Arc<Keeper>,
+    tail: Arc<Tail>,
+    started_unix_seconds: u64,
 }
 
 impl NodeCollector {
@@ -69,6 +76,7 @@ impl NodeCollector {
         membership: &Membership,
         links: &Arc<TcpTransport>,
         keeper: Arc<Keeper>,
+        tail: Arc<Tail>,
     ) -> NodeCollector {
         let (gossip, gossip_refusals) = (membership.watch(), membership.refusals());
         NodeCollector {
@@ -78,66 +86,69 @@ impl NodeCollector {
             gossip_refusals,
             links: links.clone(),
             keeper,
+            tail,
+            started_unix_seconds: unix_millis() / 1000,
         }
     }
 
-    fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
         let raft = self.config.raft().status();
         let leads = raft.leader == Some(raft.node_id);
         let members = self.gossip.borrow();
         let live = members.values().filter(|peer| peer.live).count();
         vec![
-            ("connections_open", "Open client connections", self.hub.open_connections.load(Ordering::Relaxed)),
-            (
-                "connections_away",
-                "Of those, the ones without a socket whose client may come back",
-                self.hub.away.load(Ordering::Relaxed),
-            ),
-            (
-                "resume_bytes",
-                "Kept for clients that may come back, of client.resume_bytes_max",
-                self.hub.resume_budget.used() as u64,
-            ),
-            (
-                "deliveries_pending",
-                "Connections with unfinished deliveries, closed ones included",
-                self.hub.deliveries.load(Ordering::Relaxed),
-            ),
-            (
-                "wills_kept",
-                "Other nodes' connections whose disconnect events are sent from here should their node die",
-                self.keeper.kept() as u64,
-            ),
-            ("raft_is_leader", "1 on the leader", u64::from(leads)),
-            ("raft_has_leader", "1 while a leader is heard that has a majority", u64::from(raft.leader.is_some())),
-            (
-                "disk_full",
-                "1 while the data folder has no room for changes",
-                u64::from(self.config.raft().is_low_on_room()),
-            ),
+            ("connections_open", self.hub.open_connections.load(Ordering::Relaxed)),
+            ("connections_away", self.hub.away.load(Ordering::Relaxed)),
+            ("resume_bytes", self.hub.resume_budget.used() as u64),
+            ("deliveries_pending", self.hub.deliveries.load(Ordering::Relaxed)),
+            ("wills_kept", self.keeper.kept() as u64),
+            ("raft_is_leader", u64::from(leads)),
+            ("raft_has_leader", u64::from(raft.leader.is_some())),
+            ("disk_full", u64::from(self.config.raft().is_low_on_room())),
             // A disk that does not tell is broken, and writes to it say so.
-            ("disk_free_bytes", "Room on the disk of the data folder", self.config.raft().free_bytes().unwrap_or(0)),
-            ("raft_term", "Raft term", raft.term),
-            ("raft_last_log_index", "Last log index", raft.last_log_index.unwrap_or(0)),
-            ("raft_committed_index", "Last committed log index known here", raft.committed_index.unwrap_or(0)),
-            ("raft_applied_index", "Last applied log index", raft.applied_index.unwrap_or(0)),
-            ("raft_snapshot_index", "Log index of the last snapshot", raft.snapshot_index.unwrap_or(0)),
-            ("raft_voters", "Voters", raft.voters.len() as u64),
-            ("raft_learners", "Learners", raft.learners.len() as u64),
-            ("gossip_nodes_live", "Nodes that gossip says are live, this one included", live as u64),
-            ("gossip_nodes_known", "Nodes that gossip knows, dead ones included", members.len() as u64),
-            ("endpoints", "Endpoints served", self.config.registry().all().len() as u64),
-            ("endpoints_degraded", "Endpoints not at their active version here", self.config.degraded().len() as u64),
+            ("disk_free_bytes", self.config.raft().free_bytes().unwrap_or(0)),
+            ("raft_term", raft.term),
+            ("raft_last_log_index", raft.last_log_index.unwrap_or(0)),
+            ("raft_committed_index", raft.committed_index.unwrap_or(0)),
+            ("raft_applied_index", raft.applied_index.unwrap_or(0)),
+            ("raft_snapshot_index", raft.snapshot_index.unwrap_or(0)),
+            ("raft_voters", raft.voters.len() as u64),
+            ("raft_learners", raft.learners.len() as u64),
+            ("gossip_nodes_live", live as u64),
+            ("gossip_nodes_known", members.len() as u64),
+            ("endpoints", self.config.registry().all().len() as u64),
+            ("endpoints_degraded", self.config.degraded().len() as u64),
+            ("tail_watches", self.tail.watches() as u64),
+            ("memory_bytes", memory_bytes()),
+            ("open_files", open_files()),
+            ("start_time_seconds", self.started_unix_seconds),
         ]
     }
+}
+
+/// Open files and sockets; 0 where the system does not tell.
+fn open_files() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+}
+
+fn gauges<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'static str,
+) -> Result<MetricEncoder<'e>, std::fmt::Error> {
+    encoder.encode_descriptor(name, catalogue::help(name), None, MetricType::Gauge)
+}
+
+fn counters<'e>(
+    encoder: &'e mut DescriptorEncoder<'_>,
+    name: &'static str,
+) -> Result<MetricEncoder<'e>, std::fmt::Error> {
+    encoder.encode_descriptor(name, catalogue::help(name), None, MetricType::Counter)
 }
 
 impl NodeCollector {
     /// Datagrams of gossip that were not let in; every reason is there from the start.
     fn encode_gossip(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Datagrams on the port of gossip that were not let in, by reason";
-        let kind = ConstCounter::new(0u64).metric_type();
-        let mut family = encoder.encode_descriptor("gossip_refused", help, None, kind)?;
+        let mut family = counters(encoder, "gossip_refused")?;
         for (refusal, count) in self.gossip_refusals.counts() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", refusal.as_str())])?)?;
         }
@@ -146,16 +157,12 @@ impl NodeCollector {
 
     /// Links that other nodes have opened to this one, and those that were not let in.
     fn encode_links(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "Open links that other nodes have opened to this one, with and without TLS";
-        let kind = ConstGauge::new(0u64).metric_type();
-        let mut family = encoder.encode_descriptor("cluster_links", help, None, kind)?;
+        let mut family = gauges(encoder, "cluster_links")?;
         let (plain, tls) = self.links.accepted_links();
         for (name, count) in [("false", plain), ("true", tls)] {
             ConstGauge::new(count).encode(family.encode_family(&[("tls", name)])?)?;
         }
-        let help = "Links between nodes that were not let in, by reason";
-        let kind = ConstCounter::new(0u64).metric_type();
-        let mut family = encoder.encode_descriptor("cluster_links_refused", help, None, kind)?;
+        let mut family = counters(encoder, "cluster_links_refused")?;
         for (refusal, count) in self.links.refusals().counts() {
             ConstCounter::new(count).encode(family.encode_family(&[("reason", refusal.as_str())])?)?;
         }
@@ -164,9 +171,7 @@ impl NodeCollector {
 
     /// This node's parts of limits of scope cluster.
     fn encode_shares(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let help = "The part of a limit of scope cluster that this node gives, 0 to 1";
-        let kind = ConstGauge::new(0f64).metric_type();
-        let mut family = encoder.encode_descriptor("throttle_share", help, None, kind)?;
+        let mut family = gauges(encoder, "throttle_share")?;
         for endpoint in self.config.registry().all() {
             let current = endpoint.current();
             let Some(limits) = current.throttling.as_ref().filter(|limits| limits.scope == Scope::Cluster) else {
@@ -195,13 +200,12 @@ impl std::fmt::Debug for NodeCollector {
 
 impl Collector for NodeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (name, help, value) in self.gauges() {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        for (name, value) in self.gauges() {
+            ConstGauge::new(value).encode(gauges(&mut encoder, name)?)?;
         }
-        let help = "Open client connections by endpoint";
-        let kind = ConstGauge::new(0u64).metric_type();
-        let mut family = encoder.encode_descriptor("endpoint_connections", help, None, kind)?;
+        let mut family = gauges(&mut encoder, "build_info")?;
+        ConstGauge::new(1u64).encode(family.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)?;
+        let mut family = gauges(&mut encoder, "endpoint_connections")?;
         for endpoint in self.config.registry().all() {
             let path = endpoint.current().path.to_string();
             let gauge = ConstGauge::new(endpoint.connections.load(Ordering::Relaxed));
@@ -209,21 +213,12 @@ impl Collector for NodeCollector {
         }
         let receipts = &self.hub.receipts;
         let counted = [
-            ("pushes_expired", "Messages not sent within their time to live", receipts.expired.load(Ordering::Relaxed)),
-            (
-                "pushes_repeated",
-                "Pushes answered from an earlier one of the same key",
-                receipts.repeated.load(Ordering::Relaxed),
-            ),
-            (
-                "wills_carried_out",
-                "Connections of dead nodes whose disconnect events were sent from here",
-                self.keeper.carried_out(),
-            ),
+            ("pushes_expired", receipts.expired.load(Ordering::Relaxed)),
+            ("pushes_repeated", receipts.repeated.load(Ordering::Relaxed)),
+            ("wills_carried_out", self.keeper.carried_out()),
         ];
-        for (name, help, count) in counted {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        for (name, count) in counted {
+            ConstCounter::new(count).encode(counters(&mut encoder, name)?)?;
         }
         self.encode_gossip(&mut encoder)?;
         self.encode_links(&mut encoder)?;

@@ -115,7 +115,7 @@ impl Outbound {
             _ => "failed",
         });
         let labels = AuthenticationCallLabels { purpose, outcome };
-        self.metrics.authentication_calls.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        self.metrics.authentication_calls.get_or_create(&labels).observe(started.elapsed());
         result
     }
 }

@@ -20,6 +20,7 @@ use super::{Failure, RouteFacts};
 use crate::model::delivery_policy::BreakerPolicy;
 use crate::model::endpoint::{CompiledBackend, HttpSpec};
 use crate::model::url_template::UrlTemplate;
+use crate::telemetry::catalogue;
 use crate::telemetry::metrics::{BackendLabels, Metrics};
 
 /// How long a request waits for a place. A service that answers is done with what waits long before; of one that hangs,
@@ -232,14 +233,13 @@ impl Collector for DestinationCollector {
             *state = (*state).max(of_breaker);
         }
         let kind = ConstGauge::new(0u64).metric_type();
-        let help = "Requests to a backend under way";
-        let mut family = encoder.encode_descriptor("backend_in_flight", help, None, kind)?;
+        let help = catalogue::help;
+        let mut family = encoder.encode_descriptor("backend_in_flight", help("backend_in_flight"), None, kind)?;
         for ((endpoint, backend), (in_flight, _)) in &figures {
             let labels = [("endpoint", endpoint.as_str()), ("backend", backend.as_str())];
             ConstGauge::new(*in_flight).encode(family.encode_family(&labels)?)?;
         }
-        let help = "Circuit breakers: 0 closed, 1 half open, 2 open";
-        let mut family = encoder.encode_descriptor("backend_circuit", help, None, kind)?;
+        let mut family = encoder.encode_descriptor("backend_circuit", help("backend_circuit"), None, kind)?;
         for ((endpoint, backend), (_, state)) in &figures {
             let Some(state) = state else { continue };
             let labels = [("endpoint", endpoint.as_str()), ("backend", backend.as_str())];

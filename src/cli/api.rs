@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context};
 use awc::http::Method;
-use awc::{Client, Connector};
+use awc::{Client, ClientResponse, Connector};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
@@ -131,10 +131,31 @@ impl Api {
                 Err(err) => bail!("{url}: {err}; whether it was carried out is not known, look before you try again"),
             }
         }
-        bail!(
-            "no node can be reached ({}). Is one running? Name its admin address with --server or WSGATEWAY_SERVER",
-            unreachable.join("; ")
-        )
+        bail!("{}", nobody(&unreachable))
+    }
+
+    /// A GET whose answer has no end, from the first server that can be reached.
+    pub async fn stream(&self, path: &str) -> anyhow::Result<ClientResponse> {
+        let mut unreachable = Vec::new();
+        for server in &self.servers {
+            let url = format!("{server}{path}");
+            let mut request = self.client.get(&url);
+            if let Some(token) = &self.token {
+                request = request.insert_header(("authorization", format!("Bearer {token}")));
+            }
+            match request.send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(answer),
+                Ok(mut answer) => {
+                    let bytes = answer.body().limit(BODY_BYTES_MAX).await.with_context(|| url.clone())?;
+                    let status = answer.status().as_u16();
+                    let body = serde_json::from_slice(&bytes)
+                        .with_context(|| format!("{url} answered {status} with no JSON; is it the admin listener?"))?;
+                    bail!("{}", sentence(&Answer { status, body, text: String::new() }));
+                }
+                Err(err) => unreachable.push(format!("{server}: {err}")),
+            }
+        }
+        bail!("{}", nobody(&unreachable))
     }
 
     /// As `call`, for what must succeed.
@@ -182,6 +203,13 @@ impl Api {
         };
         self.get(&format!("/api/v1/endpoints/{}", text(found, "id"))).await
     }
+}
+
+fn nobody(unreachable: &[String]) -> String {
+    let tried = unreachable.join("; ");
+    format!(
+        "no node can be reached ({tried}). Is one running? Name its admin address with --server or WSGATEWAY_SERVER"
+    )
 }
 
 /// A member that is a text; a missing one is empty.

@@ -19,7 +19,9 @@ mod sample_chat;
 mod serve;
 mod settings;
 mod table;
+mod tail;
 mod token;
+mod top;
 mod trust;
 mod ws;
 
@@ -63,6 +65,10 @@ enum Command {
     Token(token::Token),
     /// Say who did what, newest first.
     Audit(audit::Audit),
+    /// Show what goes through the cluster now, by node and endpoint, again and again.
+    Top(top::Top),
+    /// Print events and messages as they pass, redacted.
+    Tail(tail::Tail),
     /// A console client: lines typed are sent, messages received are printed.
     Ws(ws::Ws),
     /// Print each setting of a node with its value and where that comes from.
@@ -73,6 +79,8 @@ enum Command {
         /// bash, zsh, fish, powershell or elvish
         shell: clap_complete::Shell,
     },
+    /// Print what each metric means, in Markdown.
+    Metrics,
     /// Print the version.
     Version,
     /// The demo's chat service: HTTP only, as any service behind the gateway.
@@ -100,8 +108,14 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Cluster(cluster) => cluster.run(),
         Command::Token(token) => token.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Top(top) => top.run(),
+        Command::Tail(tail) => tail.run(),
         Command::Ws(ws) => ws.run(),
         Command::Settings(settings) => settings.run(),
+        Command::Metrics => {
+            print!("{}", crate::telemetry::catalogue::page());
+            Ok(())
+        }
         Command::Version => {
             println!("wsgateway {}", env!("CARGO_PKG_VERSION"));
             Ok(())

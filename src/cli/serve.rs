@@ -107,7 +107,8 @@ impl Flags {
 impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         let settings = settings::load(self.flags.config.as_ref(), self.flags.to_dict())?;
-        logs::init(&settings.log.filter, settings.log.format).map_err(anyhow::Error::msg)?;
+        let log = &settings.log;
+        logs::init(&log.filter, log.format, log.per_second_max).map_err(anyhow::Error::msg)?;
         let ended = actix_rt::System::new().block_on(crate::app::serve(settings));
         if let Err(err) = &ended {
             tracing::error!("{err:#}");

@@ -21,6 +21,7 @@ pub mod session;
 pub mod session_state;
 mod socket;
 pub mod supervisor;
+mod tell;
 mod watch;
 
 pub use connection::{Connection, Facts, Opening};

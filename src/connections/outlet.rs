@@ -32,6 +32,7 @@ use crate::model::endpoint::{OutboxSettings, WhenFull};
 use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::outbound;
+use crate::telemetry::tail::Tail;
 
 /// Frames written by one system call when a backlog drains.
 const VECTORED_FRAMES: usize = 16;
@@ -54,7 +55,7 @@ pub struct Outlet {
     events_out: AtomicU64,
     /// Steady milliseconds of the last message either way.
     last_active: AtomicU64,
-    counters: Arc<OutletCounters>,
+    pub(super) counters: Arc<OutletCounters>,
     pub(super) facts: Arc<Facts>,
     pub(super) activity: Activity,
     /// The connection description as a tree, once a template has asked for it.
@@ -99,6 +100,8 @@ pub struct OutletCounters {
     pub coalesced: Counter,
     /// Messages that were refused.
     pub newest_dropped: Counter,
+    /// Who watches.
+    pub tail: Arc<Tail>,
 }
 
 #[derive(Default)]
@@ -299,6 +302,9 @@ impl Outlet {
             self.events_out.fetch_add(1, Ordering::Relaxed);
             self.counters.sent.inc();
             self.touch();
+        }
+        if self.counters.tail.is_watched() {
+            self.tell(message, &outcome);
         }
         outcome
     }

@@ -17,6 +17,7 @@ use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
 use super::refresh;
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
+use super::tell::Teller;
 use super::throttle;
 use crate::authentication::Presented;
 use crate::backends::{Event, EventSource};
@@ -27,8 +28,8 @@ use crate::model::ack::{Ack, AckWhen};
 use crate::model::decode::decode;
 use crate::model::delivery::{CloseCause, Initiator, PushOutcome};
 use crate::model::description;
-use crate::model::endpoint::RouteKind;
-use crate::model::event::EventId;
+use crate::model::endpoint::{CompiledEndpoint, RouteKind};
+use crate::model::event::{EventId, EventKind};
 use crate::model::expression::ConnectionFacts;
 use crate::model::ordering::Turn;
 use crate::model::reply::{
@@ -175,6 +176,7 @@ impl ClientEvents for ConnectionEvents {
                 shared.worker.metrics.connections_cut.get_or_create(&CutLabels { reason }).inc();
             }
         }
+        shared.tell(&shared.connection.endpoint.current(), |teller| teller.closed(&cause));
         actix_rt::spawn(async move {
             shared.clone().say_goodbye(cause).await;
             if shared.leaves_will || shared.runtime().disconnect.is_some() {
@@ -223,6 +225,14 @@ impl ConnectionEvents {
 }
 
 impl Shared {
+    /// If anybody watches.
+    fn tell(&self, endpoint: &CompiledEndpoint, say: impl FnOnce(&Teller<'_>)) {
+        let tail = &*self.worker.metrics.tail;
+        if tail.is_watched() {
+            say(&Teller { tail, facts: &self.connection.facts, endpoint });
+        }
+    }
+
     fn refresh_refused(&self, why: &str, data: &Bytes) {
         let id = self.worker.next_event_id(unix_millis());
         let frame = error_frame(ErrorCode::RefreshRefused, why, &self.source.connection_id, id.as_str(), data);
@@ -263,7 +273,12 @@ impl Shared {
                 let frame = |id: &str| throttled_frame(&message, millis, &self.source.connection_id, id, data);
                 self.refuse(runtime, (ErrorCode::Throttled, &message), None, data, frame);
             }
-            Some(OnExceeded::Drop) | None => self.connection.event_done(),
+            Some(OnExceeded::Drop) | None => {
+                let message = throttle::message_of;
+                let code = ErrorCode::Throttled;
+                self.tell(&runtime.endpoint, |teller| teller.refused((code, &message(exceeded)), None, None, data));
+                self.connection.event_done();
+            }
         }
         None
     }
@@ -274,6 +289,7 @@ impl Shared {
         let Some(route) = raw else { return false };
         self.connection.send(opcode, data);
         route.delivered.inc();
+        self.tell(&runtime.endpoint, |teller| teller.echoed(&route.route.name, data));
         self.connection.event_done();
         true
     }
@@ -367,7 +383,10 @@ impl Shared {
         });
         self.pending.set(self.pending.get() + 1);
         let (shared, of, name) = (self.clone(), of.clone(), route.route.name.clone());
-        let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
+        let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+            shared.tell(&of.runtime.endpoint, |teller| {
+                teller.settled(&name, event, of.unix_millis, &of.data, failed.as_ref());
+            });
             of.failed.set(of.failed.get() || failed.is_some());
             let (done_shared, done_of) = (shared.clone(), of.clone());
             let done: Done = Box::new(move || done_shared.route_done(&done_of));
@@ -459,6 +478,7 @@ impl Shared {
         runtime.count_rejected(route, code.as_str());
         let id = self.worker.next_event_id(unix_millis());
         self.connection.send(Opcode::Text, &frame(id.as_str()));
+        self.tell(&runtime.endpoint, |teller| teller.refused((code, message), route, Some(id.as_str()), data));
         let shared = self.clone();
         let at = FailedAt { route, ..FailedAt::default() };
         self.report(code, message, at, id, data, Box::new(move || shared.connection.event_done()));
@@ -490,8 +510,11 @@ impl Shared {
         };
         let event = Event::new(route.kind, id, now, self.connection.next_sequence(), body, self.source.clone());
         self.pending.set(self.pending.get() + 1);
-        let shared = self.clone();
-        let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
+        let (shared, of, name) = (self.clone(), runtime.clone(), route.route.name.clone());
+        let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+            if event.kind == EventKind::Error {
+                shared.tell(&of.endpoint, |teller| teller.settled(&name, event, now, &event.body, failed.as_ref()));
+            }
             if let Some(failed) = failed {
                 tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.undelivered);
             }

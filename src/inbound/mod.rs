@@ -17,6 +17,7 @@ mod refusal;
 pub mod replay;
 pub mod resume;
 pub mod runtime;
+mod tell;
 mod throttle;
 mod upgrade;
 

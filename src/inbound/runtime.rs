@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
 
 use super::credential::Held;
 use super::dead_letter::DeadLetters;
@@ -25,6 +24,7 @@ use crate::model::expression::RouteScratch;
 use crate::model::live_endpoint::LiveEndpoint;
 use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
+use crate::telemetry::latency::Latency;
 use crate::telemetry::metrics::{BackendLabels, CutLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
 use crate::wills::Wills;
 
@@ -187,10 +187,11 @@ fn outlet_counters(path: &str, metrics: &Metrics) -> OutletCounters {
     let dropped =
         |reason| metrics.outbox_dropped.get_or_create(&DropLabels { endpoint: path.to_owned(), reason }).clone();
     OutletCounters {
-        sent: metrics.events_out.get_or_create(&EndpointLabels { endpoint: path.to_owned() }).clone(),
+        sent: metrics.events_out.get_or_create(&EndpointLabels { endpoint: path.to_owned() }),
         oldest_dropped: dropped("oldest"),
         coalesced: dropped("coalesced"),
         newest_dropped: dropped("newest"),
+        tail: metrics.tail.clone(),
     }
 }
 
@@ -221,7 +222,7 @@ impl RouteRuntime {
         };
         let counter = |outcome| {
             let labels = EventLabels { endpoint: endpoint.path.to_string(), route: route.name.to_string(), outcome };
-            worker.metrics.events_in.get_or_create(&labels).clone()
+            worker.metrics.events_in.get_or_create(&labels)
         };
         RouteRuntime {
             kind,
@@ -244,7 +245,7 @@ pub struct BackendRuntime {
     pub backend: Option<Rc<dyn Backend>>,
     endpoint: String,
     metrics: Metrics,
-    delivered: Histogram,
+    delivered: Latency,
 }
 
 impl BackendRuntime {
@@ -254,7 +255,7 @@ impl BackendRuntime {
         BackendRuntime {
             spec: spec.clone(),
             backend: worker.pool.backend(spec, route),
-            delivered: worker.metrics.backend_seconds.get_or_create(&labels("delivered")).clone(),
+            delivered: worker.metrics.backend_seconds.get_or_create(&labels("delivered")),
             endpoint: route.endpoint_path.clone(),
             metrics: worker.metrics.clone(),
         }
@@ -266,10 +267,10 @@ impl BackendRuntime {
 
     pub fn observe(&self, outcome: &'static str, took: Duration) {
         if outcome == "delivered" {
-            self.delivered.observe(took.as_secs_f64());
+            self.delivered.observe(took);
             return;
         }
         let labels = BackendLabels { endpoint: self.endpoint.clone(), backend: self.spec.label.to_string(), outcome };
-        self.metrics.backend_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.metrics.backend_seconds.get_or_create(&labels).observe(took);
     }
 }

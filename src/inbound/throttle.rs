@@ -28,7 +28,7 @@ impl Throttled {
         ];
         let counter = |limit: Limit| {
             let labels = ThrottleLabels { endpoint: endpoint.path.to_string(), limit: limit.as_str() };
-            metrics.throttled.get_or_create(&labels).clone()
+            metrics.throttled.get_or_create(&labels)
         };
         let set = set.into_iter().filter(|(_, is_set)| *is_set);
         Throttled(set.map(|(limit, _)| (limit, counter(limit))).collect())

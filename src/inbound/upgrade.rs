@@ -23,6 +23,7 @@ use super::dispatch::Lanes;
 use super::refusal::{refuse, Refusal};
 use super::resume::{self, Back, Returning};
 use super::runtime::{InboundWorker, RouteRuntime};
+use super::tell::Teller;
 use super::throttle::retry_after_seconds;
 use crate::authentication::{Accepted as Known, Denied, Presented};
 use crate::backends::{Event, EventSource, Failure};
@@ -414,7 +415,11 @@ pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted
     let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission } = accepted;
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
-    let counters = inbound.runtime(&endpoint).outlets.clone();
+    let runtime = inbound.runtime(&endpoint);
+    if inbound.metrics.tail.is_watched() {
+        Teller { tail: &inbound.metrics.tail, facts: &facts, endpoint: &runtime.endpoint }.opened();
+    }
+    let counters = runtime.outlets.clone();
     let worker = inbound.worker.clone();
     let answer = answer.head().freeze();
     let opening = Opening { facts, endpoint, io, answer, early, last_sequence, counters, not_resumed, admission };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use wsgateway_cluster::{NodeId, PeerAddress, PeerError};
+use wsgateway_cluster::{membership, NodeId, PeerAddress, PeerError};
 
 use super::{forward, Pushes};
 use crate::model::delivery::{Selection, Tally};
@@ -105,26 +105,15 @@ impl Pushes {
         Unreached { node: self.name_of(peer.node_id.unwrap_or_default()), reason, perhaps }
     }
 
-    /// Every other node that may have connections: the members of the cluster, whether they gossip or not, and those that
-    /// gossip without being members yet.
+    /// Every other node that may have connections.
     pub(super) fn peers(&self) -> Vec<Asked> {
-        let mut addresses = (self.members)();
-        let gossip = self.gossip.borrow();
-        for peer in gossip.values().filter(|peer| !peer.facts.cluster_addr.is_empty()) {
-            if peer.live || addresses.contains_key(&peer.node_id) {
-                addresses.insert(peer.node_id, peer.facts.cluster_addr.clone());
-            }
-        }
-        addresses.remove(&self.local.node_id());
-        let asked = |(node, addr)| Asked { node: PeerAddress { node_id: Some(node), addr }, reason: String::new() };
-        addresses.into_iter().map(asked).collect()
+        let peers = membership::peers_of(self.local.node_id(), &self.gossip.borrow(), (self.members)());
+        peers.into_iter().map(|node| Asked { node, reason: String::new() }).collect()
     }
 
     /// What people call a node.
     pub(super) fn name_of(&self, node: NodeId) -> String {
-        let gossip = self.gossip.borrow();
-        let name = gossip.get(&node).map(|peer| peer.facts.name.clone()).filter(|name| !name.is_empty());
-        name.unwrap_or_else(|| format!("{node:016x}"))
+        membership::name_of(node, &self.gossip.borrow())
     }
 }
 

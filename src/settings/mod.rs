@@ -165,6 +165,9 @@ pub struct LogSettings {
     /// `tracing` directives.
     pub filter: String,
     pub format: LogFormat,
+    /// Lines of one place in the code within a second; the others are counted and left out. 0: none are. Errors are all
+    /// there.
+    pub per_second_max: u32,
 }
 
 impl Default for Settings {
@@ -212,7 +215,7 @@ impl Default for Settings {
                 file_dirs: vec![PathBuf::from("/run/secrets")],
             },
             outbound: OutboundSettings { ca_file: None, allow: Vec::new(), deny: Vec::new(), allow_metadata: false },
-            log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text },
+            log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text, per_second_max: 100 },
         }
     }
 }

@@ -9,12 +9,12 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
-/// Seconds; half a millisecond to ten seconds, the range between a service next door and a time-out.
-const LATENCY_BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5, 10.0];
+use super::catalogue;
+use super::latency::Latency;
+use super::readable::Readable;
+use super::tail::Tail;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EndpointLabels {
@@ -135,30 +135,37 @@ pub struct DeadLetterLabels {
     pub outcome: &'static str,
 }
 
+/// `name` without `_total`, which the registry adds.
+fn register(registry: &mut Registry, name: &'static str, metric: impl Metric) {
+    registry.register(name, catalogue::help(name), metric);
+}
+
 /// The metrics of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<std::sync::Mutex<Registry>>,
-    pub connections_opened: Family<EndpointLabels, Counter>,
-    pub connections_closed: Family<CloseLabels, Counter>,
+    /// Whoever counts what passes also says it to those that watch.
+    pub tail: Arc<Tail>,
+    pub connections_opened: Readable<EndpointLabels, Counter>,
+    pub connections_closed: Readable<CloseLabels, Counter>,
     pub connections_cut: Family<CutLabels, Counter>,
-    pub handshakes_refused: Family<RefusalLabels, Counter>,
+    pub handshakes_refused: Readable<RefusalLabels, Counter>,
     pub sockets_refused: Family<CutLabels, Counter>,
     pub tls_not_after: Family<ListenerLabels, Gauge>,
     pub tls_reloads: Family<ListenerOutcomeLabels, Counter>,
     pub authentications: Family<AuthenticationLabels, Counter>,
-    pub authentication_calls: Family<AuthenticationCallLabels, Histogram, fn() -> Histogram>,
-    pub events_in: Family<EventLabels, Counter>,
-    pub events_out: Family<EndpointLabels, Counter>,
+    pub authentication_calls: Family<AuthenticationCallLabels, Latency>,
+    pub events_in: Readable<EventLabels, Counter>,
+    pub events_out: Readable<EndpointLabels, Counter>,
     pub outbox_dropped: Family<DropLabels, Counter>,
     pub resumes: Family<ResumeLabels, Counter>,
-    pub backend_seconds: Family<BackendLabels, Histogram, fn() -> Histogram>,
+    pub backend_seconds: Readable<BackendLabels, Latency>,
     pub backend_retries: Family<BackendLabels, Counter>,
     pub pushes: Family<PushLabels, Counter>,
     pub broadcasts: Family<BroadcastLabels, Counter>,
     pub broadcast_messages: Family<BroadcastMessageLabels, Counter>,
     pub broadcast_nodes_missed: Counter,
-    pub throttled: Family<ThrottleLabels, Counter>,
+    pub throttled: Readable<ThrottleLabels, Counter>,
     pub admin_refused: Family<AdminRefusalLabels, Counter>,
     pub source_records: Family<SourceOutcomeLabels, Counter>,
     pub source_messages: Family<SourceOutcomeLabels, Counter>,
@@ -174,26 +181,27 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("wsgateway");
         let metrics = Metrics {
             registry: Arc::default(),
-            connections_opened: Family::default(),
-            connections_closed: Family::default(),
+            tail: Arc::default(),
+            connections_opened: Readable::default(),
+            connections_closed: Readable::default(),
             connections_cut: Family::default(),
-            handshakes_refused: Family::default(),
+            handshakes_refused: Readable::default(),
             sockets_refused: Family::default(),
             tls_not_after: Family::default(),
             tls_reloads: Family::default(),
             authentications: Family::default(),
-            authentication_calls: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
-            events_in: Family::default(),
-            events_out: Family::default(),
+            authentication_calls: Family::default(),
+            events_in: Readable::default(),
+            events_out: Readable::default(),
             outbox_dropped: Family::default(),
             resumes: Family::default(),
-            backend_seconds: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            backend_seconds: Readable::default(),
             backend_retries: Family::default(),
             pushes: Family::default(),
             broadcasts: Family::default(),
             broadcast_messages: Family::default(),
             broadcast_nodes_missed: Counter::default(),
-            throttled: Family::default(),
+            throttled: Readable::default(),
             admin_refused: Family::default(),
             source_records: Family::default(),
             source_messages: Family::default(),
@@ -203,51 +211,26 @@ impl Default for Metrics {
             kafka_producers: Gauge::default(),
             kafka_producers_opened: Counter::default(),
         };
-        registry.register("connections_opened", "Connections upgraded", metrics.connections_opened.clone());
-        registry.register(
-            "authentications",
-            "Credentials looked at, by mode and outcome",
-            metrics.authentications.clone(),
-        );
-        registry.register(
-            "authentication_call_seconds",
-            "Calls to authentication servers, by purpose and outcome",
-            metrics.authentication_calls.clone(),
-        );
-        registry.register("connections_closed", "Connections ended, by close code", metrics.connections_closed.clone());
-        let help = "Connections that the gateway closed for what the client did, by reason";
-        registry.register("connections_cut", help, metrics.connections_cut.clone());
-        registry.register(
-            "handshakes_refused",
-            "Handshakes answered otherwise than 101",
-            metrics.handshakes_refused.clone(),
-        );
-        registry.register(
-            "events_in",
-            "Events from clients and of connections, by route and outcome",
-            metrics.events_in.clone(),
-        );
-        registry.register("events_out", "Messages taken for clients", metrics.events_out.clone());
-        registry.register("backend_seconds", "Time until a backend answered an event", metrics.backend_seconds.clone());
-        let help = "Attempts after the first one, and those that the retry budget did not allow";
-        registry.register("backend_retries", help, metrics.backend_retries.clone());
-        registry.register("pushes", "Pushes to connections, by result", metrics.pushes.clone());
-        let help = "Handshakes and messages refused, dropped or answered with a close, by the limit that was exceeded";
-        registry.register("throttled", help, metrics.throttled.clone());
-        registry.register(
-            "admin_refused",
-            "Requests to the admin API without the right token, and refused writes",
-            metrics.admin_refused.clone(),
-        );
+        register(&mut registry, "connections_opened", metrics.connections_opened.family());
+        register(&mut registry, "authentications", metrics.authentications.clone());
+        register(&mut registry, "authentication_call_seconds", metrics.authentication_calls.clone());
+        register(&mut registry, "connections_closed", metrics.connections_closed.family());
+        register(&mut registry, "connections_cut", metrics.connections_cut.clone());
+        register(&mut registry, "handshakes_refused", metrics.handshakes_refused.family());
+        register(&mut registry, "events_in", metrics.events_in.family());
+        register(&mut registry, "events_out", metrics.events_out.family());
+        register(&mut registry, "backend_seconds", metrics.backend_seconds.family());
+        register(&mut registry, "backend_retries", metrics.backend_retries.clone());
+        register(&mut registry, "pushes", metrics.pushes.clone());
+        register(&mut registry, "throttled", metrics.throttled.family());
+        register(&mut registry, "admin_refused", metrics.admin_refused.clone());
         metrics.register_listeners(&mut registry);
         metrics.register_outboxes(&mut registry);
         metrics.register_broadcasts(&mut registry);
         metrics.register_sources(&mut registry);
-        let help = "Events that a backend had not taken for good, by what became of them";
-        registry.register("dead_letters", help, metrics.dead_letters.clone());
-        registry.register("kafka_producers", "Kafka producers of this node", metrics.kafka_producers.clone());
-        let help = "Kafka producers made by this node";
-        registry.register("kafka_producers_opened", help, metrics.kafka_producers_opened.clone());
+        register(&mut registry, "dead_letters", metrics.dead_letters.clone());
+        register(&mut registry, "kafka_producers", metrics.kafka_producers.clone());
+        register(&mut registry, "kafka_producers_opened", metrics.kafka_producers_opened.clone());
         *metrics.lock() = registry;
         metrics
     }
@@ -255,39 +238,27 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register_listeners(&self, registry: &mut Registry) {
-        let help = "Sockets of clients closed before a handshake could be answered, by reason";
-        registry.register("client_sockets_refused", help, self.sockets_refused.clone());
-        let help = "When the listener's certificate ends, Unix seconds";
-        registry.register("tls_certificate_not_after_seconds", help, self.tls_not_after.clone());
-        let help = "Changes of a listener's certificate files, by what became of them";
-        registry.register("tls_reloads", help, self.tls_reloads.clone());
+        register(registry, "client_sockets_refused", self.sockets_refused.clone());
+        register(registry, "tls_certificate_not_after_seconds", self.tls_not_after.clone());
+        register(registry, "tls_reloads", self.tls_reloads.clone());
     }
 
     fn register_outboxes(&self, registry: &mut Registry) {
-        let help = "Messages that a full outbox has dropped (oldest, coalesced) or refused (newest)";
-        registry.register("outbox_dropped", help, self.outbox_dropped.clone());
-        let help = "Clients that came back with a resume token, by what became of it";
-        registry.register("resumes", help, self.resumes.clone());
+        register(registry, "outbox_dropped", self.outbox_dropped.clone());
+        register(registry, "resumes", self.resumes.clone());
     }
 
     fn register_broadcasts(&self, registry: &mut Registry) {
-        registry.register("broadcasts", "Pushes to users, groups and endpoints, by result", self.broadcasts.clone());
-        let help = "Messages of such pushes for single connections on all nodes, by what became of them";
-        registry.register("broadcast_messages", help, self.broadcast_messages.clone());
-        let help = "Nodes that such a push could not be handed to";
-        registry.register("broadcast_nodes_missed", help, self.broadcast_nodes_missed.clone());
+        register(registry, "broadcasts", self.broadcasts.clone());
+        register(registry, "broadcast_messages", self.broadcast_messages.clone());
+        register(registry, "broadcast_nodes_missed", self.broadcast_nodes_missed.clone());
     }
 
     fn register_sources(&self, registry: &mut Registry) {
-        registry.register("source_records", "Records that sources have read, by outcome", self.source_records.clone());
-        let help = "Messages of sources for connections, by what became of them";
-        registry.register("source_messages", help, self.source_messages.clone());
-        registry.register("source_errors", "What brokers have told sources is wrong", self.source_errors.clone());
-        registry.register(
-            "source_partitions",
-            "Partitions that a source's group has given to this node",
-            self.source_partitions.clone(),
-        );
+        register(registry, "source_records", self.source_records.clone());
+        register(registry, "source_messages", self.source_messages.clone());
+        register(registry, "source_errors", self.source_errors.clone());
+        register(registry, "source_partitions", self.source_partitions.clone());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {

@@ -64,6 +64,7 @@ mod kafka_sources;
 mod kafka_trouble;
 mod limits;
 mod listener_tls;
+mod observe;
 mod ordering;
 mod peer_tls;
 mod push_batch;

@@ -1,0 +1,571 @@
+//! What happens now, as server-sent events: figures each second, changes of the cluster, and the tail of events. One stream
+//! is one task; a reader that is slow gets less, one that is gone ends it.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::{web, HttpRequest, HttpResponse};
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
+
+use super::cluster_api::{hex, seen};
+use super::openapi::Text;
+use super::operation::Operation;
+use super::problem::Problem;
+use super::request::query;
+use super::traffic_api::UnheardBody;
+use super::Api;
+use crate::backends::event::rfc3339;
+use crate::model::json_path::JsonPath;
+use crate::observe::{Heard, NodeStats, Tailed};
+use crate::telemetry::history::{Range, Sample};
+use crate::telemetry::tail::{Direction, Record, Wanted, PER_SECOND_MAX};
+
+const EVENT_STREAM: &str = "text/event-stream";
+/// Streams at once on one node.
+const STREAMS_MAX: usize = 16;
+/// Chunks that wait for a reader; then the stream waits.
+const CHUNKS_WAITING_MAX: usize = 16;
+/// A reader that takes nothing for so long is given up.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// Proxies and browsers hear that it lives.
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+/// Batches of nodes that wait for the stream.
+const BATCHES_WAITING_MAX: usize = 8;
+const PER_SECOND_DEFAULT: u32 = 100;
+/// Figures that are older than this are told as a whole by `/api/v1/stats` only.
+const SAMPLES_AGE_MAX: u64 = 5;
+
+pub fn operations() -> Vec<Operation> {
+    vec![Operation::get("/api/v1/live", || web::to(live), "live")
+        .about(
+            "What happens now",
+            "Server-sent events. `samples`: each node's figures of a second. `cluster`: as getCluster, at the start and when it \
+             changes. `event`: an event from or a message to a client, its payload redacted: keys are shown, and of the values \
+             those that the endpoint's custom routes are chosen by. `skipped`: how many were left out for the limit. \
+             `unreachable`: the nodes that cannot be heard, when that changes.",
+        )
+        .query::<LiveQuery>()
+        .answers_as::<Text>(200, "A stream without an end, unless `seconds` says", EVENT_STREAM, &[])
+        .problem(429, "too_many_streams")]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct LiveQuery {
+    /// Which events are wanted, separated by commas: samples, cluster, events. Default: all.
+    #[schemars(length(max = 64))]
+    topics: Option<String>,
+    /// Only events of the endpoint with this id or path.
+    endpoint: Option<String>,
+    /// Only of this connection.
+    connection: Option<String>,
+    /// Only of this user's connections.
+    user: Option<String>,
+    /// Only those that this route took.
+    route: Option<String>,
+    /// in: from clients; out: to clients.
+    direction: Option<DirectionName>,
+    /// Only those with this outcome: delivered, queued, delivery_failed, no_route, …
+    outcome: Option<String>,
+    /// A JSONPath that must find something in what is shown of the payload.
+    #[serde(rename = "match")]
+    #[schemars(length(max = 512))]
+    matches: Option<String>,
+    /// The most events that are told in a second; default 100.
+    #[schemars(range(min = 1, max = 500))]
+    events_per_second: Option<u32>,
+    /// The stream ends after so many seconds.
+    #[schemars(range(min = 1, max = 86400))]
+    seconds: Option<u32>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum DirectionName {
+    In,
+    Out,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Topics {
+    samples: bool,
+    cluster: bool,
+    events: bool,
+}
+
+impl Topics {
+    fn parse(text: Option<&str>) -> Result<Topics, Problem> {
+        let Some(text) = text else { return Ok(Topics { samples: true, cluster: true, events: true }) };
+        let mut topics = Topics { samples: false, cluster: false, events: false };
+        for name in text.split(',') {
+            match name {
+                "samples" => topics.samples = true,
+                "cluster" => topics.cluster = true,
+                "events" => topics.events = true,
+                other => {
+                    return Err(invalid(format!("topics may have samples, cluster and events, not {other:?}")));
+                }
+            }
+        }
+        Ok(topics)
+    }
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(400, "invalid_query", detail)
+}
+
+impl LiveQuery {
+    fn wanted(self) -> Result<Wanted, Problem> {
+        let per_second = self.events_per_second.unwrap_or(PER_SECOND_DEFAULT);
+        if !(1..=PER_SECOND_MAX).contains(&per_second) {
+            return Err(invalid(format!("eventsPerSecond must be 1–{PER_SECOND_MAX}, is {per_second}")));
+        }
+        if let Some(path) = &self.matches {
+            JsonPath::parse(path).map_err(|err| invalid(format!("match: {err}")))?;
+        }
+        Ok(Wanted {
+            endpoint: self.endpoint,
+            connection: self.connection,
+            user: self.user,
+            route: self.route,
+            direction: self.direction.map(|direction| match direction {
+                DirectionName::In => Direction::In,
+                DirectionName::Out => Direction::Out,
+            }),
+            outcome: self.outcome,
+            matches: self.matches,
+            per_second,
+        })
+    }
+}
+
+/// How many streams there are.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<AtomicUsize>);
+
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Streams {
+    fn enter(&self) -> Result<Place, Problem> {
+        let place = Place(self.0.clone());
+        match self.0.fetch_add(1, Ordering::Relaxed) < STREAMS_MAX {
+            true => Ok(place),
+            false => Err(Problem::new(429, "too_many_streams", format!("this node has {STREAMS_MAX} streams already"))),
+        }
+    }
+}
+
+async fn live(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let options: LiveQuery = query(&request)?;
+    let topics = Topics::parse(options.topics.as_deref())?;
+    let seconds = options.seconds;
+    if seconds.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
+        return Err(invalid("seconds must be 1–86400".to_owned()));
+    }
+    let wanted = options.wanted()?;
+    let place = api.streams.enter()?;
+    let (chunks, mut taken) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
+    let stream = Stream { api: api.into_inner(), topics, chunks, told_at: 0, unreachable: BTreeMap::new() };
+    actix_rt::spawn(async move {
+        let run = stream.run(wanted);
+        match seconds {
+            None => run.await,
+            // An error: its time is over.
+            Some(seconds) => drop(timeout(Duration::from_secs(seconds.into()), run).await),
+        }
+        drop(place);
+    });
+    let body = futures::stream::poll_fn(move |context| {
+        taken.poll_recv(context).map(|chunk| chunk.map(Ok::<_, std::convert::Infallible>))
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, EVENT_STREAM))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        // nginx would keep it back.
+        .insert_header(("X-Accel-Buffering", "no"))
+        .streaming(body))
+}
+
+/// The reader is gone, or the node goes.
+struct Over;
+
+struct Stream {
+    api: Arc<Api>,
+    topics: Topics,
+    chunks: mpsc::Sender<Bytes>,
+    /// Unix seconds of the last step whose figures were told.
+    told_at: u64,
+    /// Nodes that cannot be heard, and why.
+    unreachable: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventBody<'a> {
+    at: String,
+    node: &'a str,
+    endpoint_id: &'a str,
+    path: &'a str,
+    connection_id: &'a str,
+    user: Option<&'a str>,
+    direction: &'static str,
+    kind: &'a str,
+    route: Option<&'a str>,
+    outcome: &'a str,
+    detail: Option<&'a str>,
+    event_id: Option<&'a str>,
+    sequence: Option<u64>,
+    bytes: u64,
+    took_millis: Option<u64>,
+    data: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SampleBody {
+    node_id: String,
+    name: String,
+    reachable: bool,
+    #[serde(flatten)]
+    sample: Option<FiguresBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FiguresBody {
+    connections: u64,
+    opened: u64,
+    closed: u64,
+    events_in: u64,
+    events_out: u64,
+    throttled: u64,
+    errors: BTreeMap<String, u64>,
+    backend_p50_millis: Option<f32>,
+    backend_p99_millis: Option<f32>,
+    memory_bytes: u64,
+}
+
+impl From<&Sample> for FiguresBody {
+    fn from(sample: &Sample) -> FiguresBody {
+        FiguresBody {
+            connections: sample.connections,
+            opened: sample.opened,
+            closed: sample.closed,
+            events_in: sample.events_in,
+            events_out: sample.events_out,
+            throttled: sample.throttled,
+            errors: sample.errors.iter().cloned().collect(),
+            backend_p50_millis: sample.backend_p50_millis,
+            backend_p99_millis: sample.backend_p99_millis,
+            memory_bytes: sample.memory_bytes,
+        }
+    }
+}
+
+fn chunk(into: &mut String, name: &str, data: &impl Serialize) {
+    // Maps with text keys, texts and numbers: cannot fail.
+    let Ok(data) = serde_json::to_string(data) else { return };
+    into.push_str("event: ");
+    into.push_str(name);
+    into.push_str("\ndata: ");
+    into.push_str(&data);
+    into.push_str("\n\n");
+}
+
+fn event(record: &Record, node: &str) -> String {
+    let mut text = String::new();
+    let body = EventBody {
+        at: rfc3339(record.at_millis),
+        node,
+        endpoint_id: &record.endpoint_id,
+        path: &record.path,
+        connection_id: &record.connection,
+        user: record.user.as_deref(),
+        direction: record.direction.as_str(),
+        kind: &record.kind,
+        route: record.route.as_deref(),
+        outcome: &record.outcome,
+        detail: record.detail.as_deref(),
+        event_id: record.event_id.as_deref(),
+        sequence: record.sequence,
+        bytes: record.bytes,
+        took_millis: record.took_millis,
+        // Made from a tree: it parses.
+        data: record.data.as_ref().and_then(|data| RawValue::from_string(data.clone()).ok()),
+    };
+    chunk(&mut text, "event", &body);
+    text
+}
+
+/// The figures of the steps after `told_at` that every node which answers has, and the last of these steps.
+fn samples(heard: &[Heard<NodeStats>], told_at: u64) -> (u64, Vec<(u64, Vec<SampleBody>)>) {
+    let end = |stats: &NodeStats| stats.samples.from + stats.samples.samples.len() as u64;
+    let ends =
+        heard.iter().filter_map(|node| node.said.as_ref().ok()).filter(|stats| !stats.samples.samples.is_empty());
+    let newest = ends.clone().map(end).max().unwrap_or(0);
+    // A node that is behind is not waited for; its clock may be.
+    let Some(common) = ends.map(end).filter(|end| end + SAMPLES_AGE_MAX > newest).min() else {
+        return (told_at, Vec::new());
+    };
+    let first = (told_at + 1).max(common.saturating_sub(SAMPLES_AGE_MAX));
+    let mut told = Vec::new();
+    for at in first..common {
+        let nodes = heard.iter().map(|node| {
+            let stats = node.said.as_ref().ok();
+            let sample = stats.and_then(|stats| {
+                let place = at.checked_sub(stats.samples.from)?;
+                stats.samples.samples.get(usize::try_from(place).ok()?)?.as_ref()
+            });
+            let (node_id, name) = (hex(node.node_id), node.name.clone());
+            SampleBody { node_id, name, reachable: stats.is_some(), sample: sample.map(FiguresBody::from) }
+        });
+        told.push((at, nodes.collect()));
+    }
+    (told.last().map_or(told_at, |(at, _)| *at), told)
+}
+
+impl Stream {
+    async fn run(mut self, wanted: Wanted) {
+        let (told, mut batches) = mpsc::channel::<Tailed>(BATCHES_WAITING_MAX);
+        let mut limit = Limit::new(wanted.per_second);
+        // Held, so that the channel stays open when nobody tails.
+        let tailing = match self.topics.events {
+            true => {
+                self.api.observer.tail(&wanted, told);
+                None
+            }
+            false => Some(told),
+        };
+        // Readers see that they are heard.
+        let mut over = self.send(": hello\n\n".to_owned()).await.is_err();
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut commented = Instant::now();
+        let mut cluster = String::new();
+        while !over {
+            let heard = async {
+                match &tailing {
+                    Some(_) => pending().await,
+                    None => batches.recv().await,
+                }
+            };
+            let told = tokio::select! {
+                _ = seconds.tick() => {
+                    limit.second();
+                    self.second(&mut cluster, &mut limit, &mut commented).await
+                }
+                batch = heard => match batch {
+                    Some(tailed) => self.batch(tailed, &mut limit).await,
+                    None => Err(Over),
+                },
+                () = self.chunks.closed() => Err(Over),
+            };
+            over = told.is_err() || self.api.hub.is_draining();
+        }
+    }
+
+    async fn send(&self, text: String) -> Result<(), Over> {
+        match timeout(READER_PATIENCE, self.chunks.send(text.into())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Over),
+        }
+    }
+
+    /// Once a second: what has changed since.
+    async fn second(&mut self, cluster: &mut String, limit: &mut Limit, commented: &mut Instant) -> Result<(), Over> {
+        let mut text = String::new();
+        if self.topics.cluster {
+            let now = serde_json::to_string(&seen(&self.api)).unwrap_or_default();
+            if changed(&now, cluster) {
+                text.push_str(&format!("event: cluster\ndata: {now}\n\n"));
+                *cluster = now;
+            }
+        }
+        if self.topics.samples {
+            self.figures(&mut text).await;
+        }
+        let skipped = limit.take_skipped();
+        if skipped > 0 {
+            chunk(&mut text, "skipped", &serde_json::json!({"events": skipped}));
+        }
+        if text.is_empty() && commented.elapsed() >= COMMENT_INTERVAL {
+            text.push_str(": still here\n\n");
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        *commented = Instant::now();
+        self.send(text).await
+    }
+
+    async fn figures(&mut self, text: &mut String) {
+        // A clock before 1970 has no history.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let since = now.saturating_sub(SAMPLES_AGE_MAX);
+        let heard = self.api.observer.stats(Range::FiveMinutes, since).await;
+        for node in &heard {
+            self.noted(&node.name, node.said.as_ref().err(), text);
+        }
+        if self.told_at > now {
+            // The clock was set back.
+            self.told_at = 0;
+        }
+        let (told_at, told) = samples(&heard, self.told_at);
+        self.told_at = told_at;
+        for (at, nodes) in told {
+            chunk(text, "samples", &serde_json::json!({"at": at, "nodes": nodes}));
+        }
+    }
+
+    async fn batch(&mut self, tailed: Tailed, limit: &mut Limit) -> Result<(), Over> {
+        let mut text = String::new();
+        self.noted(&tailed.name, tailed.said.as_ref().err(), &mut text);
+        if let Ok(batch) = tailed.said {
+            limit.skipped += batch.skipped;
+            for record in &batch.records {
+                if limit.take() {
+                    text.push_str(&event(record, &tailed.name));
+                }
+            }
+        }
+        match text.is_empty() {
+            true => Ok(()),
+            false => self.send(text).await,
+        }
+    }
+
+    /// A node was heard, or why not.
+    fn noted(&mut self, node: &str, reason: Option<&String>, text: &mut String) {
+        let has_changed = match reason {
+            None => self.unreachable.remove(node).is_some(),
+            Some(reason) => self.unreachable.insert(node.to_owned(), reason.clone()).is_none(),
+        };
+        if has_changed {
+            let nodes: Vec<UnheardBody> = self
+                .unreachable
+                .iter()
+                .map(|(node, reason)| UnheardBody { node: node.clone(), reason: reason.clone() })
+                .collect();
+            chunk(text, "unreachable", &serde_json::json!({"nodes": nodes}));
+        }
+    }
+}
+
+/// Indexes and counts go up all the time: those alone are told every few seconds only, by whoever asks for them.
+fn changed(now: &str, before: &str) -> bool {
+    if before.is_empty() {
+        return true;
+    }
+    let without_counts = |text: &str| {
+        let mut tree: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        for name in ["stateHash", "stateIndex", "raft"] {
+            tree.as_object_mut().and_then(|members| members.remove(name));
+        }
+        for node in tree["nodes"].as_array_mut().into_iter().flatten() {
+            for name in ["appliedIndex", "activeConnections"] {
+                node.as_object_mut().and_then(|members| members.remove(name));
+            }
+        }
+        tree
+    };
+    without_counts(now) != without_counts(before)
+}
+
+/// Of all nodes together no more than was wanted of each.
+struct Limit {
+    per_second: u32,
+    left: u32,
+    skipped: u64,
+}
+
+impl Limit {
+    fn new(per_second: u32) -> Limit {
+        Limit { per_second, left: per_second, skipped: 0 }
+    }
+
+    fn second(&mut self) {
+        self.left = self.per_second;
+    }
+
+    fn take(&mut self) -> bool {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => {
+                self.skipped += 1;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::history::Samples;
+
+    fn heard(name: &str, from: u64, count: usize) -> Heard<NodeStats> {
+        let samples = vec![Some(Sample { connections: 3, ..Sample::default() }); count];
+        let samples = Samples { step_seconds: 1, from, samples, latency: Default::default() };
+        Heard { node_id: 1, name: name.to_owned(), said: Ok(NodeStats { connections_max: 10, samples }) }
+    }
+
+    #[test]
+    fn a_second_is_told_once_and_when_every_node_has_it() {
+        let dead = Heard { node_id: 2, name: "n2".to_owned(), said: Err("no".to_owned()) };
+        let both = [heard("n1", 100, 3), heard("n3", 100, 2), dead];
+        let (told_at, told) = samples(&both, 99);
+        assert_eq!((told_at, told.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (101, vec![100, 101]));
+        let seen: Vec<_> = told[0].1.iter().map(|node| (node.reachable, node.sample.is_some())).collect();
+        assert_eq!(seen, [(true, true), (true, true), (false, false)]);
+        assert_eq!(samples(&both, 101).1.len(), 0);
+        // One whose clock is behind is not waited for.
+        let (told_at, _) = samples(&[heard("n1", 100, 3), heard("n3", 50, 2)], 100);
+        assert_eq!(told_at, 102);
+    }
+
+    #[test]
+    fn all_nodes_together_have_one_limit() {
+        let mut limit = Limit::new(2);
+        assert_eq!([limit.take(), limit.take(), limit.take()], [true, true, false]);
+        limit.second();
+        assert!(limit.take());
+        assert_eq!((limit.take_skipped(), limit.take_skipped()), (1, 0));
+    }
+
+    #[test]
+    fn topics_are_named() {
+        assert_eq!(Topics::parse(Some("events")).ok(), Some(Topics { samples: false, cluster: false, events: true }));
+        assert!(Topics::parse(Some("events,sample")).is_err() && Topics::parse(Some("")).is_err());
+    }
+
+    #[test]
+    fn what_only_counts_is_no_change_of_the_cluster() {
+        let cluster = |live: bool, index: u64| {
+            serde_json::json!({"raft": {"a": index}, "nodes": [{"live": live, "appliedIndex": index}]}).to_string()
+        };
+        assert!(changed(&cluster(true, 1), "") && changed(&cluster(false, 1), &cluster(true, 1)));
+        assert!(!changed(&cluster(true, 1), &cluster(true, 2)));
+    }
+}

@@ -1,0 +1,246 @@
+//! What goes through each endpoint, route and backend now: differences between readings of the same counters over about
+//! ten seconds. Filled once in two seconds; read by the picture of routes, here and from other nodes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use serde::{Deserialize, Serialize};
+
+use super::history::error_code;
+use super::latency::{self, Counts, BUCKETS};
+use super::metrics::Metrics;
+use super::readable::Readable;
+
+/// Between two readings.
+pub const INTERVAL: Duration = Duration::from_secs(2);
+/// So many intervals are looked at together.
+const INTERVALS: usize = 5;
+
+/// Counts of one endpoint within the time that is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndpointCounts {
+    pub opened: u64,
+    pub closed: u64,
+    pub events_out: u64,
+    pub throttled: u64,
+    /// By the route's name; events that no route took are under the empty one.
+    pub routes: BTreeMap<String, RouteCounts>,
+    /// By the backend's label.
+    pub backends: BTreeMap<String, BackendCounts>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RouteCounts {
+    /// Those that failed included.
+    pub events: u64,
+    pub errors: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendCounts {
+    pub requests: u64,
+    pub failed: u64,
+    pub latency: Counts,
+}
+
+impl Default for BackendCounts {
+    fn default() -> Self {
+        BackendCounts { requests: 0, failed: 0, latency: [0; BUCKETS] }
+    }
+}
+
+impl EndpointCounts {
+    pub fn add(&mut self, other: &EndpointCounts) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.events_out += other.events_out;
+        self.throttled += other.throttled;
+        for (name, counts) in &other.routes {
+            let route = self.routes.entry(name.clone()).or_default();
+            route.events += counts.events;
+            for (code, count) in &counts.errors {
+                *route.errors.entry(code.clone()).or_default() += count;
+            }
+        }
+        for (label, counts) in &other.backends {
+            let backend = self.backends.entry(label.clone()).or_default();
+            backend.requests += counts.requests;
+            backend.failed += counts.failed;
+            latency::add(&mut backend.latency, &counts.latency);
+        }
+    }
+}
+
+/// All counters at one time, in the places that their families keep them in.
+#[derive(Default)]
+struct Reading {
+    opened: Vec<u64>,
+    closed: Vec<u64>,
+    events_in: Vec<u64>,
+    events_out: Vec<u64>,
+    throttled: Vec<u64>,
+    backends: Vec<Counts>,
+}
+
+impl Reading {
+    fn take(metrics: &Metrics) -> Reading {
+        let mut reading = Reading::default();
+        metrics.connections_opened.each(|_, counter| reading.opened.push(counter.get()));
+        metrics.connections_closed.each(|_, counter| reading.closed.push(counter.get()));
+        metrics.events_in.each(|_, counter| reading.events_in.push(counter.get()));
+        metrics.events_out.each(|_, counter| reading.events_out.push(counter.get()));
+        metrics.throttled.each(|_, counter| reading.throttled.push(counter.get()));
+        metrics.backend_seconds.each(|_, took| reading.backends.push(took.counts()));
+        reading
+    }
+}
+
+/// A node's rates; see the module.
+pub struct Rates(Mutex<VecDeque<(Instant, Reading)>>);
+
+impl Rates {
+    pub fn new(metrics: &Metrics) -> Rates {
+        Rates(Mutex::new(VecDeque::from([(Instant::now(), Reading::take(metrics))])))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Instant, Reading)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a reading.
+    pub fn tick(&self, metrics: &Metrics, now: Instant) {
+        let reading = Reading::take(metrics);
+        let mut readings = self.lock();
+        readings.push_back((now, reading));
+        while readings.len() > INTERVALS + 1 {
+            readings.pop_front();
+        }
+    }
+
+    /// What came since the oldest reading, by the endpoint's path, and how long that is. Only of the wanted paths, and
+    /// nothing of those without traffic.
+    pub fn counts(
+        &self,
+        metrics: &Metrics,
+        wanted: impl Fn(&str) -> bool,
+    ) -> (Duration, BTreeMap<String, EndpointCounts>) {
+        let readings = self.lock();
+        let mut found = Found { wanted, by_path: BTreeMap::new() };
+        let Some((at, before)) = readings.front() else { return (Duration::ZERO, found.by_path) };
+        let count = |counter: &Counter| counter.get();
+        changes(&metrics.connections_opened, &before.opened, count, |labels, came| {
+            found.change(&labels.endpoint, |counts| counts.opened += came);
+        });
+        changes(&metrics.connections_closed, &before.closed, count, |labels, came| {
+            found.change(&labels.endpoint, |counts| counts.closed += came);
+        });
+        changes(&metrics.events_out, &before.events_out, count, |labels, came| {
+            found.change(&labels.endpoint, |counts| counts.events_out += came);
+        });
+        changes(&metrics.throttled, &before.throttled, count, |labels, came| {
+            found.change(&labels.endpoint, |counts| counts.throttled += came);
+        });
+        changes(&metrics.events_in, &before.events_in, count, |labels, came| {
+            found.change(&labels.endpoint, |counts| {
+                let route = counts.routes.entry(labels.route.clone()).or_default();
+                route.events += came;
+                if let Some(code) = error_code(labels.outcome) {
+                    *route.errors.entry(code.to_owned()).or_default() += came;
+                }
+            });
+        });
+        let mut place = 0;
+        metrics.backend_seconds.each(|labels, took| {
+            let came = latency::since(&took.counts(), before.backends.get(place).unwrap_or(&[0; BUCKETS]));
+            place += 1;
+            let requests: u64 = came.iter().sum();
+            if requests > 0 {
+                found.change(&labels.endpoint, |counts| {
+                    let backend = counts.backends.entry(labels.backend.clone()).or_default();
+                    backend.requests += requests;
+                    backend.failed += if labels.outcome == "delivered" { 0 } else { requests };
+                    latency::add(&mut backend.latency, &came);
+                });
+            }
+        });
+        (at.elapsed(), found.by_path)
+    }
+}
+
+struct Found<W> {
+    wanted: W,
+    by_path: BTreeMap<String, EndpointCounts>,
+}
+
+impl<W: Fn(&str) -> bool> Found<W> {
+    fn change(&mut self, path: &str, change: impl FnOnce(&mut EndpointCounts)) {
+        if !(self.wanted)(path) {
+            return;
+        }
+        match self.by_path.get_mut(path) {
+            Some(counts) => change(counts),
+            None => change(self.by_path.entry(path.to_owned()).or_default()),
+        }
+    }
+}
+
+/// Calls `each` for every member that has counted since `before`.
+fn changes<L: Clone + Hash + Eq, M: Clone + Default>(
+    family: &Readable<L, M>,
+    before: &[u64],
+    value: impl Fn(&M) -> u64,
+    mut each: impl FnMut(&L, u64),
+) {
+    let mut place = 0;
+    family.each(|labels, member| {
+        // Members that came since are behind the others.
+        let came = value(member).saturating_sub(before.get(place).copied().unwrap_or(0));
+        place += 1;
+        if came > 0 {
+            each(labels, came);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::{BackendLabels, EndpointLabels, EventLabels};
+
+    #[test]
+    fn counts_what_came_within_the_last_readings_by_endpoint_route_and_backend() {
+        let metrics = Metrics::default();
+        let event = |path: &str, route: &str, outcome, count| {
+            let labels = EventLabels { endpoint: path.to_owned(), route: route.to_owned(), outcome };
+            metrics.events_in.get_or_create(&labels).inc_by(count);
+        };
+        event("/a", "default", "delivered", 1000);
+        let rates = Rates::new(&metrics);
+        event("/a", "default", "delivered", 5);
+        event("/a", "default", "failed", 2);
+        event("/a", "", "no_route", 1);
+        event("/b", "default", "delivered", 1);
+        metrics.events_out.get_or_create(&EndpointLabels { endpoint: "/a".into() }).inc_by(4);
+        let labels = |outcome| BackendLabels { endpoint: "/a".into(), backend: "default/default/0".into(), outcome };
+        metrics.backend_seconds.get_or_create(&labels("delivered")).observe(Duration::from_millis(3));
+        metrics.backend_seconds.get_or_create(&labels("timeout")).observe(Duration::from_millis(300));
+        let (over, counts) = rates.counts(&metrics, |path| path == "/a");
+        assert!(over < Duration::from_secs(5) && counts.len() == 1);
+        let a = &counts["/a"];
+        assert_eq!(a.events_out, 4);
+        assert_eq!((a.routes["default"].events, a.routes["default"].errors["delivery_failed"]), (7, 2));
+        assert_eq!(a.routes[""].errors["no_route"], 1);
+        let backend = &a.backends["default/default/0"];
+        assert_eq!((backend.requests, backend.failed), (2, 1));
+        let mut both = a.clone();
+        both.add(a);
+        assert_eq!((both.routes["default"].events, both.backends["default/default/0"].requests), (14, 4));
+        for _ in 0..=INTERVALS {
+            rates.tick(&metrics, Instant::now());
+        }
+        assert!(rates.counts(&metrics, |_| true).1.is_empty(), "all of it is older than the oldest reading");
+    }
+}

@@ -1,0 +1,290 @@
+//! The view inside: who asks, figures over time, rates by route and backend, and the live stream, over all nodes.
+
+use std::time::Duration;
+
+use serde_json::{json, Value};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+
+use crate::document::{all_routes_to, document, http};
+use crate::http::Admin;
+use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Node};
+use crate::service::{Behaviour, Service};
+use crate::wait::{eventually, soon, PATIENCE};
+use crate::ws::Client;
+
+/// Reads server-sent events.
+struct Stream {
+    lines: Lines<BufReader<TcpStream>>,
+}
+
+impl Stream {
+    async fn open(node: &Node, query: &str) -> Self {
+        let Admin { addr, token } = node.admin();
+        let mut socket = TcpStream::connect(addr).await.expect("a connection");
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let head = format!("GET /api/v1/live?{query} HTTP/1.1\r\nhost: n\r\n{token}\r\n");
+        socket.write_all(head.as_bytes()).await.expect("written");
+        let mut lines = BufReader::new(socket).lines();
+        let status = soon("an answer", lines.next_line()).await.expect("read").expect("a status");
+        assert_eq!(status, "HTTP/1.1 200 OK");
+        let mut stream = Stream { lines };
+        // Heard, before anything happens.
+        while stream.line().await.as_deref() != Some(": hello") {}
+        stream
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        soon("a line", self.lines.next_line()).await.expect("read")
+    }
+
+    /// The next event of this name; others are left out.
+    async fn next(&mut self, name: &str) -> Value {
+        loop {
+            let line = self.line().await.unwrap_or_else(|| panic!("the stream has ended before an event {name:?}"));
+            if line == format!("event: {name}") {
+                let data = self.line().await.expect("data");
+                return serde_json::from_str(data.strip_prefix("data: ").expect("data:")).expect("JSON");
+            }
+        }
+    }
+
+    async fn ends(&mut self) {
+        while self.line().await.is_some() {}
+    }
+}
+
+async fn stats(admin: &Admin, query: &str) -> Value {
+    admin.get(&format!("/api/v1/stats?{query}")).await.expect(200).json()
+}
+
+fn sum(node: &Value, figure: &str) -> u64 {
+    let samples = node["samples"][figure].as_array().unwrap_or_else(|| panic!("no {figure}: {node}"));
+    samples.iter().filter_map(Value::as_u64).sum()
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_who_it_is() {
+    let admin = shared().await.nodes[0].admin();
+    let me = admin.get("/api/v1/whoami").await.expect(200).json();
+    assert_eq!((&me["role"], &me["tokenId"]), (&json!("admin"), &Value::Null), "{me}");
+    admin.get("/api/v1/whoami?x=1").await.expect_problem(400, "invalid_query");
+}
+
+#[tokio::test]
+async fn figures_are_kept_by_node_and_rates_by_route_and_backend() {
+    let _turn = own_cluster_turn().await;
+    let mut cluster = Cluster::start(3).await;
+    let service = Service::start().await;
+    service.behave("/broken", Behaviour::status(500));
+    let path = unique_path("observed");
+    let routes = json!([
+        {"type": "custom", "name": "broken", "key": "broken", "backends": [
+            http(&service, "/broken")]},
+        {"type": "default", "name": "fine", "backends": [http(&service, "/fine")]},
+    ]);
+    let endpoint = cluster.create(&json!({"path": path, "routeSelector": "$.type", "routes": routes})).await;
+    let mut client = Client::connect(&cluster.nodes[1], &path).await;
+    for text in ["{\"type\": \"x\"}", "{\"type\": \"broken\"}", "{\"type\": \"x\"}", "no JSON"] {
+        client.send(text).await;
+    }
+    client.error_frame("delivery_failed").await;
+    client.error_frame("invalid_json").await;
+    for node in &cluster.nodes {
+        let admin = node.admin();
+        let seen = eventually("the figures", PATIENCE, async || {
+            let seen = stats(&admin, "range=5m").await;
+            (sum(&seen["nodes"][1], "eventsIn") == 4).then_some(seen)
+        })
+        .await;
+        assert_eq!((&seen["range"], &seen["stepSeconds"]), (&json!("5m"), &json!(1)));
+        let nodes = seen["nodes"].as_array().expect("nodes");
+        assert_eq!(nodes.iter().map(|node| node["name"].as_str().unwrap()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+        let there = &nodes[1];
+        assert_eq!((sum(there, "opened"), sum(&nodes[0], "eventsIn")), (1, 0), "{seen}");
+        let errors = &there["samples"]["errors"];
+        for code in ["delivery_failed", "invalid_json"] {
+            let of = errors[code].as_array().unwrap_or_else(|| panic!("no {code}: {errors}"));
+            assert_eq!(of.iter().filter_map(Value::as_u64).sum::<u64>(), 1);
+            assert_eq!(of.len(), there["samples"]["connections"].as_array().unwrap().len());
+        }
+        assert!(there["samples"]["backendP99Millis"].as_array().unwrap().iter().any(Value::is_number), "{there}");
+        assert!(there["samples"]["memoryBytes"].as_array().unwrap().iter().any(|bytes| bytes.as_u64() > Some(1 << 20)));
+
+        let traffic = admin.get(&format!("/api/v1/traffic?endpoint={}", endpoint.id)).await.expect(200).json();
+        let item = &traffic["items"][0];
+        assert_eq!((&item["path"], &item["connections"], &traffic["nodes"]), (&json!(path), &json!(1), &json!(3)));
+        assert_eq!(item["served"], json!({"complete": 3, "of": 3, "degraded": 0}));
+        let route = |name: &str| {
+            let routes = item["routes"].as_array().expect("routes");
+            routes.iter().find(|route| route["route"] == name).unwrap_or_else(|| panic!("no {name}: {item}"))
+        };
+        assert!(route("fine")["eventsPerSecond"].as_f64() > Some(0.0) && route("fine")["errors"] == json!({}));
+        assert!(route("broken")["errors"]["delivery_failed"].as_f64() > Some(0.0), "{item}");
+        assert!(route("")["errors"]["invalid_json"].as_f64() > Some(0.0), "{item}");
+        let backend = &route("broken")["backends"][0];
+        assert_eq!((&backend["backend"], &backend["index"]), (&json!("custom/broken/0"), &json!(0)));
+        assert_eq!(backend["failedPerSecond"], backend["requestsPerSecond"]);
+        assert!(backend["p99Millis"].is_number());
+    }
+    let admin = cluster.nodes[0].admin();
+    admin.get("/api/v1/traffic?endpoint=ep-none").await.expect_problem(404, "endpoint_not_found");
+    admin.get("/api/v1/stats?range=2h").await.expect_problem(400, "invalid_query");
+    let newest = stats(&admin, "since=99999999999").await;
+    assert_eq!(newest["nodes"][0]["samples"]["connections"], json!([]));
+    let hour = stats(&admin, "range=1h").await;
+    assert_eq!((&hour["stepSeconds"], hour["nodes"].as_array().unwrap().len()), (&json!(10), 3));
+
+    // Who cannot be asked is named, and the others are there.
+    let mut live = Stream::open(&cluster.nodes[0], "topics=samples,cluster").await;
+    assert_eq!(live.next("cluster").await["nodes"].as_array().map(Vec::len), Some(3));
+    let second = live.next("samples").await;
+    assert_eq!((&second["nodes"][1]["connections"], &second["nodes"][1]["reachable"]), (&json!(1), &json!(true)));
+    cluster.nodes[1].kill();
+    let unreachable = live.next("unreachable").await;
+    assert_eq!(unreachable["nodes"][0]["node"], "n2", "{unreachable}");
+    let seen = stats(&admin, "").await;
+    assert_eq!((&seen["nodes"][1]["reachable"], &seen["nodes"][1]["samples"]), (&json!(false), &Value::Null));
+    assert!(seen["nodes"][1]["reason"].is_string());
+    let traffic = admin.get("/api/v1/traffic").await.expect(200).json();
+    assert_eq!((&traffic["nodes"], &traffic["unreachable"][0]["node"]), (&json!(2), &json!("n2")));
+    cluster.nodes[1].start();
+    cluster.nodes[1].wait_ready().await;
+    let again = live.next("unreachable").await;
+    assert_eq!(again["nodes"], json!([]));
+    // A node that leaves does not wait for those that look at it.
+    cluster.nodes[0].signal(libc::SIGTERM);
+    live.ends().await;
+    cluster.nodes[0].wait_exit(Duration::from_secs(20)).await;
+    cluster.nodes.clear();
+}
+
+#[tokio::test]
+async fn the_tail_tells_what_passes_on_every_node_redacted() {
+    let cluster = shared().await;
+    let service = Service::start().await;
+    let path = unique_path("tailed");
+    let routes = json!([
+        {"type": "custom", "name": "orders", "key": "order",
+            "backends": [http(&service, "/orders")]},
+        {"type": "default", "name": "rest", "backends": [{"type": "echo"}]},
+    ]);
+    let endpoint = cluster.create(&json!({"path": path, "routeSelector": "$.type", "routes": routes})).await;
+    let other = cluster.create(&document(&unique_path("other"), &all_routes_to(&service))).await;
+    // Asked of one node, heard of all.
+    let mut all = Stream::open(&cluster.nodes[0], &format!("topics=events&endpoint={}", endpoint.id)).await;
+    let by_path = format!("topics=events&endpoint={path}&direction=in&route=orders&match=$[?@=='order']");
+    let by_path = by_path.replace('[', "%5B").replace(']', "%5D").replace('\'', "%27");
+    let mut orders = Stream::open(&cluster.nodes[2], &by_path).await;
+    let mut elsewhere =
+        Stream::open(&cluster.nodes[1], &format!("topics=events&seconds=4&endpoint={}", other.id)).await;
+    // The watch is on every node once each has answered.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut client = Client::connect(&cluster.nodes[1], &path).await;
+    let opened = all.next("event").await;
+    assert_eq!(
+        (&opened["kind"], &opened["outcome"], &opened["node"]),
+        (&json!("connect"), &json!("opened"), &json!("n2"))
+    );
+    client.send("{\"type\": \"order\", \"card\": \"4111 1111\", \"total\": 3}").await;
+    for stream in [&mut all, &mut orders] {
+        let seen = stream.next("event").await;
+        assert_eq!(seen["data"], json!({"type": "order", "card": "‹9 chars›", "total": "‹number›"}));
+        for (field, expected) in [
+            ("endpointId", json!(endpoint.id)),
+            ("path", json!(path)),
+            ("connectionId", opened["connectionId"].clone()),
+            ("direction", json!("in")),
+            ("kind", json!("message")),
+            ("route", json!("orders")),
+            ("outcome", json!("delivered")),
+            ("bytes", json!(53)),
+        ] {
+            assert_eq!(seen[field], expected, "{field} of {seen}");
+        }
+        let at = service.received("/orders")[0].attributes().get("id").to_owned();
+        assert_eq!(seen["eventId"], json!(at), "as the service has it");
+    }
+    client.send("{\"type\": \"x\"}").await;
+    client.text().await;
+    let (back, came) = (all.next("event").await, all.next("event").await);
+    assert_eq!((&back["direction"], &back["outcome"]), (&json!("out"), &json!("queued")), "{back}");
+    assert_eq!((&came["direction"], &came["route"]), (&json!("in"), &json!("rest")), "{came}");
+    client.send("no JSON").await;
+    client.error_frame("invalid_json").await;
+    let refused = loop {
+        let seen = all.next("event").await;
+        if seen["direction"] == "in" {
+            break seen;
+        }
+    };
+    assert_eq!(
+        (&refused["outcome"], &refused["data"], &refused["bytes"]),
+        (&json!("invalid_json"), &Value::Null, &json!(7))
+    );
+    assert!(refused["detail"].is_string());
+    client.leave().await;
+    let closed = all.next("event").await;
+    assert_eq!((&closed["kind"], &closed["outcome"]), (&json!("disconnect"), &json!("closed")), "{closed}");
+    assert!(closed["detail"].as_str().unwrap().starts_with("1000"), "{closed}");
+    // Nothing of what was not asked for, and it ends when it was to.
+    while let Some(line) = elsewhere.line().await {
+        assert!(!line.starts_with("event: event"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_above_the_limit_is_counted() {
+    let cluster = shared().await;
+    let path = unique_path("flooded");
+    let echo = json!({"path": path, "routes": [{"type": "default", "name": "d", "backends": [{"type": "echo"}]}]});
+    cluster.create(&echo).await;
+    let query = format!("topics=events&endpoint={path}&direction=in&eventsPerSecond=5");
+    let mut stream = Stream::open(&cluster.nodes[0], &query).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut client = Client::connect(&cluster.nodes[0], &path).await;
+    for number in 0..200 {
+        client.send(&number.to_string()).await;
+        client.text().await;
+    }
+    let skipped = stream.next("skipped").await;
+    assert!(skipped["events"].as_u64() > Some(0), "{skipped}");
+}
+
+#[tokio::test]
+async fn a_wrong_stream_is_refused_before_it_begins() {
+    let admin = shared().await.nodes[0].admin();
+    for query in [
+        "topics=all",
+        "topics=",
+        "direction=up",
+        "match=%24%5B",
+        "eventsPerSecond=0",
+        "eventsPerSecond=501",
+        "seconds=0",
+        "unknown=1",
+    ] {
+        let problem = admin.get(&format!("/api/v1/live?{query}")).await.expect_problem(400, "invalid_query");
+        let name = query.split('=').next().unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(name), "{query}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn so_many_streams_and_no_more() {
+    let _turn = own_cluster_turn().await;
+    let cluster = Cluster::start(1).await;
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        streams.push(Stream::open(&cluster.nodes[0], "topics=cluster").await);
+    }
+    let admin = cluster.nodes[0].admin();
+    let refused = admin.get("/api/v1/live").await;
+    assert!(refused.header("retry-after").is_some());
+    refused.expect_problem(429, "too_many_streams");
+    streams.clear();
+    eventually("room for another", PATIENCE, async || {
+        (admin.get("/api/v1/live?seconds=1").await.status == 200).then_some(())
+    })
+    .await;
+}
