@@ -40,6 +40,13 @@ const ONLY_IN: &[OnlyIn] = &[
         places: &["src/backends/", "src/sources/", "bench/", "tests/gateway/"],
         why: "backends and sources hide what they are made of",
     },
+    OnlyIn {
+        krate: "hyper",
+        places: &["otlp/"],
+        why: "the way out over HTTP is egress; a collector is not a destination",
+    },
+    OnlyIn { krate: "opentelemetry_proto", places: &["otlp/"], why: "it comes with the SDK, which is for tests only" },
+    OnlyIn { krate: "prost", places: &["otlp/"], why: "messages of a protocol stay with whoever speaks it" },
 ];
 
 /// Crates that a floor must not name: arrows only point down.
@@ -69,6 +76,18 @@ const NEVER: &[Never] = &[
         place: "raft-store/",
         krates: &["wsgateway", "wsgateway_config", "wsgateway_model"],
         why: "raft-store holds opaque documents and knows no gateway",
+    },
+    Never {
+        place: "otlp/",
+        krates: &[
+            "wsgateway",
+            "wsgateway_cluster",
+            "wsgateway_config",
+            "wsgateway_model",
+            "wsgateway_raft_store",
+            "actix_web",
+        ],
+        why: "how spans travel has nothing to do with what a gateway is",
     },
     Never {
         place: "chaos/",
@@ -196,8 +215,19 @@ const MACHINE_PATHS: &[&str] =
     &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("/tmp/", "wt-")];
 
 /// The folders with Rust sources.
-const SOURCE_FOLDERS: &[&str] =
-    &["src/", "model/", "config/", "cluster/", "raft-store/", "chaos/", "bench/", "tests/", "fuzz/", "clients/"];
+const SOURCE_FOLDERS: &[&str] = &[
+    "src/",
+    "model/",
+    "config/",
+    "cluster/",
+    "raft-store/",
+    "otlp/",
+    "chaos/",
+    "bench/",
+    "tests/",
+    "fuzz/",
+    "clients/",
+];
 
 // ---------------------------------------------------------------------------------------------------------- the checks
 
@@ -466,6 +496,8 @@ fn each_rule_finds_its_snippet() {
         ("only-in", "src/inbound/dispatch.rs", "//! A.\nuse rdkafka::producer;\n"),
         ("floor", "cluster/src/lib.rs", "//! A.\nuse wsgateway_raft_store::types;\n"),
         ("floor", "raft-store/src/lib.rs", "//! A.\nuse wsgateway::model;\n"),
+        ("floor", "otlp/src/span.rs", "//! A.\nuse wsgateway_model::event;\n"),
+        ("only-in", "src/egress/mod.rs", "//! A.\nuse hyper::Uri;\n"),
         ("floor", "chaos/src/main.rs", "//! A.\nfn f() { wsgateway_cluster::identity::x() }\n"),
         ("floor", "bench/src/main.rs", "//! A.\nuse wsgateway::model;\n"),
         ("room", "src/settings/mod.rs", "//! A.\nuse crate::config::registry::Registry;\n"),
