@@ -208,6 +208,12 @@ impl Node {
         let nodes = Arc::new(Nodes::new(store.clone(), transport.clone(), membership.watch()));
         services.register(nodes::KINDS, nodes.clone());
         services.register(rollout::KINDS, Arc::new(PeerRollouts::new(config.clone())));
+        cluster.spawn(logs::report_left_out());
+        let metrics = Metrics::default();
+        let observer = {
+            let figures = (&metrics, settings.client.max_connections);
+            observing::start(&config, &hub, &transport, &membership, figures, (&services, cluster))
+        };
         services.register(kinds::GATEWAY, Arc::new(PeerPushes::new(own.clone())));
         services.set_tunnels(Arc::new(TunnelEnds(Arc::new(OwnArrivals(hub.clone())))));
         cluster.spawn(config.clone().follow());
@@ -223,12 +229,6 @@ impl Node {
         let peers: Arc<dyn PeerTransport> = transport.clone();
         let pushes = Pushes::new(own, peers.clone(), membership.watch(), members);
         let rollouts = Rollouts::new(config.clone(), peers, membership.watch());
-        cluster.spawn(logs::report_left_out());
-        let metrics = Metrics::default();
-        let observer = {
-            let figures = (&metrics, settings.client.max_connections);
-            observing::start(&config, &hub, &transport, &membership, figures, (&services, cluster))
-        };
         metrics.register_collector(Box::new(facts::NodeCollector::new(
             &config,
             &hub,

@@ -336,7 +336,11 @@ fn samples(heard: &[Heard<NodeStats>], told_at: u64) -> (u64, Vec<(u64, Vec<Samp
             let (node_id, name) = (hex(node.node_id), node.name.clone());
             SampleBody { node_id, name, reachable: stats.is_some(), sample: sample.map(FiguresBody::from) }
         });
-        told.push((at, nodes.collect()));
+        let nodes: Vec<SampleBody> = nodes.collect();
+        // Before the first sample of all.
+        if nodes.iter().any(|node| node.sample.is_some()) {
+            told.push((at, nodes));
+        }
     }
     (told.last().map_or(told_at, |(at, _)| *at), told)
 }

@@ -112,7 +112,8 @@ fn errors_rate(node: &Value) -> Option<f64> {
 fn decimal(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
-        Some(value) if value == 0.0 || value >= 100.0 => format!("{value:.0}"),
+        Some(value) if value.abs() < 0.05 => "0".to_owned(),
+        Some(value) if value >= 100.0 => format!("{value:.0}"),
         Some(value) => format!("{value:.1}"),
     }
 }
