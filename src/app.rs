@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use wsgateway_cluster::membership::{Membership, MembershipOptions, GOSSIP_INTERVAL};
 use wsgateway_cluster::tcp::{PeerTls, TcpOptions, TcpTransport};
 use wsgateway_cluster::{kinds, Identity, PeerTransport, Services};
+use wsgateway_otlp::{Exporting, Tracer};
 use wsgateway_raft_store::{Disk, Ended, RaftStore, StoreOptions};
 
 use local_connections::OwnConnections;
@@ -53,6 +54,7 @@ use crate::push::{PeerPushes, Pushes, TunnelEnds};
 use crate::settings::{client_tls as outbound_tls, raise_file_limit, Settings};
 use crate::telemetry::logs;
 use crate::telemetry::metrics::{Metrics, PushLabels};
+use crate::telemetry::traces::{Traces, LAST_SPANS_WITHIN};
 use crate::throttle;
 use crate::wills::{Keeper, Surroundings, Wills};
 
@@ -137,6 +139,8 @@ struct Node {
     kafka: KafkaProducers,
     destinations: Destinations,
     sources: Sources,
+    /// The last spans are sent when everything else has ended.
+    exporting: Exporting,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
     cluster: tokio::runtime::Handle,
@@ -188,6 +192,12 @@ impl Node {
         let secrets = NodeSecrets::new(&settings.cluster.secrets, &settings.secrets)
             .map_err(|_| anyhow::anyhow!("no key could be made of cluster.secrets"))?;
         let trusted = outbound_tls(settings.outbound.ca_file.as_deref(), None).context("outbound.ca_file")?;
+        let node = wsgateway_otlp::Node {
+            instance_id: &format!("{:016x}", identity.node_id),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let (tracer, exporting) = Tracer::start(&settings.tracing, node, trusted.clone(), cluster.handle())?;
+        let traces = Traces { tracer, trusts_clients: settings.tracing.trust_client_traceparent };
         let egress = Egress::new(Arc::new(settings.outbound.rules()?), trusted);
         let node_facts = NodeFacts {
             secrets,
@@ -235,7 +245,7 @@ impl Node {
             &membership,
             &transport,
             keeper.clone(),
-            metrics.tail.clone(),
+            (metrics.tail.clone(), exporting.counters.clone()),
         )));
         for tls in [&client_tls, &admin_tls].into_iter().flatten() {
             cluster.spawn(tls.clone().follow(metrics.clone()));
@@ -294,6 +304,7 @@ impl Node {
             settings: Arc::new(settings.client.clone()),
             kafka: kafka.clone(),
             egress,
+            traces,
         };
         let (server, served) = server::start(client, (admin, admin_tls), workers, inbound, api)?;
         tracing::info!(
@@ -318,6 +329,7 @@ impl Node {
             kafka,
             destinations,
             sources,
+            exporting,
             server,
             served,
             cluster,
@@ -373,12 +385,13 @@ impl Node {
             );
         }
         self.kafka.flush(Duration::from_secs(5));
-        let Node { store, wills, transport, membership, gossiping, server, served, cluster, .. } = self;
+        let Node { store, wills, transport, membership, gossiping, exporting, server, served, cluster, .. } = self;
         gossiping.abort();
         server.stop(false).await;
         if let Ok(Err(err)) = served.await {
             tracing::warn!("server: {err}");
         }
+        exporting.shutdown(LAST_SPANS_WITHIN).await;
         let stopped = cluster.spawn(async move {
             wills.own.farewell(&wills.around).await;
             store.hand_over_leadership().await;

@@ -66,6 +66,7 @@ pub(super) struct NodeCollector {
     links: Arc<TcpTransport>,
     keeper: Arc<Keeper>,
     tail: Arc<Tail>,
+    spans: Arc<wsgateway_otlp::Counters>,
     started_unix_seconds: u64,
 }
 
@@ -76,7 +77,7 @@ impl NodeCollector {
         membership: &Membership,
         links: &Arc<TcpTransport>,
         keeper: Arc<Keeper>,
-        tail: Arc<Tail>,
+        (tail, spans): (Arc<Tail>, Arc<wsgateway_otlp::Counters>),
     ) -> NodeCollector {
         let (gossip, gossip_refusals) = (membership.watch(), membership.refusals());
         NodeCollector {
@@ -87,6 +88,7 @@ impl NodeCollector {
             links: links.clone(),
             keeper,
             tail,
+            spans,
             started_unix_seconds: unix_millis() / 1000,
         }
     }
@@ -169,6 +171,20 @@ impl NodeCollector {
         Ok(())
     }
 
+    fn encode_spans(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = counters(encoder, "trace_spans")?;
+        let spans = &self.spans;
+        for (outcome, count) in [
+            ("exported", &spans.exported),
+            ("queue_full", &spans.dropped_queue_full),
+            ("failed", &spans.dropped_failed),
+        ] {
+            let count = ConstCounter::new(count.load(Ordering::Relaxed));
+            count.encode(family.encode_family(&[("outcome", outcome)])?)?;
+        }
+        Ok(())
+    }
+
     /// This node's parts of limits of scope cluster.
     fn encode_shares(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let mut family = gauges(encoder, "throttle_share")?;
@@ -222,6 +238,7 @@ impl Collector for NodeCollector {
         }
         self.encode_gossip(&mut encoder)?;
         self.encode_links(&mut encoder)?;
+        self.encode_spans(&mut encoder)?;
         self.encode_shares(&mut encoder)
     }
 }

@@ -26,6 +26,7 @@ use crate::inbound::{arrive, InboundWorker};
 use crate::listener::{ClientListener, ClientSocket, ListenerTls};
 use crate::settings::ClientSettings;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Traces;
 use crate::wills::Wills;
 
 /// From an accepted socket of the admin listener to its first request: TLS, and again the head of the request.
@@ -45,17 +46,27 @@ pub(super) struct InboundParts {
     pub kafka: KafkaProducers,
     pub destinations: Destinations,
     pub egress: Egress,
+    pub traces: Traces,
 }
 
 impl InboundParts {
     /// On a worker's thread.
     fn on_worker(&self) -> Rc<InboundWorker> {
-        let pool = BackendPool::new(self.kafka.clone(), self.destinations.clone(), self.egress.clone());
+        let (kafka, destinations, egress) = (self.kafka.clone(), self.destinations.clone(), self.egress.clone());
+        let pool = BackendPool::new(kafka, destinations, egress, self.traces.tracer.clone());
         let worker = self.hub.this_worker();
         let (registry, metrics) = (self.registry.clone(), self.metrics.clone());
         let settings = (self.settings.clone(), self.listener.clone());
         let others = (self.other_nodes.clone(), self.wills.clone());
-        let made = InboundWorker::new(worker, registry, metrics, settings, self.authenticator.clone(), others, pool);
+        let made = InboundWorker::new(
+            worker,
+            registry,
+            metrics,
+            settings,
+            self.authenticator.clone(),
+            others,
+            (pool, self.traces.clone()),
+        );
         replays::set_worker(&made);
         made
     }

@@ -122,6 +122,7 @@ mod tests {
     use super::*;
     use crate::model::event::{EventIdGenerator, EventKind};
     use serde_json::{json, Value};
+    use wsgateway_otlp::TraceContext;
 
     fn events(bodies: &[&'static str]) -> Vec<Event> {
         let mut ids = EventIdGenerator::new();
@@ -129,7 +130,15 @@ mod tests {
         let event = |(at, body): (usize, &&'static str)| {
             let id = ids.next_id(1_700_000_000_123);
             let body = Bytes::from_static(body.as_bytes());
-            Event::new(EventKind::Message, id, 1_700_000_000_123, at as u64 + 1, body, source.clone())
+            Event::new(
+                EventKind::Message,
+                id,
+                1_700_000_000_123,
+                at as u64 + 1,
+                body,
+                source.clone(),
+                &TraceContext::root(false),
+            )
         };
         bodies.iter().enumerate().map(event).collect()
     }

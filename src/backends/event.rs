@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use actix_http::header::{HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
+use wsgateway_otlp::TraceContext;
 
 use crate::model::dead_letter::{Extension, Resent};
 use crate::model::event::{EventId, EventKind};
@@ -49,6 +50,8 @@ pub struct Event {
     attributes: Bytes,
     time_end: usize,
     sequence_end: usize,
+    /// What its spans are made of; None: it is not recorded.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Event {
@@ -59,6 +62,7 @@ impl Event {
         sequence: u64,
         body: Bytes,
         source: Rc<EventSource>,
+        trace: &TraceContext,
     ) -> Event {
         let mut attributes = BytesMut::with_capacity(128);
         attributes.extend_from_slice(id.as_str().as_bytes());
@@ -67,7 +71,7 @@ impl Event {
         let mut digits = [0; 20];
         attributes.extend_from_slice(decimal(sequence, &mut digits));
         let sequence_end = attributes.len();
-        write_traceparent(&mut attributes);
+        attributes.extend_from_slice(&trace.traceparent());
         Event {
             kind,
             id,
@@ -79,6 +83,7 @@ impl Event {
             attributes: attributes.freeze(),
             time_end,
             sequence_end,
+            trace: trace.sampled.then(|| Box::new(trace.clone())),
         }
     }
 
@@ -90,6 +95,7 @@ impl Event {
             attributes: self.attributes.clone(),
             keys: Vec::new(),
             extensions,
+            trace: None,
             ..*self
         }
     }
@@ -105,7 +111,7 @@ impl Event {
         let sequence_end = attributes.len();
         match &event.traceparent {
             Some(traceparent) => attributes.extend_from_slice(traceparent.as_bytes()),
-            None => write_traceparent(&mut attributes),
+            None => attributes.extend_from_slice(&TraceContext::root(false).traceparent()),
         }
         Event {
             kind: event.kind,
@@ -118,6 +124,7 @@ impl Event {
             attributes: attributes.freeze(),
             time_end,
             sequence_end,
+            trace: None,
         }
     }
 
@@ -195,22 +202,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// W3C trace context: version 00, random trace and span ids, sampled flag off (the gateway exports no spans itself).
-fn write_traceparent(out: &mut BytesMut) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"00-");
-    let trace: [u8; 16] = rand::random::<u128>().max(1).to_be_bytes();
-    let span: [u8; 8] = rand::random::<u64>().max(1).to_be_bytes();
-    for byte in trace {
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
-    out.extend_from_slice(b"-");
-    for byte in span {
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
-    out.extend_from_slice(b"-00");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +210,8 @@ mod tests {
     fn event() -> Event {
         let source = EventSource::new("cid".into(), Some("zoë \"q\" 100%".into()), Vec::new());
         let id = EventIdGenerator::new().next_id(1_700_000_000_123);
-        Event::new(EventKind::Message, id, 1_700_000_000_123, 42, Bytes::from_static(b"{}"), source)
+        let trace = TraceContext::root(false);
+        Event::new(EventKind::Message, id, 1_700_000_000_123, 42, Bytes::from_static(b"{}"), source, &trace)
     }
 
     #[test]

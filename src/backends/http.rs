@@ -14,6 +14,7 @@ use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use wsgateway_otlp::Tracer;
 
 use super::batch::begins_list;
 use super::breaker::Breaker;
@@ -21,6 +22,7 @@ use super::destination::Destination;
 use super::event::{attribute_value, names};
 use super::retry::{self, Missed};
 use super::signing::Signer;
+use super::spans::Attempt;
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts, Undelivered};
 use crate::egress::{Connections, Egress, NoWay};
 use crate::model::endpoint::{HttpMethod, HttpSpec};
@@ -62,6 +64,7 @@ pub struct HttpBackend {
     breaker: Option<Arc<Breaker>>,
     destination: Arc<Destination>,
     signer: Option<Signer>,
+    tracer: Tracer,
 }
 
 impl HttpBackend {
@@ -71,6 +74,7 @@ impl HttpBackend {
         spec: &HttpSpec,
         route: &RouteFacts,
         destination: Arc<Destination>,
+        tracer: Tracer,
     ) -> Result<HttpBackend, Failure> {
         let mut backend = HttpBackend {
             client,
@@ -81,6 +85,7 @@ impl HttpBackend {
             breaker: destination.breaker(spec.breaker),
             destination,
             signer: spec.signing.as_ref().map(Signer::new),
+            tracer,
         };
         if let Some(destination) = spec.destination.as_constant() {
             backend.fixed = Some(Rc::new(backend.freeze(destination)?));
@@ -173,8 +178,21 @@ impl HttpBackend {
     async fn deliver(&self, event: &Event) -> Result<Delivered, Undelivered> {
         let frozen = &*self.request(event)?;
         let (id, body) = (event.id.as_str(), &event.body);
-        let attempt =
-            |number| self.attempt(Outgoing { frozen, headers: event_headers(event, number), id, body: body.clone() });
+        let attempt = |number| {
+            let trace = event.trace.as_deref().map(|parent| Attempt::begin(parent, number));
+            let mut headers = event_headers(event, number);
+            if let Some(trace) = &trace {
+                trace.tell(&mut headers);
+            }
+            let attempt = self.attempt(Outgoing { frozen, headers, id, body: body.clone() });
+            async move {
+                let result = attempt.await;
+                if let Some(span) = trace.and_then(|trace| trace.end(frozen, &result)) {
+                    self.tracer.export(span);
+                }
+                result
+            }
+        };
         retry::deliver(&self.spec.retry, &self.destination, attempt).await
     }
 

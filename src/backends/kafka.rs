@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rdkafka::message::{Header, Headers, OwnedHeaders};
+use wsgateway_otlp::{TraceContext, Tracer};
 
+use super::spans::Sent;
 use super::{Backend, Begin, Delivered, Event, Failure, RouteFacts};
 use crate::model::kafka::{correlation_id, KafkaKey, KafkaReply, KafkaSpec};
 pub use producers::KafkaProducers;
@@ -16,7 +18,10 @@ use producers::{NotQueued, SharedProducer};
 
 pub struct KafkaBackend {
     producer: Arc<SharedProducer>,
-    topic: String,
+    topic: Arc<str>,
+    /// Of its spans.
+    name: Arc<str>,
+    tracer: Tracer,
     index: usize,
     key_by_user: bool,
     constants: OwnedHeaders,
@@ -30,10 +35,13 @@ impl KafkaBackend {
         spec: &KafkaSpec,
         index: usize,
         route: &RouteFacts,
+        tracer: Tracer,
     ) -> Result<KafkaBackend, Failure> {
         Ok(KafkaBackend {
             producer: producers.producer(spec)?,
-            topic: spec.topic.clone(),
+            topic: spec.topic.as_str().into(),
+            name: format!("send {}", spec.topic).into(),
+            tracer,
             index,
             key_by_user: matches!(spec.key, KafkaKey::UserId),
             constants: constant_headers(spec, route),
@@ -49,18 +57,28 @@ impl Backend for KafkaBackend {
 
     fn begin(self: Rc<Self>, event: &Rc<Event>) -> Begin {
         let key = record_key(self.key_by_user, self.index, event);
-        let headers = record_headers(self.constants.clone(), self.correlation.as_ref(), event);
+        let sent = event.trace.as_deref().map(Sent::begin);
+        let own = sent.as_ref().map(|sent| &sent.context);
+        let headers = record_headers(self.constants.clone(), self.correlation.as_ref(), event, own);
         let producer = self.producer.clone();
+        let bytes = event.body.len();
         match producer.send(&self.topic, key, &event.body, headers) {
             Ok(report) => Begin::Started(Box::pin(async move {
                 // The report keeps its producer alive, also when no endpoint uses that any more.
-                match report.await {
+                let failed = match report.await {
                     Ok(Ok(())) => {
                         producer.delivered();
-                        Ok(Delivered::default())
+                        None
                     }
-                    Ok(Err(err)) => Err(producer.failure(&err).into()),
-                    Err(_closed) => Err(Failure::Kafka("the producer was closed".to_owned()).into()),
+                    Ok(Err(err)) => Some(producer.failure(&err)),
+                    Err(_closed) => Some(Failure::Kafka("the producer was closed".to_owned())),
+                };
+                if let Some(sent) = sent {
+                    self.tracer.export(sent.end(&self.name, &self.topic, bytes, failed.as_ref()));
+                }
+                match failed {
+                    None => Ok(Delivered::default()),
+                    Some(failure) => Err(failure.into()),
                 }
             })),
             Err(NotQueued::Full) => Begin::Busy,
@@ -78,7 +96,7 @@ pub struct RecordPreview {
 
 /// What a backend would send for an event, made by the code that does send it.
 pub fn preview(spec: &KafkaSpec, index: usize, route: &RouteFacts, event: &Event) -> RecordPreview {
-    let headers = record_headers(constant_headers(spec, route), correlation(spec, route).as_ref(), event);
+    let headers = record_headers(constant_headers(spec, route), correlation(spec, route).as_ref(), event, None);
     let text = |header: Header<'_, &[u8]>| {
         (header.key.to_owned(), String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned())
     };
@@ -92,13 +110,20 @@ fn correlation(spec: &KafkaSpec, route: &RouteFacts) -> Option<(String, String)>
     spec.reply.as_ref().map(|reply| (reply.correlation_header.clone(), route.endpoint_id.clone()))
 }
 
-fn record_headers(mut headers: OwnedHeaders, correlation: Option<&(String, String)>, event: &Event) -> OwnedHeaders {
+/// `own`: the context of the record's span, which its consumers are below.
+fn record_headers(
+    mut headers: OwnedHeaders,
+    correlation: Option<&(String, String)>,
+    event: &Event,
+    own: Option<&TraceContext>,
+) -> OwnedHeaders {
+    let traceparent = own.map(TraceContext::traceparent);
     for (key, value) in [
         ("ce_id", event.id.as_str().as_bytes()),
         ("ce_time", event.time()),
         ("ce_sequence", event.sequence_text()),
         ("ce_connectionid", event.source.connection_id.as_bytes()),
-        ("traceparent", event.traceparent()),
+        ("traceparent", traceparent.as_ref().map_or(event.traceparent(), |own| &own[..])),
     ] {
         headers = headers.insert(Header { key, value: Some(value) });
     }
@@ -177,7 +202,15 @@ mod tests {
         };
         let source = EventSource::new("cid".into(), None, Vec::new());
         let id = EventIdGenerator::new().next_id(1_700_000_000_123);
-        let event = Event::new(EventKind::Message, id, 1_700_000_000_123, 1, Bytes::from_static(b"{}"), source);
+        let event = Event::new(
+            EventKind::Message,
+            id,
+            1_700_000_000_123,
+            1,
+            Bytes::from_static(b"{}"),
+            source,
+            &TraceContext::root(false),
+        );
         let headers = preview(&spec, 0, &route, &event).headers;
         let header = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         assert_eq!(header("kafka_replyTopic"), Some("answers"));

@@ -15,6 +15,7 @@ pub mod pool;
 mod retry;
 mod retry_budget;
 mod signing;
+mod spans;
 
 use std::rc::Rc;
 

@@ -9,6 +9,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use awc::Client;
+use wsgateway_otlp::Tracer;
 
 use super::batching::BatchingBackend;
 use super::destination::Destinations;
@@ -25,6 +26,7 @@ pub struct BackendPool {
     producers: KafkaProducers,
     destinations: Destinations,
     egress: Egress,
+    tracer: Tracer,
 }
 
 /// What backends have together, for as long as one of them has it.
@@ -48,8 +50,8 @@ impl<K: Eq + Hash, V> Shared<K, V> {
 
 impl BackendPool {
     /// `destinations` are the node's.
-    pub fn new(producers: KafkaProducers, destinations: Destinations, egress: Egress) -> BackendPool {
-        BackendPool { clients: Shared(RefCell::default()), producers, destinations, egress }
+    pub fn new(producers: KafkaProducers, destinations: Destinations, egress: Egress, tracer: Tracer) -> BackendPool {
+        BackendPool { clients: Shared(RefCell::default()), producers, destinations, egress, tracer }
     }
 
     /// `None` for echo, which is no backend of its own: the sender is answered where its event is.
@@ -60,7 +62,8 @@ impl BackendPool {
                 None => Rc::new(made) as _,
             }),
             BackendKind::Kafka(spec) => {
-                KafkaBackend::new(&self.producers, spec, backend.index, route).map(|made| Rc::new(made) as _)
+                KafkaBackend::new(&self.producers, spec, backend.index, route, self.tracer.clone())
+                    .map(|made| Rc::new(made) as _)
             }
             BackendKind::Echo { .. } => return None,
         };
@@ -73,7 +76,7 @@ impl BackendPool {
     fn http(&self, backend: &CompiledBackend, spec: &HttpSpec, route: &RouteFacts) -> Result<HttpBackend, Failure> {
         let key = (spec.destination.origin().to_owned(), spec.connect_timeout);
         let client = self.clients.get(key, || Rc::new(client(&self.egress, spec.connect_timeout)));
-        HttpBackend::new(client, spec, route, self.destinations.of(backend, spec, route))
+        HttpBackend::new(client, spec, route, self.destinations.of(backend, spec, route), self.tracer.clone())
     }
 
     /// Forgets what is used no more; Kafka producers end here.

@@ -26,6 +26,7 @@ impl ShowSettings {
                 let set = match value {
                     figment::value::Value::Empty(..) => false,
                     figment::value::Value::Array(_, items) => !items.is_empty(),
+                    figment::value::Value::Dict(_, members) => !members.is_empty(),
                     _ => true,
                 };
                 let shown = if set && SECRET_KEYS.contains(&name.as_str()) {

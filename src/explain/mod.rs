@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::Value;
+use wsgateway_otlp::TraceContext;
 
 use crate::backends::{http, kafka, Event, RouteFacts};
 use crate::close_code;
@@ -433,7 +434,8 @@ impl Explainer<'_> {
 
     fn forward(&mut self, route: &CompiledRoute, (kind, id): (EventKind, EventId), body: Bytes, tree: Option<&Value>) {
         let now = self.place.unix_millis;
-        let mut event = Event::new(kind, id, now, 1, body, Rc::clone(&self.connection.source));
+        let mut event =
+            Event::new(kind, id, now, 1, body, Rc::clone(&self.connection.source), &TraceContext::root(false));
         if let (true, Some(tree)) = (route.takes_keys(), tree) {
             event.keys = route.backends.iter().map(|backend| backend.record_key(tree)).collect();
         }

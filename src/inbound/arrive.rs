@@ -17,6 +17,7 @@ use super::client_address::{caller, Caller};
 use super::refusal::{self, refuse, too_many_of_address, Refusal};
 use super::resume::{self, Brought, Place, Returning, Stray};
 use super::runtime::InboundWorker;
+use super::trace::HandshakeTrace;
 use super::upgrade::{self, Decided};
 use crate::connections::Hub;
 use crate::listener::{Arrived, ClientSocket, Unwelcome};
@@ -151,7 +152,12 @@ async fn serve(
     client: Caller,
     returning: Returning,
 ) {
-    match upgrade::decide(&inbound, &request, &client, returning).await {
+    let trace = HandshakeTrace::begin(&inbound.traces, &request.head().headers);
+    let decided = upgrade::decide(&inbound, &request, &client, returning, trace.as_ref()).await;
+    if let Some(trace) = trace {
+        trace.end(&inbound.traces, &request, &client, &upgrade::outcome(&decided));
+    }
+    match decided {
         Ok(Decided::New(accepted)) => upgrade::open(inbound, io, early, *accepted),
         Ok(Decided::Back(back)) => resume::open(inbound, io, early, *back).await,
         Err(refusal) => refusal::answer(&inbound, &mut io, client.ip, refusal).await,

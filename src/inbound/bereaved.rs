@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::describe::bereaved_body;
 use super::dispatch::Lanes;
 use super::runtime::InboundWorker;
+use super::trace::EventTrace;
 use crate::backends::{Event, EventSource};
 use crate::connections::connection::{unix_millis, Facts};
 use crate::model::description;
@@ -90,18 +91,21 @@ pub async fn carry_out(worker: &Rc<InboundWorker>, will: &Will) {
             return;
         }
     };
+    let trace = EventTrace::own(&worker.traces);
     let id = EventId::of_end(will.connected_at_millis, &source.connection_id);
-    let event = Event::new(EventKind::Disconnect, id, now, SEQUENCE_UNKNOWN, body, source);
+    let event = Event::new(EventKind::Disconnect, id, now, SEQUENCE_UNKNOWN, body, source, &trace.context);
     let (settled, all_settled) = oneshot::channel::<()>();
     let hub = worker.worker.hub.clone();
     hub.deliveries.fetch_add(1, Ordering::Relaxed);
     let lanes = Lanes::default();
+    let (traces, by) = (worker.traces.clone(), route.clone());
     let event = Rc::new(event);
     lanes.dispatch(
         &route,
         event.clone(),
         Turn::Alone,
         Box::new(move |event, failed| {
+            trace.end(&traces, &by, event, None, failed.as_ref());
             if let Some(failed) = failed {
                 let connection = &event.source.connection_id;
                 tracing::warn!(%connection, backend = %failed.backend, "event lost: {}", failed.undelivered);

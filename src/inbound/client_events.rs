@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
+use wsgateway_otlp::Link;
 
 use super::bereaved;
 use super::credential::{CredentialWatch, Held};
@@ -19,6 +20,7 @@ use super::refresh;
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::tell::Teller;
 use super::throttle;
+use super::trace::EventTrace;
 use crate::authentication::Presented;
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
@@ -69,6 +71,8 @@ struct Shared {
     description: OnceCell<Arc<Value>>,
     /// Another node knows what to say should this one die.
     leaves_will: bool,
+    /// The span that brought it here, if that was recorded.
+    handshake: Option<Link>,
 }
 
 /// One client's event on its way through its routes.
@@ -91,7 +95,7 @@ impl ConnectionEvents {
     pub fn new(
         worker: Rc<InboundWorker>,
         connection: Rc<Connection>,
-        source: Rc<EventSource>,
+        (source, handshake): (Rc<EventSource>, Option<Link>),
         held: Held,
     ) -> ConnectionEvents {
         let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
@@ -114,6 +118,7 @@ impl ConnectionEvents {
             throttle: ConnectionThrottle::default(),
             description: OnceCell::new(),
             leaves_will,
+            handshake,
         };
         ConnectionEvents { shared: Rc::new(shared), credential }
     }
@@ -368,7 +373,8 @@ impl Shared {
     /// Sends the event to the backends of one of its routes.
     fn forward(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, of: &Rc<ClientEvent>) {
         let ClientEvent { id, unix_millis, sequence, turn, .. } = **of;
-        let mut event = Event::new(route.kind, id, unix_millis, sequence, body, self.source.clone());
+        let trace = EventTrace::begin(&self.worker.traces, &of.data);
+        let mut event = Event::new(route.kind, id, unix_millis, sequence, body, self.source.clone(), &trace.context);
         if let (true, Some(tree)) = (route.route.takes_keys(), &of.tree) {
             event.keys = route.backends.iter().map(|backend| backend.spec.record_key(tree)).collect();
         }
@@ -382,16 +388,18 @@ impl Shared {
             Rc::new(move |reply| shared.answer(&reply, &of))
         });
         self.pending.set(self.pending.get() + 1);
-        let (shared, of, name) = (self.clone(), of.clone(), route.route.name.clone());
+        let (shared, of, by) = (self.clone(), of.clone(), route.clone());
         let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+            let name = &by.route.name;
+            trace.end(&shared.worker.traces, &by, event, shared.handshake, failed.as_ref());
             shared.tell(&of.runtime.endpoint, |teller| {
-                teller.settled(&name, event, of.unix_millis, &of.data, failed.as_ref());
+                teller.settled(name, event, of.unix_millis, &of.data, failed.as_ref());
             });
             of.failed.set(of.failed.get() || failed.is_some());
             let (done_shared, done_of) = (shared.clone(), of.clone());
             let done: Done = Box::new(move || done_shared.route_done(&done_of));
             match failed {
-                Some(failed) => shared.delivery_failed(&of, &name, &failed, done),
+                Some(failed) => shared.delivery_failed(&of, name, &failed, done),
                 None => done(),
             }
             shared.settle_one();
@@ -508,12 +516,16 @@ impl Shared {
             Ok(body) => body,
             Err(refusal) => return self.own_event_failed(&runtime, route, &refusal, id, &body, done),
         };
-        let event = Event::new(route.kind, id, now, self.connection.next_sequence(), body, self.source.clone());
+        let trace = EventTrace::own(&self.worker.traces);
+        let (sequence, source) = (self.connection.next_sequence(), self.source.clone());
+        let event = Event::new(route.kind, id, now, sequence, body, source, &trace.context);
         self.pending.set(self.pending.get() + 1);
-        let (shared, of, name) = (self.clone(), runtime.clone(), route.route.name.clone());
+        let (shared, of, by) = (self.clone(), runtime.clone(), route.clone());
         let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+            trace.end(&shared.worker.traces, &by, event, shared.handshake, failed.as_ref());
             if event.kind == EventKind::Error {
-                shared.tell(&of.endpoint, |teller| teller.settled(&name, event, now, &event.body, failed.as_ref()));
+                let name = &by.route.name;
+                shared.tell(&of.endpoint, |teller| teller.settled(name, event, now, &event.body, failed.as_ref()));
             }
             if let Some(failed) = failed {
                 tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.undelivered);

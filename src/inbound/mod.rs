@@ -19,6 +19,7 @@ pub mod resume;
 pub mod runtime;
 mod tell;
 mod throttle;
+mod trace;
 mod upgrade;
 
 pub use client_address::Caller;

@@ -26,6 +26,7 @@ use crate::model::projection::Projection;
 use crate::settings::ClientSettings;
 use crate::telemetry::latency::Latency;
 use crate::telemetry::metrics::{BackendLabels, CutLabels, DropLabels, EndpointLabels, EventLabels, Metrics};
+use crate::telemetry::traces::Traces;
 use crate::wills::Wills;
 
 /// How often a worker looks for what nobody uses any more.
@@ -45,6 +46,7 @@ pub struct InboundWorker {
     pub authenticator: Arc<Authenticator>,
     pub other_nodes: Arc<dyn resume::OtherNodes>,
     pub wills: Arc<Wills>,
+    pub traces: Traces,
     pool: BackendPool,
     ids: RefCell<EventIdGenerator>,
     /// Memory of route selection.
@@ -62,7 +64,7 @@ impl InboundWorker {
         (settings, listener): (Arc<ClientSettings>, Arc<ClientListener>),
         authenticator: Arc<Authenticator>,
         (other_nodes, wills): (Arc<dyn resume::OtherNodes>, Arc<Wills>),
-        pool: BackendPool,
+        (pool, traces): (BackendPool, Traces),
     ) -> Rc<InboundWorker> {
         let made = Rc::new(InboundWorker {
             worker,
@@ -73,6 +75,7 @@ impl InboundWorker {
             authenticator,
             other_nodes,
             wills,
+            traces,
             pool,
             ids: RefCell::default(),
             scratch: RefCell::default(),
@@ -203,6 +206,9 @@ pub struct RouteRuntime {
     pub dead_letters: Option<DeadLetters>,
     pub delivered: Counter,
     pub failed: Counter,
+    pub endpoint_path: Arc<str>,
+    /// Of the spans of its events.
+    pub span_name: Arc<str>,
 }
 
 impl RouteRuntime {
@@ -233,6 +239,8 @@ impl RouteRuntime {
             backends: route.backends.iter().map(|backend| BackendRuntime::new(backend, &facts, worker)).collect(),
             delivered: counter("delivered"),
             failed: counter("failed"),
+            endpoint_path: endpoint.path.to_string().into(),
+            span_name: format!("event {}", route.name).into(),
             route: route.clone(),
         }
     }

@@ -19,14 +19,17 @@ use super::client_address::Caller;
 use super::client_events::ConnectionEvents;
 use super::credential::Held;
 use super::describe::{authorizer_question, description, refused_body, Described};
-use super::dispatch::Lanes;
+use super::dispatch::{FailedDelivery, Lanes};
 use super::refusal::{refuse, Refusal};
 use super::resume::{self, Back, Returning};
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::tell::Teller;
 use super::throttle::retry_after_seconds;
+use super::trace::{EventTrace, HandshakeTrace, Outcome};
 use crate::authentication::{Accepted as Known, Denied, Presented};
-use crate::backends::{Event, EventSource, Failure};
+use wsgateway_otlp::Link;
+
+use crate::backends::{Event, EventSource, Failure, Undelivered};
 use crate::connections::connection::unix_millis;
 use crate::connections::{Facts, Opening};
 use crate::listener::ClientSocket;
@@ -52,12 +55,26 @@ pub struct Accepted {
     last_sequence: u64,
     pending: Counted,
     admission: Admission,
+    /// Its span, if it is recorded.
+    handshake: Option<Link>,
 }
 
 /// What an accepted handshake leads to.
 pub enum Decided {
     New(Box<Accepted>),
     Back(Box<Back>),
+}
+
+/// For its span.
+pub fn outcome(decided: &Result<Decided, Refusal>) -> Outcome<'_> {
+    match decided {
+        Ok(Decided::New(accepted)) => {
+            let route = Some(accepted.endpoint.current().path.to_string().into());
+            Outcome::Accepted { route, facts: Some(&accepted.facts) }
+        }
+        Ok(Decided::Back(back)) => Outcome::Accepted { route: Some(back.endpoint.as_str().into()), facts: None },
+        Err(refusal) => Outcome::Refused(refusal),
+    }
 }
 
 /// The answer to an accepted handshake.
@@ -92,6 +109,7 @@ pub async fn decide(
     request: &Request,
     client: &Caller,
     returning: Returning,
+    trace: Option<&HandshakeTrace>,
 ) -> Result<Decided, Refusal> {
     let head = request.head();
     verify_handshake(head).map_err(|err| not_a_handshake(&err))?;
@@ -137,7 +155,7 @@ pub async fn decide(
     let (facts, source) = accepted.describe(&endpoint, &current);
     // From its connect event on a connection is waited for by a node that leaves.
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
-    let last_sequence = connect_route(inbound, &endpoint, &facts, &source).await?;
+    let last_sequence = connect_route(inbound, &endpoint, &facts, &source, trace).await?;
     Ok(Decided::New(Box::new(Accepted {
         endpoint,
         facts,
@@ -148,6 +166,7 @@ pub async fn decide(
         last_sequence,
         pending,
         admission,
+        handshake: trace.and_then(HandshakeTrace::link),
     })))
 }
 
@@ -337,6 +356,7 @@ async fn connect_route(
     endpoint: &LiveEndpoint,
     facts: &Facts,
     source: &Rc<EventSource>,
+    trace: Option<&HandshakeTrace>,
 ) -> Result<u64, Refusal> {
     let Some(route) = inbound.runtime(endpoint).connect.clone() else { return Ok(0) };
     let now = unix_millis();
@@ -346,9 +366,12 @@ async fn connect_route(
         tracing::warn!(endpoint = %endpoint.id(), "connection refused, its connect event cannot be made: {}", refusal.message);
         refuse(502, "Bad Gateway", "connect_route", "the connect event for the service behind this endpoint cannot be made")
     })?;
-    let event = Rc::new(Event::new(route.kind, inbound.next_event_id(now), now, 1, body, source.clone()));
-    let failed = fan_out(&route, event).await;
-    match failed {
+    let trace = EventTrace::of_handshake(&inbound.traces, trace);
+    let id = inbound.next_event_id(now);
+    let event = Rc::new(Event::new(route.kind, id, now, 1, body, source.clone(), &trace.context));
+    let failed = fan_out(&route, event.clone()).await;
+    trace.end(&inbound.traces, &route, &event, None, failed.as_ref());
+    match failed.map(|failed| (failed.backend, failed.undelivered.failure)) {
         None => Ok(1),
         Some((backend, failure)) => {
             let plainly_refused = matches!(failure, Failure::Status { .. }) && route.backends.len() == 1;
@@ -377,20 +400,31 @@ fn take_back(inbound: &Rc<InboundWorker>, endpoint: &LiveEndpoint, facts: &Facts
             return;
         }
     };
-    let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body, source.clone());
+    let trace = EventTrace::own(&inbound.traces);
+    let event = Event::new(route.kind, inbound.next_event_id(now), now, 2, body, source.clone(), &trace.context);
     let pending = Counted::new(&inbound.worker.hub, |hub| &hub.deliveries);
-    let settled = Box::new(move |_: &Rc<Event>, _: Option<super::dispatch::FailedDelivery>| drop(pending));
+    let (traces, of) = (inbound.traces.clone(), route.clone());
+    let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
+        trace.end(&traces, &of, event, None, failed.as_ref());
+        drop(pending);
+    });
     Lanes::default().dispatch(&route, Rc::new(event), Turn::Alone, settled);
 }
 
-async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<(String, Failure)> {
+async fn fan_out(route: &Rc<RouteRuntime>, event: Rc<Event>) -> Option<FailedDelivery> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let settled = Box::new(move |_: &Rc<Event>, failed: Option<super::dispatch::FailedDelivery>| {
+    let settled = Box::new(move |_: &Rc<Event>, failed: Option<FailedDelivery>| {
         // Nobody listens any more when the node is going down.
-        let _gone = sender.send(failed.map(|failed| (failed.backend, failed.undelivered.failure)));
+        let _gone = sender.send(failed);
     });
     Lanes::default().dispatch(route, event, Turn::Alone, settled);
-    receiver.await.unwrap_or_else(|_| Some((String::new(), Failure::Unreachable("the node is going down".to_owned()))))
+    receiver.await.unwrap_or_else(|_| {
+        let failure = Failure::Unreachable("the node is going down".to_owned());
+        Some(FailedDelivery {
+            backend: String::new(),
+            undelivered: Undelivered { failure, attempts: 1, stopped: None },
+        })
+    })
 }
 
 /// A service's 401, 403 and 429 are passed on, its other refusals are 403; that it cannot be asked is a 502 or 504.
@@ -412,7 +446,8 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 /// Makes a connection of an accepted handshake. That its client has gone meanwhile is found by who writes the answer: the
 /// connect event is out, so the connection opens and ends like any other, with its disconnect event.
 pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission } = accepted;
+    let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission, handshake } =
+        accepted;
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
     let runtime = inbound.runtime(&endpoint);
@@ -423,6 +458,6 @@ pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted
     let worker = inbound.worker.clone();
     let answer = answer.head().freeze();
     let opening = Opening { facts, endpoint, io, answer, early, last_sequence, counters, not_resumed, admission };
-    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, source, held)));
+    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, (source, handshake), held)));
     drop(pending); // the connection counts itself now
 }

@@ -23,9 +23,10 @@ use crate::model::egress::EgressRules;
 use crate::model::proxies::{ForwardedHeader, TrustedProxies};
 pub use crate::model::secret::SecretsSettings;
 use crate::telemetry::logs::LogFormat;
+use wsgateway_otlp::TracingSettings;
 
 /// Keys whose values are not for screens or logs.
-pub const SECRET_KEYS: [&str; 2] = ["admin.token", "cluster.secrets"];
+pub const SECRET_KEYS: [&str; 3] = ["admin.token", "cluster.secrets", "tracing.headers"];
 
 /// File descriptors that are not clients: listeners, peers, backends, RocksDB, Kafka.
 const FILES_RESERVED: u64 = 2048;
@@ -44,6 +45,7 @@ pub struct Settings {
     pub secrets: SecretsSettings,
     pub outbound: OutboundSettings,
     pub log: LogSettings,
+    pub tracing: TracingSettings,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -216,6 +218,7 @@ impl Default for Settings {
             },
             outbound: OutboundSettings { ca_file: None, allow: Vec::new(), deny: Vec::new(), allow_metadata: false },
             log: LogSettings { filter: "info,openraft=warn".to_owned(), format: LogFormat::Text, per_second_max: 100 },
+            tracing: TracingSettings::default(),
         }
     }
 }
@@ -233,7 +236,10 @@ impl From<figment::Error> for SettingsError {
     fn from(err: figment::Error) -> SettingsError {
         let key = err.path.join(".").to_lowercase();
         // figment's words for a wrong type quote the value.
-        let reason = if SECRET_KEYS.contains(&key.as_str()) {
+        // A header's own key is below that of all headers.
+        let is_below =
+            |secret: &str| key.strip_prefix(secret).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let reason = if SECRET_KEYS.iter().any(|secret| is_below(secret)) {
             "has the wrong type (its value is not shown)".to_owned()
         } else {
             err.kind.to_string()
@@ -336,6 +342,8 @@ impl Settings {
         self.cluster.tls.check()?;
         check_secrets(&self.secrets, &self.node.data_dir)?;
         self.outbound.rules()?;
+        let of_tracing = |err: wsgateway_otlp::SettingsError| SettingsError::Value { key: err.key, reason: err.reason };
+        self.tracing.validate().map_err(of_tracing)?;
         let (expect, seeds) = (self.cluster.bootstrap_expect, self.cluster.seeds.len().max(1));
         // With fewer promises a seed that lost its disk could start a second cluster (see cluster's bootstrap).
         if expect != 0 && (expect > seeds || (seeds > 1 && 2 * (expect - 1) < seeds)) {

@@ -129,6 +129,7 @@ pub const CATALOGUE: &[(&str, &[Entry])] = &[
         gauge("open_files", &[], "Open files and sockets of the process", "[File limits](operations.md#file-limits)."),
         gauge("disk_full", &[], "1 while the data folder has no room for changes", "[Full](operations.md#when-nodes-die) below 24 MiB."),
         gauge("disk_free_bytes", &[], "Room on the disk of the data folder", ""),
+        counter("trace_spans_total", &["outcome"], "Spans of traces, by what became of them", "`exported`, `queue_full`, `failed` (the collector did not take them): [tracing](tracing.md)."),
         gauge("tail_watches", &[], "Watchers of the live tail on this node", "[The live tail](http-api.md#live)."),
     ]),
 ];

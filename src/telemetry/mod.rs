@@ -8,5 +8,6 @@ pub mod metrics;
 pub mod rates;
 pub mod readable;
 pub mod tail;
+pub mod traces;
 
 pub use metrics::Metrics;

@@ -85,6 +85,7 @@ mod slow_consumers;
 mod throttling;
 mod throttling_cluster;
 mod tokens;
+mod traces;
 mod transform;
 mod transform_bombs;
 mod typescript;
