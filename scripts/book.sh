@@ -63,6 +63,7 @@ all_in_summary() {
 
 check() {
   local folder status=0
+  need_python
   folder="$(mktemp -d)"
   # Whatever is wrong is said at once, not one thing after the other.
   all_in_summary || status=1

@@ -300,7 +300,7 @@ def run_page(path, binary, keep):
     # A process that is nobody's child here is killed with the namespace.
     as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     command = ["unshare", *as_root, "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    command += [sys.executable, __file__, "inside", str(binary), str(path), str(folder)]
+    command += [sys.executable, "-B", __file__, "inside", str(binary), str(path), str(folder)]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """A service for pages whose endpoints call one: prints what it gets, and answers 200.
 
-sample-service [PATH=STATUS[:TEXT]…]    on port 3000; another status for a path, with TEXT only when that is in the body
+sample-service [PATH=STATUS[:TEXT]…]    on port 3000
+
+A path may have another status; with TEXT only when that is in the body.
 """
 
 import sys
