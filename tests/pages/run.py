@@ -28,6 +28,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SUMMARY = ROOT / "docs" / "SUMMARY.md"
 # A command of a page; the slowest wait for a cluster.
 COMMAND_SECONDS = 60
+# Of other terminals, when a page fails.
+TAIL_CHARACTERS = 1500
 # What a terminal is to show.
 TERMINAL_SECONDS = 20
 DEMO_SECONDS = 90
@@ -286,6 +288,8 @@ def run_inside(path, binary, folder):
         page.run()
     except Failure as failure:
         print(failure)
+        for name, terminal in page.terminals.items():
+            print(f"--- the terminal {name!r} has shown\n{terminal.printed[-TAIL_CHARACTERS:]}")
         return 1
     finally:
         page.end()
