@@ -63,7 +63,9 @@ struct List {
 #[derive(Args)]
 struct Revoke {
     /// Name or id of a token
-    token: String,
+    // Not `token`: that is the name of the option by which the command itself is let in.
+    #[arg(value_name = "TOKEN")]
+    which: String,
     #[command(flatten)]
     connect: Connect,
 }
@@ -159,9 +161,9 @@ impl Revoke {
     async fn revoke(&self) -> anyhow::Result<()> {
         let api = self.connect.api()?;
         let tokens = all(&api).await?;
-        let named = |name| tokens.iter().find(|token| token[name] == self.token.as_str());
+        let named = |name| tokens.iter().find(|token| token[name] == self.which.as_str());
         let Some(token) = named("name").or_else(|| named("id")) else {
-            bail!("there is no token {}; `wsgateway token list` lists them all", self.token);
+            bail!("there is no token {}; `wsgateway token list` lists them all", self.which);
         };
         let id = text(token, "id");
         api.expect(Method::DELETE, &format!("/api/v1/tokens/{}", encoded(id)), None).await?;
