@@ -184,7 +184,7 @@ check_systemd() {
 check_debian() {
   local deb
   have shellcheck || apt_install shellcheck
-  shellcheck deploy/debian/*
+  shellcheck deploy/debian/post*
   "$python" scripts/deploy/check.py debian
   if PATH="$TOOLS_DIR/bin:$PATH" have cargo-deb && have cargo; then
     # A program that only answers what making the package asks.

@@ -32,6 +32,7 @@ PREFIX = "wsgateway_"
 HISTOGRAM = ("_bucket", "_count", "_sum")
 # Metrics that Prometheus makes itself.
 OWN_OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds"}
+FROM_PROMETHEUS = {"job", "instance", "namespace", "alertname", "alertstate"}
 # The oldest version that the chart allows, and the newest whose schemas the package has.
 KUBERNETES = ("1.27", "1.37")
 # Custom resources: no schemas of Kubernetes' own.
@@ -125,9 +126,45 @@ def check_metrics(names: str | None) -> None:
     for name, places in sorted(used.items()):
         if name not in OWN_OF_PROMETHEUS and not is_known(name, known):
             complain(f"no node shows {name} (used by {', '.join(sorted(places))}; the names are those of {source})")
+    if not names and METRICS_PAGE.exists():
+        check_labels(page_labels())
     idle = sorted(name for name in known if not name.endswith(HISTOGRAM) and not any(u.startswith(name) for u in used))
     print(f"metrics: {len(used)} are used, all of them in {source}, which has {len(known)}", end="")
     print(f"; used by nothing: {', '.join(idle)}" if idle else "")
+
+
+def page_labels() -> dict[str, set[str]]:
+    """The labels of each metric, as docs/metrics.md has them, and those that Prometheus adds."""
+    labels = {}
+    for line in METRICS_PAGE.read_text().splitlines():
+        if line.startswith(f"| `{PREFIX}"):
+            name, kind, of = [cell.strip(" `") for cell in line.split("|")[1:4]]
+            own = {label.strip() for label in of.split(",") if label.strip()} | FROM_PROMETHEUS
+            for shown_name in [name + suffix for suffix in HISTOGRAM] if kind == "histogram" else [name]:
+                labels[shown_name] = own | {"le"} if shown_name.endswith("_bucket") else own
+    return labels
+
+
+def check_labels(labels: dict[str, set[str]]) -> None:
+    """A label that a metric has not finds nothing, or everything, and no parser minds."""
+    for where, expression in [*dashboard_expressions(), *alert_expressions()]:
+        selectors = re.findall(r"([a-z_]+)\{([^}]*)\}", expression)
+        for name, matchers in selectors:
+            for label in re.findall(r"(\w+)\s*[=!]", re.sub(r'"(?:[^"\\]|\\.)*"', '""', matchers)):
+                if name in labels and label not in labels[name]:
+                    complain(f"{where}: {name} has no label {label}")
+        # Of the metrics of an expression at least one must have what it is grouped by.
+        had = set().union(*(labels.get(name, FROM_PROMETHEUS) for name in used_names(expression)))
+        for group in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression):
+            for label in (label.strip() for label in group.split(",")):
+                if label not in had:
+                    complain(f"{where}: is grouped by {label}, which its metrics have not")
+    for case in yaml.safe_load(CASES.read_text())["tests"]:
+        for series in case["input_series"] or []:
+            name, _, rest = series["series"].partition("{")
+            for label in re.findall(r'(\w+)="', rest):
+                if name in labels and label not in labels[name]:
+                    complain(f"case {case['name']!r}: {name} has no label {label}")
 
 
 # ---------------------------------------------------------------------------------------------------- dashboard and alerts
@@ -407,7 +444,7 @@ def check_debian() -> None:
             complain(f"Cargo.toml: the package has {source}, which there is not")
         packed.add("/" + (target + source.rsplit("/", 1)[-1] if target.endswith("/") else target))
     scripts = ROOT / deb["maintainer-scripts"]
-    for script in scripts.iterdir():
+    for script in (path for path in scripts.iterdir() if path.name in ("preinst", "postinst", "prerm", "postrm")):
         if "#DEBHELPER#" not in script.read_text():
             complain(f"{script.name} has no place for what systemd's part of the package is")
     text = (ROOT / deb["systemd-units"]["unit-scripts"] / "wsgateway.service").read_text()
