@@ -147,6 +147,7 @@ check_chart() {
     done
   done
   "$python" scripts/deploy/check.py chart "${rendered[@]}"
+  "$python" scripts/deploy/kept_secrets.py "$helm"
   for entry in "${REFUSED[@]}"; do
     if "$helm" template check "$chart" --kube-version "${KUBERNETES[0]}" --set "${entry%%|*}" >/dev/null 2>&1; then
       die "the chart takes ${entry%%|*}: ${entry#*|}"
