@@ -20,7 +20,7 @@ fetch() {
     (
       flock 9
       if [ ! -e "$stamp" ]; then
-        say "Installing the Python packages of the tests (once, about 100 MB) …"
+        say "Installing the Python packages of the tests (once, about 150 MB) …"
         python3 -m venv --clear "$folder/venv" >&2 || die "python3 -m venv failed"
         "$folder/venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps \
           -r "$REQUIREMENTS" >&2 || die "pip could not install what $REQUIREMENTS lists"

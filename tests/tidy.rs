@@ -45,16 +45,6 @@ const ONLY_IN: &[OnlyIn] = &[
         places: &["otlp/"],
         why: "the way out over HTTP is egress; a collector is not a destination",
     },
-    OnlyIn {
-        krate: "opentelemetry_proto",
-        places: &["otlp/", "tests/gateway/"],
-        why: "it comes with the SDK, which is for tests only",
-    },
-    OnlyIn {
-        krate: "prost",
-        places: &["otlp/", "tests/gateway/"],
-        why: "messages of a protocol stay with whoever speaks it",
-    },
 ];
 
 /// Crates that a floor must not name: arrows only point down.

@@ -30,6 +30,7 @@ mod target;
 mod tls;
 mod transport;
 mod variants;
+mod watchers;
 
 use std::process::ExitCode;
 

@@ -98,6 +98,8 @@ pub enum Command {
     Acks,
     /// Events to an HTTP service in batches, as multiples of a request each; needs the gateway
     Batches,
+    /// Events while operators look at figures and the live tail, as multiples of those that nobody watches; needs the gateway
+    Watched,
     /// Kafka's records to all of the idle connections and to one of them; needs the gateway, --kafka and --topic
     Sources,
     /// Handshakes with and without authentication, as multiples of none; needs the gateway
@@ -285,6 +287,7 @@ impl Options {
                 Command::Rules => Some(Compared::Rules),
                 Command::Acks => Some(Compared::Acks),
                 Command::Batches => Some(Compared::Batches),
+                Command::Watched => Some(Compared::Watched),
                 Command::Sources => Some(Compared::Sources),
                 _ => None,
             },

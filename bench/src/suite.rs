@@ -21,12 +21,14 @@ use crate::table::{Server, Table};
 use crate::target::{producer_alone, start_floor, KafkaTopic, Target};
 use crate::tls::Tls;
 use crate::variants::{self, Comparison, Variant};
+use crate::watchers::Watchers;
 
 /// Endpoints that are measured by each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Compared {
     Rules,
     Acks,
+    Watched,
     Batches,
     /// Kafka's records to many connections; by nothing.
     Sources,
@@ -177,6 +179,7 @@ impl Suite {
                 let kafka = self.kafka.as_ref().context("which Kafka? Give --kafka and --topic")?;
                 sources::round(&self.rig, binary, kafka, &self.windows, table).await
             }
+            Compared::Watched => self.comparison(binary, variants::watched(backend), table).await,
             Compared::Batches => self.comparison(binary, variants::batches(backend), table).await,
             Compared::Acks => {
                 let http = variants::acks(backend, "HTTP", &http_backend(backend));
@@ -191,11 +194,13 @@ impl Suite {
     /// One round over all endpoints. The ratios are of this round, so that a slow minute is in both of their parts.
     async fn comparison(&self, binary: &Path, comparison: Comparison, table: &mut Table) -> anyhow::Result<()> {
         let mut bases = HashMap::new();
-        for (index, Variant { name, endpoint, ends }) in comparison.variants.into_iter().enumerate() {
+        for (index, Variant { name, endpoint, ends, watchers }) in comparison.variants.into_iter().enumerate() {
             let target = gateway::start(binary, 1, &endpoint).await?;
             let fleet = self.rig.connect(&target, self.rig.amounts.connections).await?;
+            let watchers = Watchers::start(target.everyone.address, watchers).await;
             for window in &self.windows {
                 let flow = self.rig.inbound(&target, &fleet, *window, ends).await?;
+                anyhow::ensure!(watchers.all_there(), "{name}: who watches has gone");
                 let load = format!("{name}, window {window}");
                 record(table, Server::Gateway, &load, "events/s", &flow);
                 let completed = flow.outcome.completed as f64;

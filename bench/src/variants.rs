@@ -16,6 +16,8 @@ pub struct Variant {
     pub name: String,
     pub endpoint: Value,
     pub ends: Ends,
+    /// Operators who look on.
+    pub watchers: usize,
 }
 
 /// A base and what is measured by it.
@@ -29,7 +31,12 @@ pub struct Comparison {
 }
 
 pub fn rules(backend: SocketAddr) -> Comparison {
-    let variant = |(name, endpoint): (&str, Value)| Variant { name: name.to_owned(), endpoint, ends: Ends::Received };
+    let variant = |(name, endpoint): (&str, Value)| Variant {
+        name: name.to_owned(),
+        endpoint,
+        ends: Ends::Received,
+        watchers: 0,
+    };
     let variants = rules::endpoints(backend).into_iter().map(variant).collect();
     Comparison { figure: "CPU, multiple of no rules", variants, requests: false }
 }
@@ -40,10 +47,20 @@ pub fn acks(connect: SocketAddr, to: &str, default: &Value) -> Comparison {
     let mut with_acks = plain.clone();
     with_acks["ack"] = json!({"when": "delivered"});
     let variants = vec![
-        Variant { name: format!("events to {to}, no acks"), endpoint: plain, ends: Ends::Received },
-        Variant { name: format!("events to {to}, acks"), endpoint: with_acks, ends: Ends::Acknowledged },
+        Variant { name: format!("events to {to}, no acks"), endpoint: plain, ends: Ends::Received, watchers: 0 },
+        Variant { name: format!("events to {to}, acks"), endpoint: with_acks, ends: Ends::Acknowledged, watchers: 0 },
     ];
     Comparison { figure: "CPU, multiple of no acks", variants, requests: false }
+}
+
+/// The same events with nobody looking on, and with operators at their pages and the tail.
+pub fn watched(backend: SocketAddr) -> Comparison {
+    let of = |(name, watchers): (&str, usize)| {
+        let endpoint = endpoint(http_backend(backend), http_backend(backend));
+        Variant { name: name.to_owned(), endpoint, ends: Ends::Received, watchers }
+    };
+    let variants = [("nobody watches", 0), ("one watches", 1), ("five watch", 5)].map(of).into();
+    Comparison { figure: "CPU, multiple of nobody watching", variants, requests: false }
 }
 
 /// Events to one HTTP service, in a request each and many in a request.
@@ -51,7 +68,7 @@ pub fn batches(backend: SocketAddr) -> Comparison {
     let single = endpoint(http_backend(backend), http_backend(backend));
     let mut batched = single.clone();
     batched["routes"][1]["backends"][0]["batch"] = json!({"maxEvents": BATCH_EVENTS_MAX});
-    let variant = |name: String, endpoint| Variant { name, endpoint, ends: Ends::Received };
+    let variant = |name: String, endpoint| Variant { name, endpoint, ends: Ends::Received, watchers: 0 };
     let variants = vec![
         variant("single requests".to_owned(), single),
         variant(format!("batches of up to {BATCH_EVENTS_MAX}"), batched),

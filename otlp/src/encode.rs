@@ -1,14 +1,14 @@
-//! From spans to the body of a request. Pure. Runs where batches are sent, not where spans are made: here texts are copied.
+//! From spans to the body of a request, with the field numbers of opentelemetry-proto 1.x. Pure. Runs where batches are sent, not
+//! where spans are made: here texts are copied. Fields that are never sent are left out: the protocol has defaults for them.
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::settings::TracingSettings;
-use crate::span::{Kind, Link, Parent, Span, Status, Text, Value};
-use crate::wire;
+use crate::span::{Kind, Parent, Span, Status, Value};
+use crate::wire::Writer;
 
 /// `Status.StatusCode` of the protocol.
-const STATUS_CODE_ERROR: i32 = 2;
+const STATUS_CODE_ERROR: u64 = 2;
 /// `SpanFlags` of the protocol: whether the parent is of another process is known, and it is.
 const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
@@ -25,8 +25,10 @@ pub struct Node<'a> {
 /// What all batches of a node have in common.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    resource: wire::Resource,
-    scope: wire::InstrumentationScope,
+    /// A `Resource`, encoded.
+    resource: Vec<u8>,
+    /// An `InstrumentationScope`, encoded.
+    scope: Vec<u8>,
 }
 
 impl Origin {
@@ -37,51 +39,77 @@ impl Origin {
             ("service.instance.id", node.instance_id),
         ];
         let more = settings.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let attributes = own.into_iter().chain(more).map(|(name, value)| text(name, value.to_owned())).collect();
-        Origin {
-            resource: wire::Resource { attributes },
-            scope: wire::InstrumentationScope { name: "wsgateway".to_owned(), version: node.version.to_owned() },
+        let mut resource = Writer::default();
+        for (name, value) in own.into_iter().chain(more) {
+            resource.message(1, |attribute| key_value(attribute, name, |any| any.bytes_present(1, value.as_bytes())));
         }
+        let mut scope = Writer::default();
+        scope.bytes(1, b"wsgateway");
+        scope.bytes(2, node.version.as_bytes());
+        Origin { resource: resource.into_bytes(), scope: scope.into_bytes() }
     }
 
     /// An `ExportTraceServiceRequest`.
-    pub fn request(&self, spans: Vec<Span>) -> Bytes {
-        let scope_spans =
-            wire::ScopeSpans { scope: Some(self.scope.clone()), spans: spans.into_iter().map(span).collect() };
-        let resource_spans =
-            wire::ResourceSpans { resource: Some(self.resource.clone()), scope_spans: vec![scope_spans] };
-        wire::ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec().into()
+    pub fn request(&self, spans: &[Span]) -> Bytes {
+        let mut request = Writer::default();
+        request.message(1, |resource_spans| {
+            resource_spans.bytes_present(1, &self.resource);
+            resource_spans.message(2, |scope_spans| {
+                scope_spans.bytes_present(1, &self.scope);
+                for one in spans {
+                    scope_spans.message(2, |writer| span(writer, one));
+                }
+            });
+        });
+        request.into_bytes().into()
     }
 }
 
-fn text(key: &str, value: String) -> wire::KeyValue {
-    wire::KeyValue { key: key.to_owned(), value: Some(wire::AnyValue { value: Some(wire::Any::Str(value)) }) }
+/// A `KeyValue`; `value` writes its `AnyValue`.
+fn key_value(writer: &mut Writer, key: &str, value: impl FnOnce(&mut Writer)) {
+    writer.bytes(1, key.as_bytes());
+    writer.message(2, value);
 }
 
-fn span(span: Span) -> wire::Span {
+/// A `Span`.
+fn span(writer: &mut Writer, span: &Span) {
     let remote = match span.parent {
         None => 0,
         Some(Parent { remote: false, .. }) => HAS_IS_REMOTE,
         Some(Parent { remote: true, .. }) => HAS_IS_REMOTE | IS_REMOTE,
     };
-    wire::Span {
-        trace_id: span.trace_id.to_bytes().into(),
-        span_id: span.span_id.to_bytes().into(),
-        trace_state: span.tracestate.map(|state| state.as_str().to_owned()).unwrap_or_default(),
-        parent_span_id: span.parent.map(|parent| parent.span_id.to_bytes().into()).unwrap_or_default(),
-        name: span.name.into_string(),
-        kind: kind(span.kind),
-        start_time_unix_nano: span.start_unix_nanos,
-        end_time_unix_nano: span.end_unix_nanos,
-        attributes: span.attributes.into_iter().map(attribute).collect(),
-        links: span.links.into_iter().map(link).collect(),
-        status: status(span.status),
-        flags: u32::from(span.flags) | remote,
+    writer.bytes(1, &span.trace_id.to_bytes());
+    writer.bytes(2, &span.span_id.to_bytes());
+    if let Some(state) = &span.tracestate {
+        writer.bytes(3, state.as_str().as_bytes());
     }
+    if let Some(parent) = &span.parent {
+        writer.bytes(4, &parent.span_id.to_bytes());
+    }
+    writer.bytes(5, span.name.as_str().as_bytes());
+    writer.varint(6, kind(span.kind));
+    writer.fixed64(7, span.start_unix_nanos);
+    writer.fixed64(8, span.end_unix_nanos);
+    for (key, value) in &span.attributes {
+        writer.message(9, |attribute| key_value(attribute, key, |any| any_value(any, value)));
+    }
+    for link in &span.links {
+        writer.message(13, |writer| {
+            writer.bytes(1, &link.trace_id.to_bytes());
+            writer.bytes(2, &link.span_id.to_bytes());
+        });
+    }
+    if let Status::Error(message) = &span.status {
+        writer.message(15, |status| {
+            status.bytes(2, message.as_str().as_bytes());
+            status.varint(3, STATUS_CODE_ERROR);
+        });
+    }
+    writer.fixed32(16, u32::from(span.flags) | remote);
 }
 
 /// `Span.SpanKind` of the protocol.
-fn kind(kind: Kind) -> i32 {
+fn kind(kind: Kind) -> u64 {
     match kind {
         Kind::Internal => 1,
         Kind::Server => 2,
@@ -91,44 +119,35 @@ fn kind(kind: Kind) -> i32 {
     }
 }
 
-fn attribute((key, value): (&'static str, Value)) -> wire::KeyValue {
-    let value = match value {
-        Value::Str(text) => wire::Any::Str(text.into_string()),
-        Value::Int(number) => wire::Any::Int(number),
-        Value::Bool(is) => wire::Any::Bool(is),
-    };
-    wire::KeyValue { key: key.to_owned(), value: Some(wire::AnyValue { value: Some(value) }) }
-}
-
-fn link(link: Link) -> wire::Link {
-    wire::Link { trace_id: link.trace_id.to_bytes().into(), span_id: link.span_id.to_bytes().into() }
-}
-
-fn status(status: Status) -> Option<wire::Status> {
-    match status {
-        Status::Unset => None,
-        Status::Error(message) => Some(wire::Status { message: Text::into_string(message), code: STATUS_CODE_ERROR }),
+/// One of several: written also when it is empty or 0.
+fn any_value(writer: &mut Writer, value: &Value) {
+    match value {
+        Value::Str(text) => writer.bytes_present(1, text.as_str().as_bytes()),
+        Value::Bool(is) => writer.varint_present(2, u64::from(*is)),
+        // Two's complement, in ten bytes if it is below 0.
+        Value::Int(number) => writer.varint_present(3, number.cast_unsigned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-    use opentelemetry_proto::tonic::common::v1::KeyValue;
-    use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-    use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-
     use super::*;
     use crate::context::TraceContext;
     use crate::span::Started;
+    use crate::wire::Fields;
 
-    fn any(attributes: &[KeyValue], key: &str) -> Option<Any> {
-        attributes.iter().find(|one| one.key == key)?.value.clone()?.value
+    fn only<'m>(message: &'m [u8], field: u32) -> Fields<'m> {
+        let fields = Fields::read(message).expect("a message");
+        let all: Vec<&'m [u8]> = fields.all(field).collect();
+        assert_eq!(all.len(), 1, "field {field} of {fields:?}");
+        Fields::read(all[0]).expect("a message")
     }
 
-    fn str(text: &str) -> Option<Any> {
-        Some(Any::StringValue(text.to_owned()))
+    /// The `AnyValue` of an attribute among `KeyValue`s.
+    fn any<'m>(attributes: impl Iterator<Item = &'m [u8]>, key: &str) -> Fields<'m> {
+        let mut all = attributes.map(|one| Fields::read(one).expect("a KeyValue"));
+        let found = all.find(|one| one.text(1) == key).unwrap_or_else(|| panic!("no {key}"));
+        Fields::read(found.bytes(2)).expect("an AnyValue")
     }
 
     fn origin() -> Origin {
@@ -137,9 +156,9 @@ mod tests {
         Origin::new(&settings, Node { instance_id: "node-7", version: "1.2.3" })
     }
 
-    /// Read with the types that are generated from the protocol's files.
+    /// By the numbers of opentelemetry-proto's trace.proto, common.proto and resource.proto.
     #[test]
-    fn every_field_arrives_where_the_protocol_has_it() {
+    fn every_field_is_where_the_protocol_has_it() {
         let parent = TraceContext::root(true).with_tracestate([&b"a=1"[..]]);
         let (context, other) = (parent.child(), TraceContext::root(false));
         let mut span = Span::new(&context, "POST", Kind::Client, &Started::now()).below(parent.span_id);
@@ -149,57 +168,59 @@ mod tests {
         span.set("http.response.status_code", 503_u16);
         span.set("negative", -1_i64);
         span.set("error", true);
+        span.set("nothing", "");
         span.fail("answered 503".to_owned());
 
-        let read = ExportTraceServiceRequest::decode(origin().request(vec![span])).unwrap();
-        let [of_resource] = &read.resource_spans[..] else { panic!("{read:?}") };
-        let attributes = &of_resource.resource.as_ref().unwrap().attributes;
+        let request = origin().request(&[span]);
+        let resource_spans = Fields::read(&request).unwrap().bytes(1);
+        let resource = only(resource_spans, 1);
         for (key, value) in [
             ("service.name", "wsgateway"),
             ("service.version", "1.2.3"),
             ("service.instance.id", "node-7"),
             ("deployment.environment.name", "test"),
         ] {
-            assert_eq!(any(attributes, key), str(value));
+            assert_eq!(any(resource.all(1), key).text(1), value);
         }
-        let [of_scope] = &of_resource.scope_spans[..] else { panic!("{read:?}") };
-        let scope = of_scope.scope.as_ref().unwrap();
-        assert_eq!((scope.name.as_str(), scope.version.as_str()), ("wsgateway", "1.2.3"));
-        let [span] = &of_scope.spans[..] else { panic!("{read:?}") };
-        assert_eq!(span.trace_id, parent.trace_id.to_bytes());
-        assert_eq!(span.span_id, context.span_id.to_bytes());
-        assert_eq!(span.parent_span_id, parent.span_id.to_bytes());
-        assert_eq!((span.trace_state.as_str(), span.name.as_str(), span.kind()), ("a=1", "POST", SpanKind::Client));
-        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano, span.flags), (5, 7, 0x103));
-        assert_eq!(any(&span.attributes, "http.request.method"), str("POST"));
-        assert_eq!(any(&span.attributes, "http.response.status_code"), Some(Any::IntValue(503)));
-        assert_eq!(any(&span.attributes, "negative"), Some(Any::IntValue(-1)));
-        assert_eq!(any(&span.attributes, "error"), Some(Any::BoolValue(true)));
-        let [link] = &span.links[..] else { panic!("{span:?}") };
-        assert_eq!(link.trace_id, other.trace_id.to_bytes());
-        assert_eq!(link.span_id, other.span_id.to_bytes());
-        let status = span.status.as_ref().unwrap();
-        assert_eq!((status.code(), status.message.as_str()), (StatusCode::Error, "answered 503"));
+        let scope_spans = Fields::read(resource_spans).unwrap().bytes(2);
+        let scope = only(scope_spans, 1);
+        assert_eq!((scope.text(1), scope.text(2)), ("wsgateway".to_owned(), "1.2.3".to_owned()));
+        let span = only(scope_spans, 2);
+        assert_eq!(span.bytes(1), parent.trace_id.to_bytes());
+        assert_eq!(span.bytes(2), context.span_id.to_bytes());
+        assert_eq!(span.bytes(4), parent.span_id.to_bytes());
+        assert_eq!((span.text(3), span.text(5), span.number(6)), ("a=1".to_owned(), "POST".to_owned(), 3));
+        assert_eq!((span.number(7), span.number(8), span.number(16)), (5, 7, 0x103));
+        assert_eq!(any(span.all(9), "http.request.method").text(1), "POST");
+        assert_eq!(any(span.all(9), "http.response.status_code").number(3), 503);
+        assert_eq!(any(span.all(9), "negative").number(3), u64::MAX);
+        assert_eq!(any(span.all(9), "error").number(2), 1);
+        assert!(any(span.all(9), "nothing").has(1));
+        let link = Fields::read(span.bytes(13)).unwrap();
+        assert_eq!((link.bytes(1), link.bytes(2)), (&other.trace_id.to_bytes()[..], &other.span_id.to_bytes()[..]));
+        let status = Fields::read(span.bytes(15)).unwrap();
+        assert_eq!((status.text(2), status.number(3)), ("answered 503".to_owned(), 2));
     }
 
     #[test]
     fn kinds_and_what_is_not_there() {
-        for (kind, is) in [
-            (Kind::Internal, SpanKind::Internal),
-            (Kind::Server, SpanKind::Server),
-            (Kind::Client, SpanKind::Client),
-            (Kind::Producer, SpanKind::Producer),
-            (Kind::Consumer, SpanKind::Consumer),
-        ] {
-            let made = Span::new(&TraceContext::root(true), "x", kind, &Started::now());
-            let read = ExportTraceServiceRequest::decode(origin().request(vec![made])).unwrap();
-            let span = &read.resource_spans[0].scope_spans[0].spans[0];
-            assert_eq!((span.kind(), span.flags), (is, 3));
-            assert!(span.parent_span_id.is_empty() && span.status.is_none() && span.links.is_empty());
+        let read = |span: Span| {
+            let request = origin().request(&[span]);
+            let (resource_spans, of) = (Fields::read(&request).unwrap().bytes(1).to_vec(), |bytes: &[u8], field| {
+                Fields::read(bytes).unwrap().bytes(field).to_vec()
+            });
+            of(&of(&resource_spans, 2), 2)
+        };
+        for (kind, is) in
+            [(Kind::Internal, 1), (Kind::Server, 2), (Kind::Client, 3), (Kind::Producer, 4), (Kind::Consumer, 5)]
+        {
+            let made = read(Span::new(&TraceContext::root(true), "x", kind, &Started::now()));
+            let span = Fields::read(&made).unwrap();
+            assert_eq!((span.number(6), span.number(16)), (is, 3));
+            assert!(!span.has(4) && !span.has(13) && !span.has(15));
         }
         let made = Span::new(&TraceContext::root(true), "x", Kind::Server, &Started::now());
-        let made = made.below_remote(TraceContext::root(true).span_id);
-        let read = ExportTraceServiceRequest::decode(origin().request(vec![made])).unwrap();
-        assert_eq!(read.resource_spans[0].scope_spans[0].spans[0].flags, 0x303);
+        let made = read(made.below_remote(TraceContext::root(true).span_id));
+        assert_eq!(Fields::read(&made).unwrap().number(16), 0x303);
     }
 }

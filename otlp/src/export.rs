@@ -8,7 +8,6 @@ use bytes::Bytes;
 use httpdate::HttpDate;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::StatusCode;
-use prost::Message;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::{sleep, Instant};
@@ -19,7 +18,7 @@ use crate::connect::{Answer, Collector};
 use crate::encode::Origin;
 use crate::settings::Target;
 use crate::span::Span;
-use crate::wire::{ExportTraceServiceResponse, RpcStatus};
+use crate::wire::Fields;
 
 /// Requests for one batch. With the pauses between them a collector may be away for ten seconds or so, as long as it takes to
 /// restart one; meanwhile the queue fills.
@@ -107,13 +106,14 @@ fn verdict(answer: &Answer, now: SystemTime) -> Verdict {
     let status = answer.status;
     if status.is_success() {
         // A body that is no such message says nothing against the request.
-        let partial =
-            ExportTraceServiceResponse::decode(answer.body.clone()).ok().and_then(|body| body.partial_success);
-        let partial = partial.unwrap_or_default();
-        let rejected = u64::try_from(partial.rejected_spans).unwrap_or(0);
-        return Verdict::Taken { rejected, said: shown(&partial.error_message) };
+        // ExportTraceServiceResponse.partial_success: rejected_spans, error_message.
+        let body = Fields::read(&answer.body).unwrap_or_default();
+        let partial = Fields::read(body.bytes(1)).unwrap_or_default();
+        let rejected = u64::try_from(partial.number(1).cast_signed()).unwrap_or(0);
+        return Verdict::Taken { rejected, said: shown(&partial.text(2)) };
     }
-    let said = RpcStatus::decode(answer.body.clone()).map(|body| shown(&body.message)).unwrap_or_default();
+    // google.rpc.Status.message.
+    let said = Fields::read(&answer.body).map(|body| shown(&body.text(2))).unwrap_or_default();
     let why = if said.is_empty() { format!("answered {status}") } else { format!("answered {status}: {said}") };
     match status {
         StatusCode::TOO_MANY_REQUESTS
@@ -187,7 +187,7 @@ impl Exporter {
     pub async fn export(&mut self, batch: Vec<Span>) {
         let counters = self.counters.clone();
         let under_way = UnderWay { spans: batch.len(), counters: &counters };
-        let body = self.origin.request(batch);
+        let body = self.origin.request(&batch);
         let result = self.attempts(body).await;
         let now = Instant::now();
         match result {
@@ -252,7 +252,7 @@ mod tests {
     use hyper::header::HeaderMap;
 
     use super::*;
-    use crate::wire::ExportTracePartialSuccess;
+    use crate::wire::Writer;
 
     fn answer(status: u16, body: Vec<u8>) -> Answer {
         Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: body.into() }
@@ -271,7 +271,9 @@ mod tests {
         for status in [301, 400, 401, 404, 408, 413, 415, 500, 501] {
             assert!(matches!(judge(&answer(status, Vec::new())), Verdict::Never { .. }), "{status}");
         }
-        let body = RpcStatus { message: "not\nthis".to_owned() }.encode_to_vec();
+        let mut body = Writer::default();
+        body.bytes(2, b"not\nthis");
+        let body = body.into_bytes();
         assert_eq!(judge(&answer(400, body)), Verdict::Never { why: "answered 400 Bad Request: not this".to_owned() });
         let html = b"<html>".to_vec();
         assert_eq!(judge(&answer(404, html)), Verdict::Never { why: "answered 404 Not Found".to_owned() });
@@ -279,9 +281,13 @@ mod tests {
 
     #[test]
     fn partial_success() {
-        let partial = |rejected_spans, error_message: &str| {
-            let partial = ExportTracePartialSuccess { rejected_spans, error_message: error_message.to_owned() };
-            judge(&answer(200, ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()))
+        let partial = |rejected_spans: i64, error_message: &str| {
+            let mut body = Writer::default();
+            body.message(1, |partial| {
+                partial.varint(1, rejected_spans.cast_unsigned());
+                partial.bytes(2, error_message.as_bytes());
+            });
+            judge(&answer(200, body.into_bytes()))
         };
         assert_eq!(partial(3, "too old"), Verdict::Taken { rejected: 3, said: "too old".to_owned() });
         assert_eq!(partial(0, "a warning"), Verdict::Taken { rejected: 0, said: "a warning".to_owned() });

@@ -16,7 +16,7 @@ pub mod settings;
 pub mod span;
 mod tracer;
 pub mod tracestate;
-mod wire;
+pub mod wire;
 
 pub use batch::{Counters, Exporting};
 pub use context::{SpanId, TraceContext, TraceId};

@@ -31,13 +31,6 @@ impl Text {
             Text::Owned(text) => text,
         }
     }
-
-    pub(crate) fn into_string(self) -> String {
-        match self {
-            Text::Owned(text) => text,
-            other => other.as_str().to_owned(),
-        }
-    }
 }
 
 impl PartialEq for Text {

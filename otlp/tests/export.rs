@@ -8,8 +8,6 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use collector::{until, Collector, Say};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
-use prost::Message;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde_json::json;
@@ -52,6 +50,15 @@ fn counts(counters: &Counters) -> [u64; 3] {
     [read(&counters.exported), read(&counters.dropped_queue_full), read(&counters.dropped_failed)]
 }
 
+fn partial_success(rejected_spans: u64, message: &str) -> Vec<u8> {
+    let mut answer = wsgateway_otlp::wire::Writer::default();
+    answer.message(1, |partial| {
+        partial.varint(1, rejected_spans);
+        partial.bytes(2, message.as_bytes());
+    });
+    answer.into_bytes()
+}
+
 #[tokio::test]
 async fn spans_arrive_as_they_were_made() {
     let collector = Collector::start(|_| Say::ok()).await;
@@ -82,8 +89,7 @@ async fn spans_arrive_as_they_were_made() {
         ] {
             assert!(head.lines().any(|one| one == line), "{line} in {head}");
         }
-        let resource = all[0].body.resource_spans[0].resource.as_ref().unwrap();
-        assert_eq!(resource.attributes.len(), 4);
+        assert_eq!(all[0].resource_attributes(), 4);
         assert_eq!(all[0].spans()[0].name, "event chat");
     });
     until("they are counted", || counts(&exporting.counters) == [3, 0, 0]).await;
@@ -132,8 +138,7 @@ async fn a_batch_is_given_up_after_five_attempts_and_the_next_goes_its_way() {
 
 #[tokio::test]
 async fn other_answers_are_final_and_partial_success_is_counted() {
-    let partial = ExportTracePartialSuccess { rejected_spans: 2, error_message: "too old".to_owned() };
-    let partial = ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let partial = partial_success(2, "too old");
     let script = move |number| match number {
         0 => Say::Answer(400, "", Vec::new()),
         _ => Say::Answer(200, "content-type: application/x-protobuf\r\n", partial.clone()),
@@ -263,8 +268,7 @@ async fn a_dead_collector_costs_one_warning_and_a_live_one_is_welcome() {
 
 #[tokio::test]
 async fn a_collector_that_is_too_slow_costs_one_warning_too() {
-    let warning = ExportTracePartialSuccess { rejected_spans: 0, error_message: "old protocol".to_owned() };
-    let warning = ExportTraceServiceResponse { partial_success: Some(warning) }.encode_to_vec();
+    let warning = partial_success(0, "old protocol");
     let collector = Collector::start(move |_| Say::Answer(200, "", warning.clone())).await;
     let (tracer, exporting) = start(json!({ "endpoint": collector.url(), "spans_queued_max": 64 }), HURRY);
     for round in 1..=3 {

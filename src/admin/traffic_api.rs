@@ -108,6 +108,11 @@ struct BackendTrafficBody {
     p99_millis: Option<f64>,
 }
 
+/// No more is told than is known.
+fn hundredths(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
 /// `type/route/index`: route names have no slash.
 fn route_and_index(label: &str) -> Option<(&str, u64)> {
     let (rest, index) = label.rsplit_once('/')?;
@@ -122,8 +127,8 @@ fn routes(counts: EndpointCounts, per_second: impl Fn(u64) -> f64) -> Vec<RouteT
         index,
         requests_per_second: per_second(counts.requests),
         failed_per_second: per_second(counts.failed),
-        p50_millis: quantile_millis(&counts.latency, 0.5),
-        p99_millis: quantile_millis(&counts.latency, 0.99),
+        p50_millis: quantile_millis(&counts.latency, 0.5).map(hundredths),
+        p99_millis: quantile_millis(&counts.latency, 0.99).map(hundredths),
     };
     for (label, counts) in &counts.backends {
         if let Some((route, index)) = route_and_index(label) {
@@ -200,7 +205,7 @@ async fn traffic(api: web::Data<Api>, request: HttpRequest) -> Result<HttpRespon
     // Nodes take their readings at about the same pace.
     let over_millis = said.iter().map(|traffic| traffic.over_millis).max().unwrap_or(0).max(1);
     let over_seconds = over_millis as f64 / 1000.0;
-    let per_second = |count: u64| (count as f64 / over_seconds * 100.0).round() / 100.0;
+    let per_second = |count: u64| hundredths(count as f64 / over_seconds);
     let active: BTreeMap<&str, u64> = heads.iter().map(|head| (head.id.as_str(), head.active_version)).collect();
     let mut sums = BTreeMap::<&str, Sum>::new();
     for endpoint in said.iter().flat_map(|traffic| &traffic.endpoints) {

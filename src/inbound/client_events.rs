@@ -18,7 +18,7 @@ use super::describe::disconnect_body;
 use super::dispatch::{FailedDelivery, Lanes, OnReply};
 use super::refresh;
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
-use super::tell::Teller;
+use super::tell::{self, Teller};
 use super::throttle;
 use super::trace::EventTrace;
 use crate::authentication::Presented;
@@ -232,10 +232,7 @@ impl ConnectionEvents {
 impl Shared {
     /// If anybody watches.
     fn tell(&self, endpoint: &CompiledEndpoint, say: impl FnOnce(&Teller<'_>)) {
-        let tail = &*self.worker.metrics.tail;
-        if tail.is_watched() {
-            say(&Teller { tail, facts: &self.connection.facts, endpoint });
-        }
+        tell::if_watched(&self.worker.metrics.tail, &self.connection.facts, endpoint, say);
     }
 
     fn refresh_refused(&self, why: &str, data: &Bytes) {

@@ -17,6 +17,13 @@ pub struct Teller<'a> {
     pub endpoint: &'a CompiledEndpoint,
 }
 
+/// Says something if anybody watches.
+pub fn if_watched(tail: &Tail, facts: &Facts, endpoint: &CompiledEndpoint, say: impl FnOnce(&Teller<'_>)) {
+    if tail.is_watched() {
+        say(&Teller { tail, facts, endpoint });
+    }
+}
+
 impl Teller<'_> {
     fn passing(&self, kind: &'static str, outcome: &'static str) -> Passing<'_> {
         Passing {

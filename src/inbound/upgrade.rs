@@ -23,7 +23,7 @@ use super::dispatch::{FailedDelivery, Lanes};
 use super::refusal::{refuse, Refusal};
 use super::resume::{self, Back, Returning};
 use super::runtime::{InboundWorker, RouteRuntime};
-use super::tell::Teller;
+use super::tell;
 use super::throttle::retry_after_seconds;
 use super::trace::{EventTrace, HandshakeTrace, Outcome};
 use crate::authentication::{Accepted as Known, Denied, Presented};
@@ -451,9 +451,7 @@ pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
     let runtime = inbound.runtime(&endpoint);
-    if inbound.metrics.tail.is_watched() {
-        Teller { tail: &inbound.metrics.tail, facts: &facts, endpoint: &runtime.endpoint }.opened();
-    }
+    tell::if_watched(&inbound.metrics.tail, &facts, &runtime.endpoint, |teller| teller.opened());
     let counters = runtime.outlets.clone();
     let worker = inbound.worker.clone();
     let answer = answer.head().freeze();

@@ -168,7 +168,8 @@ const PAGE_HEAD: &str = "\
 
 `GET /metrics` on the admin listener of each node, in OpenMetrics text, for [tokens](access.md) with the role viewer. Names
 follow Prometheus: the unit is in the name, counters end in `_total`. Labels are endpoint paths, names of routes and backends,
-and outcomes; never a connection or a user. A family appears when it first has something to say.
+and outcomes; never a connection or a user. A family appears when it first has something to say. [Monitoring](monitoring.md) has a
+dashboard and alerts.
 
 This page is printed by `wsgateway metrics`, from the table that the program itself registers its metrics by.
 ";

@@ -11,6 +11,7 @@ mod http;
 mod kafka;
 mod oidc;
 mod programs;
+mod protobuf;
 mod sandbox;
 mod service;
 mod tls;

@@ -6,6 +6,7 @@ use serde_json::{json, Value};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 
+use crate::cli::{err, out, run};
 use crate::document::{all_routes_to, document, http};
 use crate::http::Admin;
 use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Node};
@@ -287,4 +288,94 @@ async fn so_many_streams_and_no_more() {
         (admin.get("/api/v1/live?seconds=1").await.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_terminal_shows_the_same_figures() {
+    let cluster = shared().await;
+    let path = unique_path("terminal");
+    let echo = json!({"path": path, "routes": [{"type": "default", "name": "d", "backends": [{"type": "echo"}]}]});
+    cluster.create(&echo).await;
+    let Admin { addr, token } = cluster.nodes[0].admin();
+    let server = format!("http://{addr}");
+    let token = token.unwrap_or_default();
+    let environment = [("WSGATEWAY_SERVER", server.as_str()), ("WSGATEWAY_TOKEN", token.as_str())];
+    let tailing = {
+        let path = path.clone();
+        let (server, token) = (server.clone(), token.clone());
+        tokio::spawn(async move {
+            let environment = [("WSGATEWAY_SERVER", server.as_str()), ("WSGATEWAY_TOKEN", token.as_str())];
+            run(&["tail", "--endpoint", &path, "--direction", "in", "--count", "2"], &environment).await
+        })
+    };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut client = Client::connect(&cluster.nodes[1], &path).await;
+    client.send("{\"a\": 1}").await;
+    client.text().await;
+    let tailed = tailing.await.expect("tail ends");
+    let (lines, said) = (out(&tailed), err(&tailed));
+    assert!(tailed.status.success(), "{said}");
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert!(lines.contains(&format!("n2 -> {path} connect opened")), "{lines}");
+    assert!(
+        lines.contains(&format!("n2 -> {path} [d] delivered")) && lines.contains("{\"a\":\"‹number›\"}"),
+        "{lines}"
+    );
+
+    let shown = eventually("the endpoint's traffic", PATIENCE, async || {
+        let top = run(&["top", "--endpoints", "1000"], &environment).await;
+        assert!(top.status.success(), "{}", err(&top));
+        let row = out(&top).lines().find(|line| line.starts_with(&path)).map(str::to_owned)?;
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        (cells[1] == "3/3" && cells[2] == "1" && cells[3] != "0").then(|| out(&top))
+    })
+    .await;
+    assert!(shown.contains("3 of 3 nodes, leader") && shown.contains("n1 ") && shown.contains("MiB"), "{shown}");
+    let json = run(&["top", "--output", "json"], &environment).await;
+    let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(json["stats"]["nodes"].as_array().map(Vec::len), Some(3));
+
+    let wrong = run(&["tail", "--match", "$["], &environment).await;
+    assert!(!wrong.status.success() && err(&wrong).contains("match"), "{}", err(&wrong));
+    let nobody = run(&["top", "--server", "http://127.0.0.1:1"], &environment).await;
+    assert!(!nobody.status.success() && err(&nobody).contains("no node can be reached"), "{}", err(&nobody));
+}
+
+/// Names and types as docs/metrics.md has them.
+fn documented() -> std::collections::BTreeMap<String, (String, String)> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).expect("the page");
+    let rows = page.lines().filter(|line| line.starts_with("| `wsgateway_"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').to_owned(), (cells[2].to_owned(), cells[3].to_owned()))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_with_its_type_and_labels() {
+    let documented = documented();
+    let metrics = shared().await.nodes[0].admin().get("/metrics").await.expect(200).text();
+    let mut types = std::collections::BTreeMap::new();
+    for line in metrics.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            types.insert(name.to_owned(), kind.to_owned());
+            let exposed = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            let (documented, _) =
+                documented.get(&exposed).unwrap_or_else(|| panic!("{exposed} is not in docs/metrics.md"));
+            assert_eq!(documented, kind, "{exposed}");
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let of = |suffix: &str| {
+                name.strip_suffix(suffix).filter(|base| types.get(*base).is_some_and(|kind| kind == "histogram"))
+            };
+            let base = ["_bucket", "_sum", "_count"].into_iter().find_map(of).unwrap_or(name);
+            let (_, expected) = &documented[base];
+            let names = labels.split("\",").filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+            let names: Vec<&str> = names.filter(|name| *name != "le").collect();
+            assert_eq!(names.join(", "), *expected, "{line}");
+        }
+    }
+    assert!(types.len() > 30, "{types:?}");
 }

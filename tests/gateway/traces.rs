@@ -1,15 +1,11 @@
 //! Traces: what a collector is sent for a handshake and its events, how services and topics hear of it, whom clients may
 //! have followed, and that nothing is said without a collector.
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
 use serde_json::json;
 
 use crate::document::{custom, http, kafka, route};
 use crate::kafka::broker;
+use crate::protobuf::Fields;
 use crate::sandbox::{own_cluster_turn, unique_path, Cluster, Plan};
 use crate::service::{Behaviour, Service};
 use crate::wait::{eventually, PATIENCE};
@@ -27,15 +23,67 @@ fn plan(collector: &Service, more: &[(&str, &str)]) -> Plan {
     Plan { environment, ..Plan::default() }
 }
 
+/// opentelemetry-proto's Span.SpanKind.
+const SERVER: u64 = 2;
+const CLIENT_KIND: u64 = 3;
+const PRODUCER: u64 = 4;
+const CONSUMER: u64 = 5;
+/// Status.StatusCode.
+const ERROR: u64 = 2;
+
+#[derive(Clone, Debug)]
+struct Span {
+    trace_id: Vec<u8>,
+    span_id: Vec<u8>,
+    parent_span_id: Vec<u8>,
+    name: String,
+    kind: u64,
+    attributes: Vec<(String, String)>,
+    /// Trace and span.
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+    status: u64,
+    message: String,
+}
+
+fn fields(message: &[u8]) -> Fields<'_> {
+    Fields::read(message).expect("a message of Protocol Buffers")
+}
+
+/// By the numbers of opentelemetry-proto's trace.proto and common.proto.
+fn read(span: &[u8]) -> Span {
+    let span = fields(span);
+    let attribute = |attribute: &[u8]| {
+        let (attribute, value) = (fields(attribute), fields(fields(attribute).bytes(2)));
+        let value = if value.has(1) { value.text(1) } else { value.number(3).to_string() };
+        (attribute.text(1), value)
+    };
+    let link = |link: &[u8]| (fields(link).bytes(1).to_vec(), fields(link).bytes(2).to_vec());
+    let status = fields(span.bytes(15));
+    Span {
+        trace_id: span.bytes(1).to_vec(),
+        span_id: span.bytes(2).to_vec(),
+        parent_span_id: span.bytes(4).to_vec(),
+        name: span.text(5),
+        kind: span.number(6),
+        attributes: span.all(9).map(attribute).collect(),
+        links: span.all(13).map(link).collect(),
+        status: status.number(3),
+        message: status.text(2),
+    }
+}
+
 /// All spans so far, of every batch.
 fn spans(collector: &Service) -> Vec<Span> {
-    let batches = collector.received("/v1/traces");
-    let decoded = batches.iter().map(|batch| {
+    let mut all = Vec::new();
+    for batch in collector.received("/v1/traces") {
         assert_eq!(batch.header("content-type"), Some("application/x-protobuf"));
-        ExportTraceServiceRequest::decode(&batch.body[..]).expect("a request of OTLP")
-    });
-    let scopes = decoded.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
-    scopes.flat_map(|scope| scope.spans).collect()
+        for resource_spans in fields(&batch.body).all(1) {
+            for scope_spans in fields(resource_spans).all(2) {
+                all.extend(fields(scope_spans).all(2).map(read));
+            }
+        }
+    }
+    all
 }
 
 async fn span(collector: &Service, name: &str) -> Span {
@@ -46,13 +94,8 @@ async fn span(collector: &Service, name: &str) -> Span {
 }
 
 fn attribute(span: &Span, name: &str) -> String {
-    let found = span.attributes.iter().find(|attribute| attribute.key == name);
-    let value = found.and_then(|attribute| attribute.value.clone()?.value);
-    match value {
-        Some(AttributeValue::StringValue(text)) => text,
-        Some(AttributeValue::IntValue(number)) => number.to_string(),
-        other => panic!("{name} of {} is {other:?}", span.name),
-    }
+    let found = span.attributes.iter().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone()).unwrap_or_else(|| panic!("no {name}: {span:?}"))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -88,8 +131,8 @@ async fn an_event_is_a_trace_that_services_and_topics_are_part_of() {
 
     // The handshake, linked to the client's trace: clients are not trusted unless a setting says so.
     let handshake = span(&collector, &format!("GET {path}")).await;
-    assert_eq!((handshake.kind(), handshake.parent_span_id.len()), (SpanKind::Server, 0));
-    assert_eq!(hex(&handshake.links[0].trace_id), CLIENT[3..35]);
+    assert_eq!((handshake.kind, handshake.parent_span_id.len()), (SERVER, 0));
+    assert_eq!(hex(&handshake.links[0].0), CLIENT[3..35]);
     assert_eq!(
         (attribute(&handshake, "http.response.status_code"), attribute(&handshake, "url.path")),
         ("101".into(), path)
@@ -102,14 +145,14 @@ async fn an_event_is_a_trace_that_services_and_topics_are_part_of() {
 
     client.send("{\"type\": \"fine\"}").await;
     let event = span(&collector, "event fine").await;
-    assert_eq!((event.kind(), attribute(&event, "wsgateway.route")), (SpanKind::Consumer, "fine".to_owned()));
+    assert_eq!((event.kind, attribute(&event, "wsgateway.route")), (CONSUMER, "fine".to_owned()));
     assert_ne!(event.trace_id, handshake.trace_id, "a trace per event");
-    assert_eq!((&event.links[0].trace_id, &event.links[0].span_id), (&handshake.trace_id, &handshake.span_id));
+    assert_eq!(event.links[0], (handshake.trace_id.clone(), handshake.span_id.clone()));
     let request = service.next("/fine").await;
     assert_eq!(attribute(&event, "wsgateway.event.id"), request.attributes().get("id"));
     let post = spans(&collector).into_iter().find(|span| span.name == "POST" && span.trace_id == event.trace_id);
     let post = post.expect("the request's span is sent with or before its event's");
-    assert_eq!((post.kind(), &post.parent_span_id), (SpanKind::Client, &event.span_id));
+    assert_eq!((post.kind, &post.parent_span_id), (CLIENT_KIND, &event.span_id));
     assert_eq!(
         request.header("traceparent").unwrap()[..53],
         traceparent(&post),
@@ -120,10 +163,7 @@ async fn an_event_is_a_trace_that_services_and_topics_are_part_of() {
         (service.url("/fine"), "200".into())
     );
     let send = span(&collector, &format!("send {}", topic.name)).await;
-    assert_eq!(
-        (send.kind(), &send.trace_id, &send.parent_span_id),
-        (SpanKind::Producer, &event.trace_id, &event.span_id)
-    );
+    assert_eq!((send.kind, &send.trace_id, &send.parent_span_id), (PRODUCER, &event.trace_id, &event.span_id));
     assert_eq!(attribute(&send, "messaging.destination.name"), topic.name);
     let record = topic.next().await;
     let told = record.headers.iter().find(|(name, _)| name == "traceparent").map(|(_, value)| value.clone());
@@ -133,8 +173,7 @@ async fn an_event_is_a_trace_that_services_and_topics_are_part_of() {
     client.send("{\"type\": \"broken\"}").await;
     client.error_frame("delivery_failed").await;
     let failed = span(&collector, "event broken").await;
-    let status = failed.status.clone().expect("a status");
-    assert!(status.code == 2 && status.message.contains("503"), "{status:?}");
+    assert!(failed.status == ERROR && failed.message.contains("503"), "{failed:?}");
     let attempts: Vec<Span> =
         spans(&collector).into_iter().filter(|span| span.parent_span_id == failed.span_id).collect();
     assert_eq!(attempts.len(), service.received("/broken").len());
@@ -145,7 +184,7 @@ async fn an_event_is_a_trace_that_services_and_topics_are_part_of() {
     cluster.nodes[0].signal(libc::SIGTERM);
     assert!(cluster.nodes[0].wait_exit(PATIENCE).await.success());
     let disconnect = span(&collector, "event disconnect").await;
-    assert_eq!(disconnect.links[0].span_id, handshake.span_id);
+    assert_eq!(disconnect.links[0].1, handshake.span_id);
     for batch in collector.received("/v1/traces") {
         let text = String::from_utf8_lossy(&batch.body).into_owned();
         assert!(!text.contains("secret"), "{text}");
