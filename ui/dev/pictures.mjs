@@ -22,6 +22,7 @@ const PAGES = {
   rollout: `#/endpoints/${endpoint}?tab=rollout`,
   explain: `#/endpoints/${endpoint}?tab=explain`,
   console: '#/console',
+  live: '#/live',
   connections: '#/connections',
   connection: `#/connections/${connection}`,
   cluster: '#/cluster',

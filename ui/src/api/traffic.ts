@@ -16,9 +16,16 @@ export interface RouteTraffic {
   errors: Record<string, number>;
   backends: BackendTraffic[];
 }
+/** How many of the live nodes serve the active version; `degraded` ones cannot. */
+export interface Served {
+  complete: number;
+  of: number;
+  degraded: number;
+}
 export interface EndpointTraffic {
   endpointId: string;
   path: string;
+  served: Served;
   connections: number;
   openedPerSecond: number;
   closedPerSecond: number;

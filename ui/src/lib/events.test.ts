@@ -3,7 +3,7 @@ import { explainLink, gradeOf, preview, Rows, type LiveEvent } from './events';
 
 const event = (sequence: number, more: Partial<LiveEvent> = {}): LiveEvent => ({
   at: '2026-01-01T00:00:00.000Z', node: 'n1', endpointId: 'ep-1', path: '/a', connectionId: 'c', user: null, direction: 'in', kind: 'message',
-  route: 'default', outcome: 'delivered', eventId: null, sequence, bytes: 2, tookMillis: 1, data: { action: 'buy' }, ...more,
+  route: 'default', outcome: 'delivered', eventId: null, sequence, bytes: 2, tookMillis: 1, detail: null, data: { action: 'buy' }, ...more,
 });
 const many = (count: number, from = 0) => Array.from({ length: count }, (_, place) => event(from + place));
 

@@ -17,6 +17,8 @@ export interface LiveEvent {
   sequence: number | null;
   bytes: number;
   tookMillis: number | null;
+  /** Why it failed; of a disconnect, code and reason. */
+  detail: string | null;
   data: unknown;
 }
 
