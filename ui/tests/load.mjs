@@ -28,13 +28,13 @@ function frames(data, hear) {
   return data.subarray(at);
 }
 
-function client(host, port, path) {
+function client(host, port, path, header) {
   return new Promise((resolve, reject) => {
     const socket = connect(port, host);
     let data = Buffer.alloc(0);
     let open = false;
     socket.on('error', reject);
-    socket.on('connect', () => socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n\r\n`));
+    socket.on('connect', () => socket.write(`GET ${path} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n${header ? `${header}\r\n` : ''}\r\n`));
     socket.on('data', (piece) => {
       data = Buffer.concat([data, piece]);
       if (!open) {
@@ -51,19 +51,22 @@ function client(host, port, path) {
   });
 }
 
-/** So many clients of `address` (host:port), which together send so many events a second. Returns what ends them. */
-export async function load(address, path, { connections = 20, perSecond = 300 } = {}) {
+/** Every seventh is no JSON, so that there are errors, too. */
+const MESSAGE = (sent) => (sent % 7 === 0 ? 'no json' : JSON.stringify({ action: sent % 3 ? 'load' : 'buy', n: sent, text: 'x'.repeat(sent % 50) }));
+
+/** So many clients of `address` (host:port), which together send so many events a second. Returns what ends them. `header`
+ *  makes a line of the handshake's head from the client's number. */
+export async function load(address, path, { connections = 20, perSecond = 300, message = MESSAGE, header = () => '' } = {}) {
   const split = address.lastIndexOf(':');
   const host = address.slice(0, split).replace(/^\[|\]$/g, '').replace(/^(0\.0\.0\.0|::)$/, '127.0.0.1');
-  const clients = await Promise.all(Array.from({ length: connections }, () => client(host, Number(address.slice(split + 1)), path)));
+  const clients = await Promise.all(Array.from({ length: connections }, (_, place) => client(host, Number(address.slice(split + 1)), path, header(place))));
   const TICK_MILLIS = 50;
   let owed = 0;
   let sent = 0;
   const timer = setInterval(() => {
     for (owed += (perSecond * TICK_MILLIS) / 1000; owed >= 1; owed -= 1) {
       sent += 1;
-      // Every seventh is no JSON, so that there are errors, too.
-      clients[sent % clients.length].send(sent % 7 === 0 ? 'no json' : JSON.stringify({ action: sent % 3 ? 'load' : 'buy', n: sent, text: 'x'.repeat(sent % 50) }));
+      clients[sent % clients.length].send(message(sent));
     }
   }, TICK_MILLIS);
   return {
