@@ -49,7 +49,8 @@ const LOOKS = DOCS
 const ACTS = {
   live: async (page) => {
     await page.waitForTimeout(4000);
-    await page.getByRole('grid').getByRole('row').nth(3).click();
+    await page.getByRole('grid').focus();
+    for (let row = 0; row < 4; row++) await page.keyboard.press('ArrowDown');
   },
   explain: async (page) => {
     await page.getByLabel('Event, JSON').fill('{"action": "checkout", "amount": 950}');

@@ -1,5 +1,6 @@
 // The live stream of the node: one connection for the whole tab, whatever pages want of it. It is opened when something
 // listens, opened anew with backoff when it breaks off, and closed while the tab is hidden.
+import { untrack } from 'svelte';
 import { backoffMillis, ServerEvents } from '../lib/sse';
 import type { Filter } from '../lib/events';
 import { Refused, stream, type Schemas } from './client';
@@ -46,7 +47,8 @@ class Live {
   /** For `$effect`. */
   listen(listener: Listener): () => void {
     this.listeners.add(listener);
-    this.adjust();
+    // The effect that listens is not to begin anew for what is looked at here.
+    untrack(() => this.adjust());
     return () => {
       this.listeners.delete(listener);
       // Whoever comes next may want the same.

@@ -52,7 +52,7 @@ export class Poll<T> {
       this.error = error;
     }
     if (this.everyMillis > 0 && !document.hidden) {
-      this.timer = setTimeout(() => void this.refresh(), this.everyMillis);
+      this.timer = setTimeout(() => document.hidden || void this.refresh(), this.everyMillis);
     }
   }
 }

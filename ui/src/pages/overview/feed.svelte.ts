@@ -1,5 +1,6 @@
 // The figures of the cluster over time. A range of 5 minutes is read once, then lives of the stream's samples; the other
 // ranges, and what only a reading says, are read again every ten seconds. Without the stream, readings take its place.
+import { untrack } from 'svelte';
 import { ask } from '../../api/client';
 import { live } from '../../api/live.svelte';
 import { merge, ofLive, POLL_MILLIS, READ_MILLIS, since, type LiveSamples, type Range, type StatsAnswer, type Window } from '../../lib/stats';
@@ -15,7 +16,8 @@ export class Feed {
   run(range: Range): () => void {
     const abort = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    if (this.window?.range !== range) this.window = null;
+    // The effect must not begin anew with each sample.
+    if (untrack(() => this.window?.range) !== range) this.window = null;
     let readAt = 0;
     const again = async () => {
       clearTimeout(timer);
@@ -29,7 +31,7 @@ export class Feed {
     };
     const visible = () => void again();
     document.addEventListener('visibilitychange', visible);
-    void again();
+    untrack(() => void again());
     const deaf = range !== '5m' ? null : live.listen({
       topics: ['samples'],
       hear: (name, data) => {
