@@ -68,7 +68,7 @@ try {
   await page.getByText('Add a route').click();
   await type(page.getByLabel('Name of the route'), 'Orders');
   await type(page.getByLabel('Field, as JSONPath'), '$.action');
-  await type(page.getByLabel('Value'), 'order');
+  await type(page.getByLabel('Value', { exact: true }), 'order');
   await button('Put it into the document').click();
   await page.locator('.cm-line').filter({ hasText: '"Orders"' }).waitFor();
   await button('Save and activate').click();

@@ -591,7 +591,7 @@ const TESTS = {
     // Only one connection, from the panel.
     await button(page, 'Pause').click();
     await line.filter({ hasText: 'load-buying' }).first().click();
-    await panel.getByRole('button', { name: 'only these, of this connection' }).click();
+    await panel.getByRole('button', { name: 'only these of this connection' }).click();
     await page.waitForFunction(() => /connection=/.test(location.hash));
     const asked = new URLSearchParams((await page.evaluate(() => location.hash)).split('?')[1]).get('connection');
     assert.equal(asked.length, connection.length);

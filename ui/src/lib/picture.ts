@@ -51,7 +51,8 @@ const TRIGGERS: { types: Route['type'][]; title: string; text: string }[] = [
   { types: ['disconnect'], title: 'End', text: 'of a connection' },
 ];
 
-export function draw(document: Document): Picture {
+/** With `refused`, also what is refused before a route could take it. */
+export function draw(document: Document, refused = false): Picture {
   const boxes: Box[] = [];
   const lines: Line[] = [];
   const routes = (document.routes ?? []).map((route, place) => ({ route, place }));
@@ -79,16 +80,17 @@ export function draw(document: Document): Picture {
         const at = `${path}.backends[${number}]`;
         const top = y + number * (HEIGHT + GAP);
         const { title, text } = describe(backend);
-        const figures = { route: called, backend: number };
+        // What is echoed has no figures of its own: it is all that the route takes.
+        const figures = backend.type === 'echo' ? { route: called } : { route: called, backend: number };
         boxes.push({ ...box(at, 2, top, title, text, 'backend', at), ...figures });
         lines.push({ ...line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false), ...figures });
       }
       y += height + GAP;
     }
-    // Without a default route there is what no route takes.
-    const leaks = trigger.title === 'Event' && !of.some(({ route }) => route.type === 'default');
-    if (leaks) {
-      boxes.push({ ...box('none', 1, y, 'No route', of.length ? 'what is left is answered no_route' : 'every event is answered no_route', 'nowhere', 'routes'), route: NO_ROUTE });
+    const caught = of.some(({ route }) => route.type === 'default');
+    if (trigger.title === 'Event' && (refused || !caught)) {
+      const text = caught ? 'refused before a route' : of.length ? 'what is left is answered no_route' : 'every event is answered no_route';
+      boxes.push({ ...box('none', 1, y, caught ? 'Refused' : 'No route', text, 'nowhere', 'routes'), route: NO_ROUTE });
       ends.push([COLUMN_X[1]!, y + HEIGHT / 2]);
       y += HEIGHT + GAP;
     }
@@ -104,7 +106,7 @@ export function draw(document: Document): Picture {
 }
 
 /** What figures call the events that no route took. */
-const NO_ROUTE = '';
+export const NO_ROUTE = '';
 /** Figures know a custom route by its name, and the others, of which there is one of each type, by their type. */
 const figuresName = (route: Route): string => (route.type === 'custom' ? route.name : route.type);
 

@@ -60,7 +60,7 @@ describe('totals', () => {
 });
 
 it('the share of errors is that of the last minute, and names the worst code', () => {
-  const samples = { connections: new Array(100).fill(1), eventsIn: new Array(100).fill(10), errors: { no_route: new Array(100).fill(1), delivery_failed: [...new Array(40).fill(9), ...new Array(60).fill(0)] } };
+  const samples = { connections: new Array(100).fill(1), eventsIn: new Array(100).fill(10), errors: { handshake_refused: new Array(100).fill(50), no_route: new Array(100).fill(1), delivery_failed: [...new Array(40).fill(9), ...new Array(60).fill(0)] } };
   expect(errorShare(merge(null, answer(node('n1', 1000, [], { samples }))))).toEqual({ share: 0.1, worst: 'no_route' });
   expect(errorShare(merge(null, answer(node('n1', 1000, [1]))))).toBeNull();
 });

@@ -216,12 +216,15 @@ export function newest(samples: Samples): number | null {
   return samples.findLast((value) => value !== null) ?? null;
 }
 
+/** These are no events: no connection came about. */
+const HANDSHAKES = 'handshake_refused';
+
 /** The part of the events of the last minute that ended in an error; null without an event. */
 export function errorShare(window: Window): { share: number; worst: string } | null {
   const steps = Math.max(1, Math.round(60 / window.stepSeconds));
   const tail = (samples: Samples) => tally(samples.slice(-steps));
   const events = window.nodes.reduce((sum, node) => sum + tail(node.series.eventsIn), 0);
-  const codes = errorCodes(window).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
+  const codes = errorCodes(window).filter((code) => code !== HANDSHAKES).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
   const errors = codes.reduce((sum, each) => sum + each.errors, 0);
   if (events === 0) return null;
   const worst = codes.reduce((most, each) => (each.errors > most.errors ? each : most), { code: '', errors: 0 });
