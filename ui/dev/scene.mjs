@@ -33,7 +33,7 @@ const SHOP = (version) => ({
   ...(version > 1 ? { settings: { maxInFlight: 32, outbox: { whenFull: 'dropOldest' } } } : {}),
   routes: [
     { type: 'connect', name: 'Arrived', backends: [http('/arrived')] },
-    { type: 'custom', name: 'Orders', key: 'order', backends: [http('/orders', { retry: { maxAttempts: 1 } }), http('/audit', { required: false })] },
+    { type: 'custom', name: 'Orders', key: 'order', backends: [http('/orders', { retry: { attempts: 1 } }), http('/audit', { required: false })] },
     { type: 'custom', name: 'Large', expression: { and: [{ equal: { path: '$.action', value: 'checkout' } }, { gt: { path: '$.amount', value: 900 } }] }, backends: [http('/review')] },
     { type: 'custom', name: 'Returns', key: 'return', backends: [http('/returns')] },
     ...(version > 1 ? [{ type: 'custom', name: 'Ping', key: 'ping', backends: [{ type: 'echo' }] }] : []),
@@ -45,13 +45,17 @@ const one = (path, name, backend) => ({ path, name, routes: [{ type: 'default', 
 
 const made = [];
 async function make(document) {
+  // `wsgateway demo` has an echo of its own.
+  const { items } = await api('GET', `/api/v1/endpoints?path=${document.path}`);
+  const there = items.find((each) => each.path === document.path);
+  if (there) return there.id;
   const { id } = await api('POST', '/api/v1/endpoints?message=first', document);
   made.push(id);
   return id;
 }
 const shop = await make(SHOP(1));
 await api('PUT', `/api/v1/endpoints/${shop}?message=pings+and+a+smaller+outbox`, SHOP(2));
-await make(one('/chat', 'Chat', http('/chat')));
+await make(one('/support', 'Support', http('/support')));
 await make(one('/echo', 'Echo', { type: 'echo' }));
 await make(one('/metering', 'Metering', http('/meters')));
 
@@ -63,7 +67,7 @@ const basic = (place) => `Authorization: Basic ${Buffer.from(`${USERS[place % US
 const loads = [];
 for (const node of (await api('GET', '/api/v1/cluster')).nodes.filter((each) => each.live)) {
   loads.push(await load(node.clientAddr, '/shop', { connections: 12, perSecond: 24, message: SAY, header: basic }));
-  loads.push(await load(node.clientAddr, '/chat', { connections: 6, perSecond: 14, message: CHAT }));
+  loads.push(await load(node.clientAddr, '/support', { connections: 6, perSecond: 14, message: CHAT }));
   loads.push(await load(node.clientAddr, '/echo', { connections: 2, perSecond: 2, message: () => '{"hello": "gateway"}' }));
 }
 console.log(`the scene is set; ${loads.length} loads`);

@@ -18,7 +18,7 @@ it('draws each route once, the default one last, and says where nothing goes', (
 
 it('names what the figures of each box and line are, and shows what no route takes', () => {
   const picture = draw({ path: '/a', routes: [{ type: 'connect', name: 'hello', backends: [{ type: 'http', destination: 'http://a/' }] }, { type: 'custom', name: 'one', key: 'x', backends: [{ type: 'echo' }] }] });
-  expect(picture.lines.map((line) => [line.route, line.backend])).toEqual([['connect', 0], ['connect', undefined], ['one', undefined], ['one', undefined], ['', undefined]]);
+  expect(picture.lines.map((line) => [line.route, line.backend])).toEqual([['hello', 0], ['hello', undefined], ['one', undefined], ['one', undefined], ['', undefined]]);
   expect(picture.boxes.filter((box) => box.kind === 'nowhere').map((box) => box.text)).toEqual(['what is left is answered no_route']);
 });
 

@@ -69,7 +69,7 @@ export function draw(document: Document, refused = false): Picture {
       const backends = route.backends ?? [];
       const height = Math.max(1, backends.length) * (HEIGHT + GAP) - GAP;
       const middle = y + height / 2;
-      const called = figuresName(route);
+      const called = route.name;
       boxes.push({ ...box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path), route: called });
       ends.push([COLUMN_X[1]!, middle]);
       if (backends.length === 0) {
@@ -98,7 +98,7 @@ export function draw(document: Document, refused = false): Picture {
     boxes.push(box(trigger.title, 0, middle - HEIGHT / 2, trigger.title, trigger.text, 'trigger', 'routes'));
     for (const [number, end] of ends.entries()) {
       const route = of[number]?.route;
-      lines.push({ ...line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, route?.continue === true), route: route ? figuresName(route) : NO_ROUTE });
+      lines.push({ ...line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, route?.continue === true), route: route?.name ?? NO_ROUTE });
     }
     y += GROUP_GAP - GAP;
   }
@@ -107,9 +107,6 @@ export function draw(document: Document, refused = false): Picture {
 
 /** What figures call the events that no route took. */
 export const NO_ROUTE = '';
-/** Figures know a custom route by its name, and the others, of which there is one of each type, by their type. */
-const figuresName = (route: Route): string => (route.type === 'custom' ? route.name : route.type);
-
 function box(id: string, column: number, y: number, title: string, text: string, kind: Box['kind'], path: string): Box {
   return { id, x: COLUMN_X[column]!, y, width: WIDTHS[column]!, height: HEIGHT, title, text, kind, path };
 }

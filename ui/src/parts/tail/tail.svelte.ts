@@ -26,6 +26,7 @@ export class Tail {
   private fresh: LiveEvent[] = [];
   private frame = 0;
   private counts = new Map<number, number>();
+  private since = 0;
 
   get held(): boolean {
     return this.paused || this.away || this.picked !== null || this.pressed;
@@ -33,6 +34,7 @@ export class Tail {
 
   /** For `$effect`: listens until the effect ends. */
   run(filter: Filter): () => void {
+    this.since = Date.now();
     const deaf = live.listen({
       topics: ['events'],
       filter,
@@ -79,7 +81,7 @@ export class Tail {
     for (const each of this.counts.keys()) if (each < second - RATE_SECONDS) this.counts.delete(each);
     let sum = 0;
     for (const [each, count] of this.counts) if (each < second) sum += count;
-    return sum / RATE_SECONDS;
+    return sum / Math.min(RATE_SECONDS, Math.max(1, second - Math.floor(this.since / 1000)));
   }
 
   pick(row: Row | null): void {
