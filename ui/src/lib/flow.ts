@@ -1,6 +1,7 @@
 // What the figures say about each part of the picture of routes. Pure: rates in, words out.
 import type { EndpointTraffic } from '../api/traffic';
 import { millis, percent, rate } from './format';
+import type { Figures } from './picture';
 
 export interface Flow {
   /** Nothing passes. */
@@ -15,9 +16,10 @@ export interface Flow {
 const SILENT: Flow = { silent: true, rate: '0 /s', failed: '', took: '' };
 
 /** Of a route, or of one of its backends; null without figures. */
-export function flowOf(traffic: EndpointTraffic | null, route: string | undefined, backend?: number): Flow | null {
-  if (!traffic || route === undefined) return null;
-  const of = traffic.routes.find((each) => each.route === route);
+export function flowOf(traffic: EndpointTraffic | null, figures: Figures | undefined): Flow | null {
+  if (!traffic || !figures) return null;
+  const { route, type, backend } = figures;
+  const of = traffic.routes.find((each) => each.route === route) ?? traffic.routes.find((each) => type !== null && type !== 'custom' && each.route === type);
   if (!of) return SILENT;
   if (backend === undefined) return flow(of.eventsPerSecond, Object.values(of.errors).reduce((sum, each) => sum + each, 0), '');
   const found = of.backends.find((each) => each.index === backend);

@@ -5,6 +5,12 @@ type Document = components['schemas']['EndpointDocument'];
 type Route = components['schemas']['Route'];
 type Backend = components['schemas']['Backend'];
 
+/** A route by its name, or a route that there is one of by its type; and one of its backends by its number. */
+export interface Figures {
+  route: string;
+  type: Route['type'] | null;
+  backend?: number;
+}
 export interface Box {
   id: string;
   x: number;
@@ -16,9 +22,8 @@ export interface Box {
   kind: 'trigger' | 'route' | 'backend' | 'nowhere';
   /** Where it stands in the document. */
   path: string;
-  /** What the figures call it: of a route its name, of a backend its route and number. */
-  route?: string;
-  backend?: number;
+  /** What the figures call it. */
+  figures?: Figures;
 }
 export interface Line {
   id: string;
@@ -26,9 +31,8 @@ export interface Line {
   to: [number, number];
   /** Best effort, or a route that lets events go on. */
   dashed: boolean;
-  /** Of which figures: those of a route, or of one of its backends. */
-  route?: string;
-  backend?: number;
+  /** Those of a route, or of one of its backends. */
+  figures?: Figures;
 }
 export interface Picture {
   width: number;
@@ -69,8 +73,8 @@ export function draw(document: Document, refused = false): Picture {
       const backends = route.backends ?? [];
       const height = Math.max(1, backends.length) * (HEIGHT + GAP) - GAP;
       const middle = y + height / 2;
-      const called = route.name;
-      boxes.push({ ...box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path), route: called });
+      const called: Figures = { route: route.name, type: route.type };
+      boxes.push({ ...box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path), figures: called });
       ends.push([COLUMN_X[1]!, middle]);
       if (backends.length === 0) {
         boxes.push(box(`${path}-none`, 2, y, 'Nowhere', 'taken and dropped', 'nowhere', path));
@@ -81,16 +85,16 @@ export function draw(document: Document, refused = false): Picture {
         const top = y + number * (HEIGHT + GAP);
         const { title, text } = describe(backend);
         // What is echoed has no figures of its own: it is all that the route takes.
-        const figures = backend.type === 'echo' ? { route: called } : { route: called, backend: number };
-        boxes.push({ ...box(at, 2, top, title, text, 'backend', at), ...figures });
-        lines.push({ ...line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false), ...figures });
+        const figures = backend.type === 'echo' ? called : { ...called, backend: number };
+        boxes.push({ ...box(at, 2, top, title, text, 'backend', at), figures });
+        lines.push({ ...line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false), figures });
       }
       y += height + GAP;
     }
     const caught = of.some(({ route }) => route.type === 'default');
     if (trigger.title === 'Event' && (refused || !caught)) {
       const text = caught ? 'refused before a route' : of.length ? 'what is left is answered no_route' : 'every event is answered no_route';
-      boxes.push({ ...box('none', 1, y, caught ? 'Refused' : 'No route', text, 'nowhere', 'routes'), route: NO_ROUTE });
+      boxes.push({ ...box('none', 1, y, caught ? 'Refused' : 'No route', text, 'nowhere', 'routes'), figures: NO_ROUTE });
       ends.push([COLUMN_X[1]!, y + HEIGHT / 2]);
       y += HEIGHT + GAP;
     }
@@ -98,7 +102,7 @@ export function draw(document: Document, refused = false): Picture {
     boxes.push(box(trigger.title, 0, middle - HEIGHT / 2, trigger.title, trigger.text, 'trigger', 'routes'));
     for (const [number, end] of ends.entries()) {
       const route = of[number]?.route;
-      lines.push({ ...line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, route?.continue === true), route: route?.name ?? NO_ROUTE });
+      lines.push({ ...line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, route?.continue === true), figures: route ? { route: route.name, type: route.type } : NO_ROUTE });
     }
     y += GROUP_GAP - GAP;
   }
@@ -106,7 +110,7 @@ export function draw(document: Document, refused = false): Picture {
 }
 
 /** What figures call the events that no route took. */
-export const NO_ROUTE = '';
+export const NO_ROUTE: Figures = { route: '', type: null };
 function box(id: string, column: number, y: number, title: string, text: string, kind: Box['kind'], path: string): Box {
   return { id, x: COLUMN_X[column]!, y, width: WIDTHS[column]!, height: HEIGHT, title, text, kind, path };
 }
