@@ -636,7 +636,7 @@ const TESTS = {
     await page.keyboard.press('Enter');
     await page.getByRole('alert').getByText('400 invalid_query').waitFor();
     await button(page, 'Show everything').first().click();
-    await page.getByText('Refused').waitFor({ state: 'detached' });
+    await page.getByText('Refused', { exact: true }).waitFor({ state: 'detached' });
     await see(page, 'Live');
   },
 
