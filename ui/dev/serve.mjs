@@ -2,12 +2,13 @@
 //
 //   NODE_URL=http://127.0.0.1:9001 PORT=5180 node dev/serve.mjs
 //
-// STATS=mock answers GET /api/v1/stats from dev/stats.mjs, for nodes that do not have that call.
+// MOCK=figures answers the calls of figures and the live stream from dev/mock.mjs, MOCK=all everything: without a node.
+// EVENTS=40: how many made-up events there are a second.
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { stats } from './stats.mjs';
+import { answerAll, answerFigures } from './mock.mjs';
 
 const NODE_URL = new URL(process.env.NODE_URL ?? 'http://127.0.0.1:9001');
 const PORT = Number(process.env.PORT ?? 5180);
@@ -17,16 +18,18 @@ const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
 const CSP = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
 
 const server = createServer((incoming, answer) => {
-  const { pathname, searchParams } = new URL(incoming.url, 'http://localhost');
+  const url = new URL(incoming.url, 'http://localhost');
+  const { pathname } = url;
   if (pathname === '/' || pathname === '/ui') return answer.writeHead(302, { location: '/ui/' }).end();
   if (pathname.startsWith('/ui/')) return file(pathname.slice('/ui/'.length), answer);
-  if (pathname === '/api/v1/stats' && process.env.STATS === 'mock') {
-    return answer.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(stats(searchParams)));
-  }
+  if (process.env.MOCK === 'all') return answerAll(url, answer);
+  if (process.env.MOCK === 'figures' && answerFigures(url, answer)) return;
   const options = { method: incoming.method, headers: { ...incoming.headers, host: NODE_URL.host } };
   const onward = request(new URL(incoming.url, NODE_URL), options, (response) => {
     answer.writeHead(response.statusCode, response.headers);
     response.pipe(answer);
+    // A stream that the page does not want any more.
+    answer.on('close', () => response.destroy());
   });
   // As if the node were not there: no answer at all.
   onward.on('error', () => answer.destroy());

@@ -6,13 +6,15 @@
 // UI_URL is the admin address of a node that serves /ui/ (or of dev/serve.mjs). Without ADMIN_TOKEN the node must let
 // calls without a token in. It makes what it needs below /ui-test-… and takes it away again. Clients must be able to
 // connect to the addresses that GET /api/v1/cluster names. No node is drained or removed, unless DRAIN_NODE names one.
+// Meanwhile twenty clients send some hundred events a second (LOAD=0: none), so that pages are looked at while they change.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { stats } from '../dev/stats.mjs';
+import { figures } from '../dev/mock.mjs';
 import { launch, watch } from './browser.mjs';
+import { load } from './load.mjs';
 
-const { UI_URL = 'http://127.0.0.1:5180', ADMIN_TOKEN = '', DRAIN_NODE } = process.env;
+const { UI_URL = 'http://127.0.0.1:5180', ADMIN_TOKEN = '', DRAIN_NODE, LOAD = '300' } = process.env;
 const ONLY = process.argv[2];
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const AXE_TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
@@ -62,6 +64,38 @@ async function endpoint(path, document = echo(path)) {
   return id;
 }
 
+/** Whether the tab is seen is not up to the page. */
+const hide = (page, hidden) =>
+  page.evaluate((value) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
+
+/** The endpoint that has traffic all the time. */
+const loaded = { path: `${PATH}-load`, id: '' };
+const LOADED = {
+  path: loaded.path,
+  routes: [
+    { type: 'custom', name: 'load-buying', expression: { equal: { path: '$.action', value: 'buy' } }, backends: [{ type: 'echo' }] },
+    { type: 'custom', name: 'load-silent', expression: { exists: { path: '$.never' } }, backends: [{ type: 'echo' }] },
+    { type: 'default', name: 'rest', backends: [{ type: 'echo' }] },
+  ],
+};
+let generator = null;
+async function begin() {
+  ({ id: loaded.id } = await api('POST', '/api/v1/endpoints?message=load', LOADED));
+  if (LOAD === '0') return;
+  const { node, nodes } = await api('GET', '/api/v1/cluster');
+  const address = nodes.find((each) => each.name === node).clientAddr;
+  for (let tries = 0; !generator; tries++) {
+    // The version is on its way to the nodes.
+    generator = await load(address, loaded.path, { perSecond: Number(LOAD) }).catch((error) => {
+      if (tries > 50) throw error;
+      return new Promise((resolve) => setTimeout(() => resolve(null), 200));
+    });
+  }
+}
+
 const TESTS = {
   async 'a wrong token is refused in the server’s words'() {
     const page = await open('#/endpoints', { token: 'wrong-token-of-a-test' });
@@ -85,7 +119,7 @@ const TESTS = {
     await endpoint(`${PATH}-keys`);
     const page = await open();
     await page.getByRole('heading', { name: 'Overview' }).waitFor();
-    for (const [letter, name] of [['e', 'Endpoints'], ['c', 'Connections'], ['w', 'Console'], ['n', 'Cluster'], ['a', 'Access'], ['o', 'Overview']]) {
+    for (const [letter, name] of [['e', 'Endpoints'], ['c', 'Connections'], ['l', 'Live'], ['w', 'Console'], ['n', 'Cluster'], ['a', 'Access'], ['o', 'Overview']]) {
       await page.keyboard.press('g');
       await page.keyboard.press(letter);
       await page.getByRole('heading', { name, exact: true, level: 1 }).waitFor();
@@ -97,6 +131,13 @@ const TESTS = {
     await page.getByRole('heading', { name: `${PATH}-keys` }).waitFor();
     await page.goBack();
     await page.getByRole('heading', { name: 'Overview' }).waitFor();
+    // Routes are found by their names, and pages of the documentation by what they are about.
+    await page.keyboard.press('/');
+    await page.getByRole('combobox').fill('load-buying');
+    await page.getByRole('option').filter({ hasText: 'Route load-buying' }).first().waitFor();
+    await page.getByRole('combobox').fill('quorum');
+    await page.getByRole('option').filter({ hasText: 'Docs Three in the morning' }).waitFor();
+    await page.keyboard.press('Escape');
     await page.keyboard.press('?');
     await page.getByRole('dialog').getByRole('checkbox').uncheck();
     await page.keyboard.press('Escape');
@@ -436,12 +477,13 @@ const TESTS = {
     }
   },
 
-  async 'a role that the node does not tell hides nothing, and the server’s 403 is shown'() {
-    const { id, token } = await api('POST', '/api/v1/tokens', { name: `ui-test-unknown-${RUN}`, role: 'viewer' });
+  async 'what a role may not do after all is refused in the server’s words'() {
+    const { id, token } = await api('POST', '/api/v1/tokens', { name: `ui-test-lowered-${RUN}`, role: 'viewer' });
     try {
       const page = await open('about:blank', { token });
-      await page.route('**/api/v1/tokens?*', (route) => route.fulfill({ status: 403, json: { title: 'Forbidden', status: 403, detail: 'not for you', code: 'forbidden' } }));
+      await page.route('**/api/v1/whoami', async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), role: 'editor' } }));
       await page.goto(`${UI_URL}/ui/#/endpoints/new?template=echo`);
+      await see(page, `ui-test-lowered-${RUN} · editor`);
       await page.locator('.cm-content').waitFor();
       await button(page, 'Create and serve').click();
       await page.getByRole('alert').getByText(/this needs the role editor; .* has viewer/).first().waitFor();
@@ -457,15 +499,25 @@ const TESTS = {
     await page.getByRole('heading', { name: 'Create your first endpoint' }).waitFor();
     await page.getByRole('link', { name: 'Begin with Kafka topic' }).click();
     await page.getByRole('heading', { name: 'New endpoint: Kafka topic' }).waitFor();
+    // So does the overview.
+    await page.route('**/api/v1/traffic', (route) => route.fulfill({ json: { overSeconds: 10, nodes: 1, unreachable: [], items: [] } }));
+    await go(page, '#/');
+    await page.getByRole('heading', { name: 'Create your first endpoint' }).waitFor();
+    for (const name of ['Echo', 'HTTP service', 'Kafka topic']) await page.getByRole('link', { name: `Begin with ${name}` }).waitFor();
   },
 
-  async 'the overview draws figures, and does without them'() {
+  async 'the overview draws figures: one cross-hair, ranges, each node, the buckets'() {
     const page = await open('about:blank');
-    await page.route('**/api/v1/stats?*', (route) => route.fulfill({ json: stats(new URL(route.request().url()).searchParams) }));
+    await page.route('**/api/v1/stats?*', (route) => route.fulfill({ json: figures(new URL(route.request().url()).searchParams) }));
+    // Without the stream, readings take its place.
+    await page.route('**/api/v1/live?*', (route) => route.fulfill({ status: 403, json: { title: 'Forbidden', status: 403, detail: 'no stream in this test', code: 'forbidden' } }));
     await page.goto(`${UI_URL}/ui/#/`);
     await page.getByRole('heading', { name: 'Backend latency' }).waitFor();
     await page.waitForFunction(() => document.querySelectorAll('canvas').length === 7);
+    await see(page, /The live stream cannot be had.*no stream in this test/);
     await page.getByRole('listitem').filter({ hasText: /delivery_failed [\d.]+ \/s/ }).first().waitFor();
+    await page.getByRole('listitem').filter({ hasText: /≤ 5 ms.*p50/ }).waitFor();
+    await page.getByRole('listitem').filter({ hasText: /≤ 50 ms.*p99/ }).waitFor();
     // One cross-hair for all charts.
     const plot = await page.locator('.u-over').first().boundingBox();
     await page.mouse.move(plot.x + plot.width / 2, plot.y + plot.height / 2);
@@ -476,10 +528,224 @@ const TESTS = {
     assert.match(await page.evaluate(() => location.hash), /range=1h/);
     await page.waitForFunction(() => document.querySelectorAll('canvas').length === 7);
     await page.unroute('**/api/v1/stats?*');
-    await page.route('**/api/v1/stats?*', (route) => route.fulfill({ status: 404, json: { title: 'Not Found', status: 404, detail: 'no such path', code: 'not_found' } }));
+    await page.route('**/api/v1/stats?*', (route) => route.fulfill({ status: 503, json: { title: 'Unavailable', status: 503, detail: 'no figures in this test', code: 'unavailable' } }));
     await page.reload();
-    await see(page, 'This node does not keep figures');
-    await page.getByText('Open connections').waitFor();
+    await see(page, /The figures could not be read: no figures in this test/);
+    await page.getByText('Open connections').first().waitFor();
+  },
+
+  async 'the overview is live: figures of this cluster, from the stream, and none while the tab is hidden'() {
+    const page = await open('about:blank');
+    const asked = [];
+    page.on('request', (request) => asked.push(new URL(request.url()).pathname + new URL(request.url()).search));
+    await page.goto(`${UI_URL}/ui/#/`);
+    await page.waitForFunction(() => document.querySelectorAll('canvas').length === 7);
+    const tile = page.getByRole('link', { name: /^Events in/ });
+    if (generator) await page.waitForFunction(() => Number(/Events in ?([\d,]+)/.exec(document.querySelector('.tiles').innerText.replaceAll('\n', ' '))?.[1].replace(',', '')) > 100, null, { timeout: 20_000 });
+    await tile.waitFor();
+    await page.getByRole('listitem').filter({ hasText: /^\s*in [\d,.]+ events\/s/ }).waitFor();
+    if (generator) await page.getByRole('listitem').filter({ hasText: /invalid_json [\d.]+ \/s/ }).waitFor();
+    asked.length = 0;
+    await page.waitForTimeout(6000);
+    const readings = asked.filter((url) => url.startsWith('/api/v1/stats?range=5m')).length;
+    assert.ok(readings <= 1, `the stream brings what is new, and there were ${readings} readings in 6 s`);
+    assert.equal(asked.filter((url) => url.startsWith('/api/v1/live')).length, 0, 'one stream, and it stays open');
+    await hide(page, true);
+    asked.length = 0;
+    await page.waitForTimeout(3000);
+    assert.deepEqual(asked, [], 'a hidden tab asks nothing');
+    await hide(page, false);
+    await page.waitForTimeout(500);
+    assert.equal(asked.filter((url) => url.startsWith('/api/v1/live?topics=cluster%2Csamples')).length, 1);
+  },
+
+  async 'live: what passes, its details, and where they lead'() {
+    const page = await open(`#/live?endpoint=${loaded.id}`);
+    const line = page.getByRole('grid').getByRole('row');
+    await line.filter({ hasText: loaded.path }).filter({ hasText: 'load-buying' }).first().waitFor();
+    await line.filter({ hasText: 'invalid_json' }).first().waitFor();
+    // The list is of what is on screen only.
+    await page.waitForFunction(() => Number(document.querySelector('[role=grid]').getAttribute('aria-rowcount')) > 100);
+    assert.ok((await line.count()) < 60, 'rows that are not seen are not in the page');
+    await button(page, 'Pause').click();
+    await see(page, 'Paused');
+    const top = await line.first().innerText();
+    await page.getByRole('button', { name: /^↑ [\d,]+ newer/ }).waitFor();
+    assert.equal(await line.first().innerText(), top, 'a paused list stands still');
+    // By keyboard: the first, the next; the panel follows.
+    await page.getByRole('grid').focus();
+    await page.keyboard.press('ArrowDown');
+    const panel = page.getByRole('complementary', { name: 'Details of the event' });
+    await panel.waitFor();
+    for (let more = 0; more < 200 && !(await panel.getByText('From the client: message').isVisible() && (await panel.getByText('load-buying').first().isVisible())); more++) await page.keyboard.press('ArrowDown');
+    await panel.getByText('"buy"').waitFor();
+    await panel.getByText(/‹\d+ chars›|‹number›/).first().waitFor();
+    assert.equal(await panel.getByRole('link', { name: loaded.path }).getAttribute('href'), `#/endpoints/${loaded.id}`);
+    const connection = await panel.locator('a.mono').innerText();
+    await panel.getByRole('link', { name: 'Explain where it goes' }).click();
+    await see(page, 'From the live page.');
+    await see(page, /Taken by custom route “load-buying”/);
+    await page.goBack();
+    await button(page, 'Pause').waitFor();
+    await line.filter({ hasText: 'load-buying' }).first().waitFor();
+    // Only one connection, from the panel.
+    await button(page, 'Pause').click();
+    await line.filter({ hasText: 'load-buying' }).first().click();
+    await panel.getByRole('button', { name: 'only these of this connection' }).click();
+    await page.waitForFunction(() => /connection=/.test(location.hash));
+    const asked = new URLSearchParams((await page.evaluate(() => location.hash)).split('?')[1]).get('connection');
+    assert.equal(asked.length, connection.length);
+    await button(page, 'Show everything').first().click();
+    assert.ok(!(await page.evaluate(() => location.hash)).includes('connection='));
+    assert.equal(await panel.count(), 0, 'other rows, no panel');
+  },
+
+  async 'live: filters, what is left out, scrolling, clearing, and a question that is refused'() {
+    const page = await open(`#/live?endpoint=${loaded.id}&limit=10`);
+    const line = page.getByRole('grid').getByRole('row');
+    if (generator) await see(page, /[\d,]+ more left out/);
+    await page.getByLabel('Outcome').fill('invalid_json');
+    await page.keyboard.press('Enter');
+    await line.filter({ hasText: 'invalid_json' }).first().waitFor();
+    await page.waitForTimeout(500);
+    assert.equal(await line.filter({ hasText: 'delivered' }).count(), 0, 'rows of before are not kept');
+    await page.getByLabel('Outcome').fill('');
+    await page.keyboard.press('Enter');
+    await page.getByLabel('Direction').selectOption('out');
+    await page.getByLabel('At most').selectOption('250');
+    await line.filter({ hasText: '← out' }).first().waitFor();
+    assert.equal(await line.filter({ hasText: '→ in' }).count(), 0);
+    assert.match(await page.evaluate(() => location.hash), /direction=out/);
+    assert.match(await page.evaluate(() => location.hash), /limit=250/);
+    // Who has scrolled away keeps his place.
+    await page.waitForFunction(() => Number(document.querySelector('[role=grid]').getAttribute('aria-rowcount')) > 60);
+    await page.getByRole('grid').hover();
+    await page.mouse.wheel(0, 500);
+    const newer = page.getByRole('button', { name: /^↑ [\d,]+ newer/ });
+    await newer.waitFor();
+    const first = await line.first().innerText();
+    await page.waitForTimeout(700);
+    assert.equal(await line.first().innerText(), first);
+    await newer.click();
+    await page.waitForFunction(() => document.querySelector('[role=grid]').scrollTop === 0);
+    await button(page, 'Clear').click();
+    await page.getByLabel('User').fill('nobody-of-that-name');
+    await page.keyboard.press('Enter');
+    await see(page, 'Nothing has passed that fits');
+    await page.getByLabel('Has, by JSONPath').fill('$[?');
+    await page.keyboard.press('Enter');
+    await page.getByRole('alert').getByText('400 invalid_query').waitFor();
+    await button(page, 'Show everything').first().click();
+    await page.getByText('Refused', { exact: true }).waitFor({ state: 'detached' });
+    await see(page, 'Live');
+  },
+
+  async 'live: a stream that breaks off is opened again, and what was not heard is said'() {
+    // Slowly, so that the row that says it is still on screen.
+    const page = await open(`#/live?endpoint=${loaded.id}&limit=10`);
+    const line = page.getByRole('grid').getByRole('row');
+    await line.first().waitFor();
+    await hide(page, true);
+    await page.waitForTimeout(2500);
+    await page.route('**/api/v1/live?*', (route) => route.abort());
+    await hide(page, false);
+    await see(page, /Broken off, tried again; as of \d+ s ago/);
+    await page.unroute('**/api/v1/live?*');
+    await line.filter({ hasText: /not heard for \d+ s/ }).first().waitFor({ state: 'attached' });
+  },
+
+  async 'live: it teaches while there is nothing, and says which node it cannot hear'() {
+    const id = await endpoint(`${PATH}-silent`);
+    const page = await open('about:blank');
+    await page.route('**/api/v1/live?*', (route) =>
+      route.fulfill({ contentType: 'text/event-stream', body: ': hello\n\nevent: unreachable\ndata: {"nodes": [{"node": "n9", "reason": "it does not answer"}]}\n\n' }),
+    );
+    await page.goto(`${UI_URL}/ui/#/live?endpoint=${id}`);
+    await see(page, 'n9 cannot be heard, so its events are not here: it does not answer');
+    await page.unroute('**/api/v1/live?*');
+    await see(page, 'Nothing has passed that fits');
+    await page.unroute('**/api/v1/live?*');
+    await page.goto(`${UI_URL}/ui/#/live?user=nobody`);
+    await button(page, 'Show everything').first().waitFor();
+  },
+
+  async 'the console’s connection stays while other pages are looked at, and its own tail shows what is sent to it'() {
+    const id = await endpoint(`${PATH}-tail`);
+    const page = await open(`#/console?endpoint=${id}&connect=1`);
+    await see(page, /handshake \d+ ms/);
+    await page.getByRole('link', { name: 'See it among the connections' }).click();
+    await page.locator('tbody a.mono').first().click();
+    await see(page, 'Nothing has passed since this page is open.');
+    await see(page, 'keeps up');
+    await page.waitForTimeout(500);
+    await page.getByLabel('Message, JSON').fill('{"pushed": true}');
+    await button(page, 'Push').click();
+    const line = page.getByRole('grid').getByRole('row').filter({ hasText: '← out' });
+    await line.first().waitFor();
+    await page.getByText('Last to it').waitFor();
+    await line.first().click();
+    await page.getByRole('complementary').getByText('To the client: message').waitFor();
+    await page.getByRole('link', { name: /Console.*a connection is open/ }).click();
+    await page.locator('article.received').getByText('pushed').waitFor();
+    assert.equal(await button(page, 'Close').count(), 1, 'it is still open');
+    await button(page, 'Close').click();
+    await see(page, /Closed: 1000/);
+  },
+
+  async 'the picture of routes says how much flows, and what is silent'() {
+    const page = await open(`#/endpoints/${loaded.id}`);
+    if (generator) {
+      await see(page, /[1-9]\d* events\/s/);
+      await page.locator('text.rate').nth(2).waitFor();
+    }
+    await page.locator('g.silent').filter({ hasText: 'load-silent' }).first().waitFor();
+    assert.equal(await page.locator('g.silent').filter({ hasText: 'load-buying' }).count(), 0);
+    await page.getByRole('link', { name: 'Watch its events' }).click();
+    await page.getByRole('heading', { name: 'Live', level: 1 }).waitFor();
+    assert.match(await page.evaluate(() => location.hash), new RegExp(`endpoint=${loaded.id}`));
+  },
+
+  async 'the list of endpoints has figures, is sorted by them, and does not jump'() {
+    const quiet = [await endpoint(`${PATH}-list-a`), await endpoint(`${PATH}-list-b`)];
+    const page = await open('#/endpoints');
+    const paths = () => page.locator('tbody a.path').allInnerTexts();
+    await page.getByRole('row').filter({ hasText: `${PATH}-list-a` }).getByText('Served').waitFor();
+    await page.getByRole('row').filter({ hasText: loaded.path }).getByRole('link', { name: /\d+ \/s events in/ }).waitFor();
+    await page.getByRole('button', { name: 'Events in' }).click();
+    assert.match(await page.evaluate(() => location.hash), /sort=in/);
+    await page.waitForFunction((path) => document.querySelector('tbody a.path').innerText === path, loaded.path);
+    assert.equal(await page.getByRole('columnheader', { name: 'Events in' }).getAttribute('aria-sort'), 'descending');
+    const before = await paths();
+    await page.waitForTimeout(5000);
+    assert.deepEqual(await paths(), before, 'rows stay where they are');
+    await page.getByRole('button', { name: 'Events in' }).click();
+    await page.waitForFunction((path) => [...document.querySelectorAll('tbody a.path')].at(-1).innerText === path, loaded.path);
+    await button(page, 'Sort again').click();
+    await page.getByRole('searchbox').fill(`${PATH}-list`);
+    await page.waitForFunction(() => document.querySelectorAll('tbody a.path').length === 2);
+    await see(page, '2 endpoints');
+    await page.getByRole('button', { name: 'Path' }).click();
+    await page.waitForFunction((path) => document.querySelector('tbody a.path').innerText === path, `${PATH}-list-a`);
+    assert.equal(quiet.length, 2);
+  },
+
+  async 'a route is added by the form'() {
+    const id = await endpoint(`${PATH}-add`);
+    const page = await open(`#/endpoints/${id}?tab=edit`);
+    await page.getByText('Add a route').click();
+    assert.ok(await button(page, 'Put it into the document').isDisabled());
+    await page.getByLabel('Name of the route').fill('to a service');
+    await page.getByLabel('It takes events').selectOption('exists');
+    await page.getByLabel('Field, as JSONPath').fill('$.amount');
+    await page.getByLabel('They go to').selectOption('http');
+    await page.getByLabel('URL').fill('http://127.0.0.1:9/');
+    await button(page, 'Put it into the document').click();
+    await page.locator('.cm-line').filter({ hasText: 'to a service' }).first().waitFor();
+    await page.getByText('What changes').waitFor();
+    await button(page, 'Save and activate').click();
+    await see(page, 'Version 2 is active');
+    const { document } = await api('GET', `/api/v1/endpoints/${id}`);
+    assert.deepEqual(document.routes.at(-1).expression, { exists: { path: '$.amount' } });
   },
 
   async 'alerts: no leader, a node that is gone, an endpoint that is not served somewhere'() {
@@ -489,6 +755,12 @@ const TESTS = {
     await page.route('**/api/v1/cluster', (route) =>
       route.fulfill({ json: { ...real, leader: null, nodes: real.nodes.map((node) => ({ ...node, live: node.nodeId === real.nodeId })) } }),
     );
+    await page.route('**/api/v1/traffic', async (route) => {
+      const answer = await (await route.fetch()).json();
+      for (const item of answer.items) if (item.endpointId === id) item.served.complete -= 1;
+      await route.fulfill({ json: answer });
+    });
+    await page.route('**/api/v1/live?*', (route) => route.abort());
     await page.route(`**/api/v1/endpoints/${id}/rollout*`, async (route) => {
       const answer = await (await route.fetch()).json();
       answer.complete = answer.nodes[0].complete = false;
@@ -498,8 +770,7 @@ const TESTS = {
     await page.goto(`${UI_URL}/ui/#/`);
     await see(page, 'No leader');
     if (real.nodes.length > 1) await see(page, /is gone/);
-    // Asked for every 30 seconds, three at a time.
-    await page.getByText(/a file is missing/).first().waitFor({ timeout: 60_000 });
+    await page.getByText(/a file is missing/).first().waitFor({ timeout: 30_000 });
   },
 
   async 'a lost connection says so and offers the other nodes'() {
@@ -519,11 +790,22 @@ const TESTS = {
     await see(client, /handshake \d+ ms/);
     const connection = (await api('GET', `/api/v1/connections?endpoint=${id}`)).items[0].id;
     const pages = {
-      overview: '#/', endpoints: '#/endpoints', new: '#/endpoints/new', template: '#/endpoints/new?template=kafka', routes: `#/endpoints/${id}`, edit: `#/endpoints/${id}?tab=edit`,
+      overview: '#/', live: '#/live', live_empty: '#/live?user=nobody-of-that-name', sorted: '#/endpoints?sort=in', endpoints: '#/endpoints', new: '#/endpoints/new', template: '#/endpoints/new?template=kafka', routes: `#/endpoints/${id}`, edit: `#/endpoints/${id}?tab=edit`,
       versions: `#/endpoints/${id}?tab=versions&from=1&to=2`, rollout: `#/endpoints/${id}?tab=rollout`, explain: `#/endpoints/${id}?tab=explain`, console: '#/console',
       connections: '#/connections', connection: `#/connections/${connection}`, cluster: '#/cluster', tokens: '#/access', audit: '#/access?tab=audit', nowhere: '#/nowhere',
     };
     const acts = {
+      details: async (page) => {
+        await go(page, `#/live?endpoint=${loaded.id}`);
+        await page.getByRole('grid').getByRole('row').nth(2).waitFor();
+        await button(page, 'Pause').click();
+        await page.getByRole('grid').getByRole('row').nth(2).click();
+        await page.getByRole('complementary').waitFor();
+      },
+      route: async (page) => {
+        await go(page, `#/endpoints/${id}?tab=edit`);
+        await page.getByText('Add a route').click();
+      },
       search: async (page) => page.keyboard.press('/'),
       help: async (page) => page.keyboard.press('?'),
       explained: async (page) => {
@@ -550,7 +832,7 @@ const TESTS = {
     for (const colorScheme of ['light', 'dark']) {
       const page = await open('about:blank', { colorScheme, reducedMotion: 'reduce' });
       page.on('dialog', (dialog) => void dialog.accept());
-      await page.route('**/api/v1/stats?*', (route) => route.fulfill({ json: stats(new URL(route.request().url()).searchParams) }));
+      await page.route('**/api/v1/stats?*', (route) => route.fulfill({ json: figures(new URL(route.request().url()).searchParams) }));
       const look = async (name) => {
         await page.evaluate(AXE);
         const { violations } = await page.evaluate((tags) => globalThis.axe.run(document, { runOnly: tags }), AXE_TAGS);
@@ -583,6 +865,7 @@ const TESTS = {
   },
 };
 
+await begin();
 let failed = 0;
 let done = 0;
 for (const [name, run] of Object.entries(TESTS)) {
@@ -606,6 +889,9 @@ for (const [name, run] of Object.entries(TESTS)) {
     await fetch(`${UI_URL}/api/v1/endpoints/${id}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
   }
 }
+generator?.end();
+await fetch(`${UI_URL}/api/v1/endpoints/${loaded.id}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
 await browser.close();
+if (generator) console.log(`${generator.sent} events were sent meanwhile`);
 console.log(`${done - failed} of ${done} passed`);
 process.exit(failed ? 1 : 0);

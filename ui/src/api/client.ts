@@ -82,6 +82,13 @@ export async function download(url: string): Promise<Blob> {
   return response.blob();
 }
 
+/** An answer that does not end by itself: its body is read piece by piece. */
+export async function stream(url: string, signal: AbortSignal): Promise<Response> {
+  const response = await send('GET', url, { signal });
+  if (!response.ok) throw refusal(response, await response.text());
+  return response;
+}
+
 async function send(method: string, url: string, options: AskOptions): Promise<Response> {
   const headers = new Headers(options.headers as Record<string, string> | undefined);
   const token = options.token === undefined ? session.token : options.token;

@@ -1,4 +1,4 @@
-// Where endpoints are served. The API answers for one endpoint at a time, and each answer asks every node.
+// Why endpoints are not served somewhere. The API answers for one endpoint at a time, and each answer asks every node.
 import { inParallel } from '../lib/poll.svelte';
 import { call, Refused, type Schemas } from './client';
 
@@ -10,10 +10,9 @@ export interface RolloutOf {
 
 const AT_ONCE = 3;
 
-/** Of those that have an active version; one that was deleted meanwhile is left out. */
-export async function rollouts(endpoints: Schemas['EndpointPage']['items'], signal: AbortSignal): Promise<RolloutOf[]> {
-  const active = endpoints.filter((each) => each.activeVersion !== null && each.activeVersion !== undefined);
-  const found = await inParallel(active, AT_ONCE, async ({ id, path }) => {
+/** One that was deleted meanwhile is left out. */
+export async function rollouts(endpoints: { endpointId: string; path: string }[], signal: AbortSignal): Promise<RolloutOf[]> {
+  const found = await inParallel(endpoints, AT_ONCE, async ({ endpointId: id, path }) => {
     try {
       return { id, path, rollout: (await call('get', '/api/v1/endpoints/{id}/rollout', { path: { id }, signal })).data };
     } catch (error) {
@@ -22,9 +21,4 @@ export async function rollouts(endpoints: Schemas['EndpointPage']['items'], sign
     }
   });
   return found.filter((each) => each !== null);
-}
-
-export async function connectionCounts(ids: string[], signal: AbortSignal): Promise<Record<string, number>> {
-  const counts = await inParallel(ids, AT_ONCE, async (endpoint) => (await call('get', '/api/v1/connections', { query: { endpoint, limit: 0 }, signal })).data.matched);
-  return Object.fromEntries(ids.map((id, place) => [id, counts[place]!]));
 }

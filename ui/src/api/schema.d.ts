@@ -637,6 +637,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What happens now
+         * @description Server-sent events. `samples`: each node's figures of a second. `cluster`: as getCluster, at the start and when it changes. `event`: an event from or a message to a client, its payload redacted: keys are shown, and of the values those that the endpoint's custom routes are chosen by. `skipped`: how many were left out for the limit. `unreachable`: the nodes that cannot be heard, when that changes. Needs a token with the role viewer.
+         */
+        get: operations["live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/push": {
         parameters: {
             query?: never;
@@ -669,6 +689,26 @@ export interface paths {
          * @description Knows more than this build enforces; what it does not, it refuses. Needs a token with the role viewer.
          */
         get: operations["getEndpointSchema"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Figures over time
+         * @description Of every node, for charts. Counters are what came within a step, gauges as they were at its end, null is a step in which the node took no sample. Nodes keep them in memory: a node that restarts begins anew. Needs a token with the role viewer.
+         */
+        get: operations["getStats"];
         put?: never;
         post?: never;
         delete?: never;
@@ -731,6 +771,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What goes through endpoints now
+         * @description Rates over about the last ten seconds, of all nodes together, by endpoint, route and backend. Needs a token with the role viewer.
+         */
+        get: operations["getTraffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/users/{user}": {
         parameters: {
             query?: never;
@@ -751,6 +811,26 @@ export interface paths {
          * @description All its connections on all nodes, of every endpoint or of one. Nobody there is no error: matched is 0. Needs a token with the role publisher.
          */
         post: operations["pushToUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who is asking
+         * @description The name, role and id of the token that the request shows. Needs a token with the role viewer.
+         */
+        get: operations["whoami"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1089,6 +1169,20 @@ export interface components {
              */
             type: "http" | "kafka" | "echo";
         };
+        BackendTraffic: {
+            /** @description As metrics have it: type/route/index. */
+            backend: string;
+            /** Format: double */
+            failedPerSecond: number;
+            /** Format: uint64 */
+            index: number;
+            /** Format: double */
+            p50Millis: number | null;
+            /** Format: double */
+            p99Millis: number | null;
+            /** Format: double */
+            requestsPerSecond: number;
+        };
         /** @description Several events in one request. */
         Batch: {
             /**
@@ -1125,6 +1219,14 @@ export interface components {
             failures: number;
             /** Format: uint128 */
             openInMillis: number;
+        };
+        Caller: {
+            /** @description The author of the changes that it makes. */
+            name: string;
+            /** @description viewer, publisher, editor or admin. */
+            role: string;
+            /** @description None: the setting admin.token, or nobody in particular where no token is asked for. */
+            tokenId: string | null;
         };
         /** @description One difference. */
         Change: {
@@ -1347,6 +1449,26 @@ export interface components {
             /** @description What `cursor` of the next page is; null: this is the last. */
             nextCursor: string | null;
         };
+        EndpointTraffic: {
+            /** Format: double */
+            closedPerSecond: number;
+            /** Format: uint64 */
+            connections: number;
+            endpointId: string;
+            /** Format: double */
+            errorsPerSecond: number;
+            /** Format: double */
+            eventsInPerSecond: number;
+            /** Format: double */
+            eventsOutPerSecond: number;
+            /** Format: double */
+            openedPerSecond: number;
+            path: string;
+            routes: components["schemas"]["RouteTraffic"][];
+            served: components["schemas"]["ServedCounts"];
+            /** Format: double */
+            throttledPerSecond: number;
+        };
         /** @description Templates for pushed messages. */
         EndpointTransform: {
             outbound?: string | null;
@@ -1480,6 +1602,12 @@ export interface components {
             /** @description SASL */
             username?: string | null;
         };
+        /** @description How long backends took to answer within about the last minute. */
+        LatencyBuckets: {
+            boundsMillis: number[];
+            /** @description One more than there are bounds: the last is for what took longer than all of them. */
+            counts: number[];
+        };
         /** @description A dead letter as it lies in a file, one a line, and as the admin API takes it. */
         Letter: {
             /**
@@ -1545,6 +1673,26 @@ export interface components {
             node: string | null;
             nodeId: string;
             unreachable: string | null;
+        };
+        NodeStats: {
+            /**
+             * Format: uint64
+             * @description The most connections that it takes.
+             */
+            connectionsMax?: number | null;
+            /**
+             * Format: uint64
+             * @description Unix seconds at which the first sample's step began.
+             */
+            from: number;
+            latency?: components["schemas"]["LatencyBuckets"] | null;
+            name: string;
+            nodeId: string;
+            /** @description It has answered. */
+            reachable: boolean;
+            /** @description Why it has not. */
+            reason?: string | null;
+            samples?: components["schemas"]["Samples"] | null;
         };
         /** @description How the endpoint's events are ordered. */
         OrderingFacts: {
@@ -1870,14 +2018,62 @@ export interface components {
              */
             type: "connect" | "disconnect" | "error" | "default" | "custom";
         };
+        RouteTraffic: {
+            backends: components["schemas"]["BackendTraffic"][];
+            /** @description By code, per second. */
+            errors: {
+                [key: string]: number;
+            };
+            /**
+             * Format: double
+             * @description Those that failed included.
+             */
+            eventsPerSecond: number;
+            /** @description Empty: events that no route took. */
+            route: string;
+        };
         /** @description Template over the event. */
         RouteTransform: {
             inbound?: string | null;
+        };
+        /** @description One list per figure, all as long as each other. */
+        Samples: {
+            backendP50Millis: (number | null)[];
+            backendP99Millis: (number | null)[];
+            closed: (number | null)[];
+            connections: (number | null)[];
+            /** @description By the code of error frames; handshake_refused for refused handshakes. */
+            errors: {
+                [key: string]: (number | null)[];
+            };
+            eventsIn: (number | null)[];
+            eventsOut: (number | null)[];
+            memoryBytes: (number | null)[];
+            opened: (number | null)[];
+            throttled: (number | null)[];
         };
         Selector: {
             path: string;
             /** @description None: there is no such node. */
             value: unknown;
+        };
+        /** @description How far its active version has come. */
+        ServedCounts: {
+            /**
+             * Format: uint64
+             * @description Nodes that serve the active version.
+             */
+            complete: number;
+            /**
+             * Format: uint64
+             * @description Nodes on which it does not work.
+             */
+            degraded: number;
+            /**
+             * Format: uint64
+             * @description Of so many, those that did not answer included.
+             */
+            of: number;
         };
         /** @description Limits and behaviour of connections. */
         Settings: {
@@ -1975,6 +2171,13 @@ export interface components {
             /** @description JSONPath of users. */
             user?: string | null;
         };
+        Stats: {
+            nodes: components["schemas"]["NodeStats"][];
+            /** @enum {string} */
+            range: "5m" | "1h" | "24h";
+            /** Format: uint64 */
+            stepSeconds: number;
+        };
         /** @description One step of an expression. Parts that were not looked at, because others had decided, are not there. */
         Step: {
             /** @description `routes[3].expression.or[0].equal` */
@@ -2045,6 +2248,24 @@ export interface components {
             items: components["schemas"]["Token"][];
             /** @description What `cursor` of the next page is; null: this is the last. */
             nextCursor: string | null;
+        };
+        Traffic: {
+            items: components["schemas"]["EndpointTraffic"][];
+            /**
+             * Format: uint64
+             * @description Nodes that have answered.
+             */
+            nodes: number;
+            /**
+             * Format: double
+             * @description The time that rates are made of.
+             */
+            overSeconds: number;
+            unreachable: components["schemas"]["Unheard"][];
+        };
+        Unheard: {
+            node: string;
+            reason: string;
         };
         Unreached: {
             node: string;
@@ -3077,6 +3298,29 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
         };
     };
     drainNode: {
@@ -3436,6 +3680,29 @@ export interface operations {
                         code?: "not_ready" | "mixed_versions" | "no_leader" | "outcome_unknown" | "storage_failed";
                         /** @constant */
                         status?: 503;
+                    };
+                };
+            };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
                     };
                 };
             };
@@ -4763,6 +5030,29 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
         };
     };
     getEndpoint: {
@@ -5240,6 +5530,29 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
         };
     };
     deleteEndpoint: {
@@ -5459,6 +5772,29 @@ export interface operations {
                         code?: "not_ready" | "storage_failed" | "no_leader" | "outcome_unknown" | "committed_not_visible";
                         /** @constant */
                         status?: 503;
+                    };
+                };
+            };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
                     };
                 };
             };
@@ -7496,6 +7832,29 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
         };
     };
     pushToGroup: {
@@ -8046,6 +8405,145 @@ export interface operations {
             };
         };
     };
+    live: {
+        parameters: {
+            query?: {
+                /** @description Only of this connection. */
+                connection?: string;
+                /** @description in: from clients; out: to clients. */
+                direction?: "in" | "out";
+                /** @description Only events of the endpoint with this id or path. */
+                endpoint?: string;
+                /** @description The most events that are told in a second; default 100. */
+                eventsPerSecond?: number;
+                /** @description A JSONPath that must find something in what is shown of the payload. */
+                match?: string;
+                /** @description Only those with this outcome: delivered, queued, delivery_failed, no_route, … */
+                outcome?: string;
+                /** @description Only those that this route took. */
+                route?: string;
+                /** @description The stream ends after so many seconds. */
+                seconds?: number;
+                /** @description Which events are wanted, separated by commas: samples, cluster, events. Default: all. */
+                topics?: string;
+                /** @description Only of this user's connections. */
+                user?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A stream without an end, unless `seconds` says */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description invalid_query */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid_query",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 400,
+                     *       "title": "Bad Request",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "invalid_query";
+                        /** @constant */
+                        status?: 400;
+                    };
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    /** @description Bearer */
+                    "WWW-Authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "unauthenticated",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 401,
+                     *       "title": "Unauthorized",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "unauthenticated";
+                        /** @constant */
+                        status?: 401;
+                    };
+                };
+            };
+            /** @description too_many_guesses, too_many_streams */
+            429: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too_many_guesses",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 429,
+                     *       "title": "Too Many Requests",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "too_many_guesses" | "too_many_streams";
+                        /** @constant */
+                        status?: 429;
+                    };
+                };
+            };
+            /** @description not_ready */
+            503: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not_ready",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 503,
+                     *       "title": "Service Unavailable",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "not_ready";
+                        /** @constant */
+                        status?: 503;
+                    };
+                };
+            };
+        };
+    };
     pushBatch: {
         parameters: {
             query?: never;
@@ -8259,6 +8757,129 @@ export interface operations {
                     "application/json": {
                         [key: string]: unknown;
                     };
+                };
+            };
+            /** @description invalid_query */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid_query",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 400,
+                     *       "title": "Bad Request",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "invalid_query";
+                        /** @constant */
+                        status?: 400;
+                    };
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    /** @description Bearer */
+                    "WWW-Authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "unauthenticated",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 401,
+                     *       "title": "Unauthorized",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "unauthenticated";
+                        /** @constant */
+                        status?: 401;
+                    };
+                };
+            };
+            /** @description too_many_guesses */
+            429: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too_many_guesses",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 429,
+                     *       "title": "Too Many Requests",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "too_many_guesses";
+                        /** @constant */
+                        status?: 429;
+                    };
+                };
+            };
+            /** @description not_ready */
+            503: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not_ready",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 503,
+                     *       "title": "Service Unavailable",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "not_ready";
+                        /** @constant */
+                        status?: 503;
+                    };
+                };
+            };
+        };
+    };
+    getStats: {
+        parameters: {
+            query?: {
+                /** @description 5m (steps of 1 s; default), 1h (10 s) or 24h (300 s). */
+                range?: "5m" | "1h" | "24h";
+                /** @description Unix seconds: only steps that began then or later. */
+                since?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The figures; nodes that could not be asked have none */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Stats"];
                 };
             };
             /** @description invalid_query */
@@ -8701,6 +9322,29 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
         };
     };
     getToken: {
@@ -9065,6 +9709,173 @@ export interface operations {
                     };
                 };
             };
+            /** @description disk_full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "disk_full",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 507,
+                     *       "title": "Insufficient Storage",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "disk_full";
+                        /** @constant */
+                        status?: 507;
+                    };
+                };
+            };
+        };
+    };
+    getTraffic: {
+        parameters: {
+            query?: {
+                /** @description Only of the endpoint with this id. */
+                endpoint?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The rates; nodes that could not be asked are named */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Traffic"];
+                };
+            };
+            /** @description invalid_query */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid_query",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 400,
+                     *       "title": "Bad Request",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "invalid_query";
+                        /** @constant */
+                        status?: 400;
+                    };
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    /** @description Bearer */
+                    "WWW-Authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "unauthenticated",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 401,
+                     *       "title": "Unauthorized",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "unauthenticated";
+                        /** @constant */
+                        status?: 401;
+                    };
+                };
+            };
+            /** @description endpoint_not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "endpoint_not_found",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 404,
+                     *       "title": "Not Found",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "endpoint_not_found";
+                        /** @constant */
+                        status?: 404;
+                    };
+                };
+            };
+            /** @description too_many_guesses */
+            429: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too_many_guesses",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 429,
+                     *       "title": "Too Many Requests",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "too_many_guesses";
+                        /** @constant */
+                        status?: 429;
+                    };
+                };
+            };
+            /** @description not_ready */
+            503: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not_ready",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 503,
+                     *       "title": "Service Unavailable",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "not_ready";
+                        /** @constant */
+                        status?: 503;
+                    };
+                };
+            };
         };
     };
     pushToUser: {
@@ -9239,6 +10050,124 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {unknown} */
                         code?: "not_ready" | "nodes_unreachable";
+                        /** @constant */
+                        status?: 503;
+                    };
+                };
+            };
+        };
+    };
+    whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The caller */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Caller"];
+                };
+            };
+            /** @description invalid_query */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "invalid_query",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 400,
+                     *       "title": "Bad Request",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "invalid_query";
+                        /** @constant */
+                        status?: 400;
+                    };
+                };
+            };
+            /** @description unauthenticated */
+            401: {
+                headers: {
+                    /** @description Bearer */
+                    "WWW-Authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "unauthenticated",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 401,
+                     *       "title": "Unauthorized",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "unauthenticated";
+                        /** @constant */
+                        status?: 401;
+                    };
+                };
+            };
+            /** @description too_many_guesses */
+            429: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "too_many_guesses",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 429,
+                     *       "title": "Too Many Requests",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "too_many_guesses";
+                        /** @constant */
+                        status?: 429;
+                    };
+                };
+            };
+            /** @description not_ready */
+            503: {
+                headers: {
+                    /** @description Seconds */
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "code": "not_ready",
+                     *       "detail": "what is wrong, for people",
+                     *       "status": 503,
+                     *       "title": "Service Unavailable",
+                     *       "type": "about:blank"
+                     *     }
+                     */
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {unknown} */
+                        code?: "not_ready";
                         /** @constant */
                         status?: 503;
                     };

@@ -3,6 +3,10 @@ import { ask, Refused } from './client';
 
 export const ROLES = ['viewer', 'publisher', 'editor', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
+interface WhoAmI {
+  name: string;
+  role: Role;
+}
 type State = 'starting' | 'login' | 'in' | 'unreachable';
 
 const KEY = 'wsgateway.token';
@@ -10,15 +14,15 @@ const KEY = 'wsgateway.token';
 class Session {
   token = $state<string | null>(sessionStorage.getItem(KEY));
   state = $state<State>('starting');
-  /** null: the node does not say. Then nothing is hidden, and the server's 403 is shown. */
+  /** null: nobody is signed in yet. */
   role = $state<Role | null>(null);
   name = $state<string | null>(null);
   /** Why the login page is there, in the server's words. */
   reason = $state<string | null>(null);
 
-  /** True when the role allows it, or is not known. */
+  /** Whether the role allows it. What is not hidden all the same is answered 403 by the server, and that is shown. */
   can(needed: Role): boolean {
-    return this.role === null || ROLES.indexOf(this.role) >= ROLES.indexOf(needed);
+    return this.role !== null && ROLES.indexOf(this.role) >= ROLES.indexOf(needed);
   }
 
   /** Asks the node whether the token of this tab, or none, is good enough. */
@@ -56,8 +60,7 @@ class Session {
   }
 
   private async try(token: string | null): Promise<void> {
-    await ask('GET', '/api/v1/cluster', { token });
-    const { role, name } = await whoAmI(token);
+    const { role, name } = (await ask('GET', '/api/v1/whoami', { token })).data as WhoAmI;
     this.token = token;
     this.role = role;
     this.name = name;
@@ -71,18 +74,6 @@ class Session {
     this.role = null;
     this.name = null;
     this.state = 'login';
-  }
-}
-
-/** The API has no call that says it. Listing tokens needs an admin, and who is none is told its name and role. */
-async function whoAmI(token: string | null): Promise<{ role: Role | null; name: string | null }> {
-  try {
-    await ask('GET', '/api/v1/tokens?limit=1', { token });
-    return { role: 'admin', name: token ? null : 'anonymous' };
-  } catch (error) {
-    if (!(error instanceof Refused) || error.status !== 403) throw error;
-    const found = /; (\S+) has (viewer|publisher|editor|admin)$/.exec(error.message);
-    return { role: (found?.[2] as Role | undefined) ?? null, name: found?.[1] ?? null };
   }
 }
 

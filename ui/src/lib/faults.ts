@@ -7,6 +7,7 @@ const SIDES: Record<string, Side> = {
   schema_violation: 'client',
   throttled: 'client',
   refresh_refused: 'client',
+  handshake_refused: 'client',
   no_route: 'gateway',
   transform_failed: 'gateway',
   delivery_failed: 'backend',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { change, find, JsonFault, locate, parse, placeInMessage, pretty, steps, tryParse } from './json';
+import { append, change, find, JsonFault, locate, parse, placeInMessage, pretty, steps, tryParse } from './json';
 
 const marked = (text: string, path: string) => {
   const { from, to } = locate(parse(text), path);
@@ -84,4 +84,20 @@ describe('change', () => {
 it('indents without touching numbers', () => {
   expect(pretty('{"a":1.50,"b":[1e999,{"c":12345678901234567890}]}')).toBe('{\n  "a": 1.50,\n  "b": [1e999, {"c": 12345678901234567890}]\n}');
   expect(pretty('not json')).toBe('not json');
+});
+
+describe('an item at the end of a list', () => {
+  const put = (text: string, item: string) => {
+    const edit = append(text, ['routes'], item)!;
+    return text.slice(0, edit.from) + edit.insert + text.slice(edit.to);
+  };
+  it('stands as its neighbours stand', () => {
+    expect(put('{"routes": [{"a": 1}]}', '2')).toBe('{"routes": [{"a": 1}, 2]}');
+    expect(put('{\n  "routes": [\n    1\n  ]\n}', '{"b": 2}')).toBe('{\n  "routes": [\n    1,\n    {"b": 2}\n  ]\n}');
+  });
+  it('makes the list when there is none, and leaves alone what is no list', () => {
+    expect(put('{}', '1')).toBe('{"routes": [1]}');
+    expect(put('{"routes": []}', '1')).toBe('{"routes": [1]}');
+    expect(append('{"routes": 1}', ['routes'], '1')).toBeNull();
+  });
 });

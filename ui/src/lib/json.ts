@@ -246,6 +246,21 @@ function insertion(text: string, object: JsonNode, path: string[], value: string
   return { from: last.node.to, to: last.node.to, insert: separator + member };
 }
 
+/** The edit that adds an item to the list at `path`, which is made when it is not there. Null when there is something else. */
+export function append(text: string, path: string[], item: string): Edit | null {
+  const list = find(tryParse(text), path);
+  if (!list) return change(text, path, `[${item}]`);
+  if (!list.items) return null;
+  const last = list.items.at(-1);
+  if (!last) return { from: list.from, to: list.to, insert: `[${item}]` };
+  const lineStart = text.lastIndexOf('\n', last.from) + 1;
+  const before = text.slice(lineStart, last.from);
+  const ownLine = /^\s*$/.test(before) && lineStart > list.from;
+  const node = tryParse(item);
+  const shown = ownLine && node ? write(item, node, before) : item;
+  return { from: last.to, to: last.to, insert: (ownLine ? `,\n${before}` : ', ') + shown };
+}
+
 function removal(object: JsonNode, place: number): Edit {
   const members = object.members!;
   const before = members[place - 1];

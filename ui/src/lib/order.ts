@@ -5,3 +5,12 @@ export function keepOrder<T extends { id: string }>(before: string[], items: T[]
   const known = items.filter((item) => place.has(item.id)).sort((a, b) => place.get(a.id)! - place.get(b.id)!);
   return [...known, ...items.filter((item) => !place.has(item.id))];
 }
+
+/** By a text from A on, by a figure from the largest on; `reverse` the other way round. Equals stay as they are. */
+export function sortBy<T>(items: T[], of: (item: T) => string | number, reverse: boolean): T[] {
+  const sign = reverse ? -1 : 1;
+  return items.toSorted((one, other) => {
+    const [a, b] = [of(one), of(other)];
+    return sign * (typeof a === 'number' && typeof b === 'number' ? b - a : String(a).localeCompare(String(b)));
+  });
+}

@@ -16,6 +16,18 @@ it('draws each route once, the default one last, and says where nothing goes', (
   expect(picture.lines.filter((line) => line.dashed).map((line) => line.id)).toEqual(['routes[1].backends[1]', 'routes[2]-none']);
 });
 
+it('names what the figures of each box and line are, and shows what no route takes', () => {
+  const picture = draw({ path: '/a', routes: [{ type: 'connect', name: 'hello', backends: [{ type: 'http', destination: 'http://a/' }] }, { type: 'custom', name: 'one', key: 'x', backends: [{ type: 'echo' }] }] });
+  expect(picture.lines.map((line) => [line.figures?.route, line.figures?.backend])).toEqual([['hello', 0], ['hello', undefined], ['one', undefined], ['one', undefined], ['', undefined]]);
+  expect(picture.boxes.filter((box) => box.kind === 'nowhere').map((box) => box.text)).toEqual(['what is left is answered no_route']);
+});
+
+it('shows what is refused beside a default route only when there is any', () => {
+  const document = { path: '/a', routes: [{ type: 'default' as const, name: 'rest', backends: [{ type: 'kafka' as const, topic: 't' }] }] };
+  expect(draw(document).boxes.some((box) => box.title === 'Refused')).toBe(false);
+  expect(draw(document, true).boxes.find((box) => box.title === 'Refused')?.figures?.route).toBe('');
+});
+
 it('an endpoint without routes shows that events go nowhere', () => {
   expect(draw({ path: '/a' }).boxes.map((box) => box.title)).toEqual(['No route', 'Event']);
 });

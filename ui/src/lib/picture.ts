@@ -5,6 +5,12 @@ type Document = components['schemas']['EndpointDocument'];
 type Route = components['schemas']['Route'];
 type Backend = components['schemas']['Backend'];
 
+/** A route by its name, or a route that there is one of by its type; and one of its backends by its number. */
+export interface Figures {
+  route: string;
+  type: Route['type'] | null;
+  backend?: number;
+}
 export interface Box {
   id: string;
   x: number;
@@ -16,6 +22,8 @@ export interface Box {
   kind: 'trigger' | 'route' | 'backend' | 'nowhere';
   /** Where it stands in the document. */
   path: string;
+  /** What the figures call it. */
+  figures?: Figures;
 }
 export interface Line {
   id: string;
@@ -23,6 +31,8 @@ export interface Line {
   to: [number, number];
   /** Best effort, or a route that lets events go on. */
   dashed: boolean;
+  /** Those of a route, or of one of its backends. */
+  figures?: Figures;
 }
 export interface Picture {
   width: number;
@@ -31,20 +41,22 @@ export interface Picture {
   lines: Line[];
 }
 
-const COLUMN_X = [0, 240, 592];
-const WIDTHS = [184, 288, 384];
+/** Between the columns there is room for the figures of the lines. */
+const COLUMN_X = [0, 248, 632];
+const WIDTHS = [144, 272, 344];
 const HEIGHT = 48;
 const GAP = 16;
 const GROUP_GAP = 32;
 
 const TRIGGERS: { types: Route['type'][]; title: string; text: string }[] = [
-  { types: ['connect'], title: 'Handshake', text: 'before it is answered' },
-  { types: ['custom', 'default'], title: 'Event', text: 'a message of a client' },
-  { types: ['error'], title: 'Error', text: 'refused or not delivered' },
+  { types: ['connect'], title: 'Handshake', text: 'of a client' },
+  { types: ['custom', 'default'], title: 'Event', text: 'from a client' },
+  { types: ['error'], title: 'Error', text: 'not taken' },
   { types: ['disconnect'], title: 'End', text: 'of a connection' },
 ];
 
-export function draw(document: Document): Picture {
+/** With `refused`, also what is refused before a route could take it. */
+export function draw(document: Document, refused = false): Picture {
   const boxes: Box[] = [];
   const lines: Line[] = [];
   const routes = (document.routes ?? []).map((route, place) => ({ route, place }));
@@ -56,17 +68,13 @@ export function draw(document: Document): Picture {
     if (of.length === 0 && trigger.title !== 'Event') continue;
     const top = y;
     const ends: [number, number][] = [];
-    if (of.length === 0) {
-      boxes.push(box('none', 1, y, 'No route', 'every event is answered no_route', 'nowhere', 'routes'));
-      ends.push([COLUMN_X[1]!, y + HEIGHT / 2]);
-      y += HEIGHT + GAP;
-    }
     for (const { route, place } of of) {
       const path = `routes[${place}]`;
       const backends = route.backends ?? [];
       const height = Math.max(1, backends.length) * (HEIGHT + GAP) - GAP;
       const middle = y + height / 2;
-      boxes.push(box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path));
+      const called: Figures = { route: route.name, type: route.type };
+      boxes.push({ ...box(path, 1, middle - HEIGHT / 2, `${route.name}`, conditionOf(route, document.routeSelector), 'route', path), figures: called });
       ends.push([COLUMN_X[1]!, middle]);
       if (backends.length === 0) {
         boxes.push(box(`${path}-none`, 2, y, 'Nowhere', 'taken and dropped', 'nowhere', path));
@@ -76,21 +84,33 @@ export function draw(document: Document): Picture {
         const at = `${path}.backends[${number}]`;
         const top = y + number * (HEIGHT + GAP);
         const { title, text } = describe(backend);
-        boxes.push(box(at, 2, top, title, text, 'backend', at));
-        lines.push(line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false));
+        // What is echoed has no figures of its own: it is all that the route takes.
+        const figures = backend.type === 'echo' ? called : { ...called, backend: number };
+        boxes.push({ ...box(at, 2, top, title, text, 'backend', at), figures });
+        lines.push({ ...line(at, [COLUMN_X[1]! + WIDTHS[1]!, middle], [COLUMN_X[2]!, top + HEIGHT / 2], backend.required === false), figures });
       }
       y += height + GAP;
+    }
+    const caught = of.some(({ route }) => route.type === 'default');
+    if (trigger.title === 'Event' && (refused || !caught)) {
+      const text = caught ? 'refused before a route' : of.length ? 'what is left is answered no_route' : 'every event is answered no_route';
+      boxes.push({ ...box('none', 1, y, caught ? 'Refused' : 'No route', text, 'nowhere', 'routes'), figures: NO_ROUTE });
+      ends.push([COLUMN_X[1]!, y + HEIGHT / 2]);
+      y += HEIGHT + GAP;
     }
     const middle = (top + y - GAP) / 2;
     boxes.push(box(trigger.title, 0, middle - HEIGHT / 2, trigger.title, trigger.text, 'trigger', 'routes'));
     for (const [number, end] of ends.entries()) {
-      lines.push(line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, of[number]?.route.continue === true));
+      const route = of[number]?.route;
+      lines.push({ ...line(`${trigger.title}-${number}`, [WIDTHS[0]!, middle], end, route?.continue === true), figures: route ? { route: route.name, type: route.type } : NO_ROUTE });
     }
     y += GROUP_GAP - GAP;
   }
   return { width: COLUMN_X[2]! + WIDTHS[2]!, height: Math.max(HEIGHT, y - GROUP_GAP), boxes, lines };
 }
 
+/** What figures call the events that no route took. */
+export const NO_ROUTE: Figures = { route: '', type: null };
 function box(id: string, column: number, y: number, title: string, text: string, kind: Box['kind'], path: string): Box {
   return { id, x: COLUMN_X[column]!, y, width: WIDTHS[column]!, height: HEIGHT, title, text, kind, path };
 }

@@ -31,6 +31,13 @@ export class Poll<T> {
     };
   }
 
+  /** What was heard in another way. */
+  put(data: T): void {
+    this.data = data;
+    this.at = Date.now();
+    this.error = null;
+  }
+
   async refresh(): Promise<void> {
     clearTimeout(this.timer);
     this.abort?.abort();
@@ -39,15 +46,13 @@ export class Poll<T> {
     try {
       const data = await this.ask(abort.signal);
       if (abort.signal.aborted) return;
-      this.data = data;
-      this.at = Date.now();
-      this.error = null;
+      this.put(data);
     } catch (error) {
       if (abort.signal.aborted) return;
       this.error = error;
     }
     if (this.everyMillis > 0 && !document.hidden) {
-      this.timer = setTimeout(() => void this.refresh(), this.everyMillis);
+      this.timer = setTimeout(() => document.hidden || void this.refresh(), this.everyMillis);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { errorShare, merge, since, times, total, type NodeAnswer, type StatsAnswer } from './stats';
+import { errorShare, histogram, merge, ofLive, since, times, total, type NodeAnswer, type StatsAnswer } from './stats';
 
 const node = (name: string, from: number, connections: (number | null)[], more: Partial<NodeAnswer> = {}): NodeAnswer => ({
   nodeId: name,
@@ -60,7 +60,32 @@ describe('totals', () => {
 });
 
 it('the share of errors is that of the last minute, and names the worst code', () => {
-  const samples = { connections: new Array(100).fill(1), eventsIn: new Array(100).fill(10), errors: { no_route: new Array(100).fill(1), delivery_failed: [...new Array(40).fill(9), ...new Array(60).fill(0)] } };
+  const samples = { connections: new Array(100).fill(1), eventsIn: new Array(100).fill(10), errors: { handshake_refused: new Array(100).fill(50), no_route: new Array(100).fill(1), delivery_failed: [...new Array(40).fill(9), ...new Array(60).fill(0)] } };
   expect(errorShare(merge(null, answer(node('n1', 1000, [], { samples }))))).toEqual({ share: 0.1, worst: 'no_route' });
   expect(errorShare(merge(null, answer(node('n1', 1000, [1]))))).toBeNull();
+});
+
+describe('the live stream', () => {
+  it('lays a second over the window, and keeps what only a reading says', () => {
+    const read = merge(null, answer(node('n1', 1000, [1, 2], { connectionsMax: 9, latency: { boundsMillis: [1], counts: [3, 1] }, samples: { connections: [1, 2], errors: { throttled: [1, 2] } } })));
+    const window = merge(read, ofLive({ at: 1002, nodes: [{ nodeId: 'n1', name: 'n1', reachable: true, connections: 3, errors: { no_route: 1 } }] }));
+    expect(times(window).at(-1)).toBe(1002);
+    expect(window.nodes[0]!.series.connections.slice(-3)).toEqual([1, 2, 3]);
+    expect(window.nodes[0]!.errors).toMatchObject({ throttled: expect.arrayContaining([1, 2, 0]), no_route: expect.arrayContaining([0, 1]) });
+    expect([window.nodes[0]!.connectionsMax, window.nodes[0]!.latency?.counts]).toEqual([9, [3, 1]]);
+  });
+  it('a node that is not heard has a gap', () => {
+    const window = merge(merge(null, answer(node('n1', 1000, [1, 2]))), ofLive({ at: 1002, nodes: [{ nodeId: 'n1', name: 'n1', reachable: false }, { nodeId: 'n2', name: 'n2', reachable: true, connections: 5 }] }));
+    expect(window.nodes[0]!.series.connections.slice(-3)).toEqual([1, 2, null]);
+    expect(total(window, (each) => each.series.connections).slice(-1)).toEqual([5]);
+  });
+});
+
+it('the buckets of all nodes are added up, and the percentiles fall into one each', () => {
+  const latency = (counts: number[]) => ({ latency: { boundsMillis: [1, 2, 5, 10], counts } });
+  const window = merge(null, answer(node('n1', 1000, [1], latency([0, 60, 30, 0, 0])), node('n2', 1000, [1], latency([0, 0, 8, 2, 0])), node('n3', 1000, [1], { latency: { boundsMillis: [7], counts: [5, 5] } })));
+  const found = histogram(window)!;
+  expect(found.count).toBe(100);
+  expect(found.bars.map((bar) => [bar.label, bar.count, bar.marks.join()])).toEqual([['≤ 1 ms', 0, ''], ['≤ 2 ms', 60, 'p50'], ['≤ 5 ms', 38, ''], ['≤ 10 ms', 2, 'p99'], ['> 10 ms', 0, '']]);
+  expect(histogram(merge(null, answer(node('n1', 1000, [1]))))).toBeNull();
 });

@@ -4,7 +4,9 @@
 export const RANGES = ['5m', '1h', '24h'] as const;
 export type Range = (typeof RANGES)[number];
 export const RANGE_SECONDS: Record<Range, number> = { '5m': 300, '1h': 3600, '24h': 86_400 };
-export const POLL_MILLIS: Record<Range, number> = { '5m': 1000, '1h': 10_000, '24h': 10_000 };
+/** How often the whole is read; what is between these readings comes from the live stream, or else from short ones. */
+export const READ_MILLIS = 10_000;
+export const POLL_MILLIS = 2000;
 
 export type Samples = (number | null)[];
 export const SERIES = ['connections', 'opened', 'closed', 'eventsIn', 'eventsOut', 'throttled', 'backendP50Millis', 'backendP99Millis', 'memoryBytes'] as const;
@@ -20,12 +22,28 @@ export interface NodeAnswer {
   nodeId: string;
   name: string;
   reachable: boolean;
+  /** Why it did not answer. */
+  reason?: string;
   /** Unix seconds of the first sample. */
   from: number;
   /** Nothing of a node that did not answer. */
   samples?: Partial<Record<Series, Samples>> & { errors?: Record<string, Samples> };
   /** How many connections the node takes at most, where it says so. */
   connectionsMax?: number | null;
+  latency?: Buckets;
+}
+
+/** How many answers of backends took how long, of about the last minute. */
+export interface Buckets {
+  boundsMillis: number[];
+  /** One more than bounds: the last are those above the last bound. */
+  counts: number[];
+}
+
+/** As `event: samples` of the live stream: one second of each node. */
+export interface LiveSamples {
+  at: number;
+  nodes: (Partial<Record<Series, number | null>> & { nodeId: string; name: string; reachable: boolean; errors?: Record<string, number> })[];
 }
 
 export interface NodeWindow {
@@ -33,6 +51,8 @@ export interface NodeWindow {
   name: string;
   reachable: boolean;
   connectionsMax: number | null;
+  reason: string | null;
+  latency: Buckets | null;
   series: Record<Series, Samples>;
   errors: Record<string, Samples>;
 }
@@ -65,17 +85,82 @@ export function merge(known: Window | null, answer: StatsAnswer): Window {
       if (fresh) copy(fresh, into, offset);
       return into;
     };
+    const series = Object.fromEntries(SERIES.map((name) => [name, lay(before?.series[name], node.samples?.[name])])) as Record<Series, Samples>;
     const codes = new Set([...Object.keys(before?.errors ?? {}), ...Object.keys(node.samples?.errors ?? {})]);
     return {
       nodeId: node.nodeId,
       name: node.name,
       reachable: node.reachable,
-      connectionsMax: node.connectionsMax ?? null,
-      series: Object.fromEntries(SERIES.map((name) => [name, lay(before?.series[name], node.samples?.[name])])) as Record<Series, Samples>,
-      errors: Object.fromEntries([...codes].map((code) => [code, lay(before?.errors[code], node.samples?.errors?.[code])])),
+      reason: node.reason ?? (node.reachable ? null : (before?.reason ?? null)),
+      // These are not in every answer.
+      connectionsMax: node.connectionsMax ?? before?.connectionsMax ?? null,
+      latency: node.latency ?? (node.reachable ? (before?.latency ?? null) : null),
+      series,
+      errors: Object.fromEntries([...codes].map((code) => [code, zeroes(lay(before?.errors[code], node.samples?.errors?.[code]), series.connections)])),
     };
   });
   return { range: answer.range, stepSeconds: step, first, length, nodes };
+}
+
+/** A code that a sample does not name did not occur. */
+const zeroes = (samples: Samples, connections: Samples): Samples => samples.map((value, place) => value ?? ((connections[place] ?? null) === null ? null : 0));
+
+/** One second of the live stream, as an answer of one sample. */
+export function ofLive({ at, nodes }: LiveSamples): StatsAnswer {
+  const one = (value: number | null | undefined): Samples => [value ?? null];
+  return {
+    range: '5m',
+    stepSeconds: 1,
+    nodes: nodes.map((node) => ({
+      nodeId: node.nodeId,
+      name: node.name,
+      reachable: node.reachable,
+      from: at,
+      ...(node.reachable
+        ? {
+            samples: {
+              ...(Object.fromEntries(SERIES.map((name) => [name, one(node[name])])) as Record<Series, Samples>),
+              errors: Object.fromEntries(Object.entries(node.errors ?? {}).map(([code, value]) => [code, [value]])),
+            },
+          }
+        : {}),
+    })),
+  };
+}
+
+export interface Bar {
+  /** `≤ 5 ms`, `> 1000 ms`. */
+  label: string;
+  count: number;
+  share: number;
+  /** Which percentiles fall into it. */
+  marks: string[];
+}
+
+/** The buckets of all nodes together, those at the ends that are empty left out. null: nothing was measured. */
+export function histogram(window: Window): { bars: Bar[]; count: number } | null {
+  const first = window.nodes.find((node) => node.latency)?.latency;
+  if (!first) return null;
+  const bounds = first.boundsMillis;
+  // A node of another version may have other bounds; its answers cannot be added.
+  const same = window.nodes.flatMap((node) => (node.latency && node.latency.boundsMillis.join() === bounds.join() ? [node.latency.counts] : []));
+  const counts = Array.from({ length: bounds.length + 1 }, (_, place) => same.reduce((sum, each) => sum + (each[place] ?? 0), 0));
+  const all = counts.reduce((sum, value) => sum + value, 0);
+  if (all === 0) return null;
+  const placeOf = (share: number) => {
+    let sum = 0;
+    return counts.findIndex((value) => (sum += value) >= all * share);
+  };
+  const marks = [['p50', placeOf(0.5)], ['p99', placeOf(0.99)]] as const;
+  const bars = counts.map((value, place) => ({
+    label: place < bounds.length ? `≤ ${bounds[place]} ms` : `> ${bounds.at(-1)} ms`,
+    count: value,
+    share: value / all,
+    marks: marks.filter(([, at]) => at === place).map(([name]) => name),
+  }));
+  const from = counts.findIndex((value) => value > 0);
+  const to = counts.findLastIndex((value) => value > 0);
+  return { bars: bars.slice(Math.max(0, from - 1), to + 2), count: all };
 }
 
 const longest = (node: NodeAnswer): number =>
@@ -131,12 +216,15 @@ export function newest(samples: Samples): number | null {
   return samples.findLast((value) => value !== null) ?? null;
 }
 
+/** These are no events: no connection came about. */
+const HANDSHAKES = 'handshake_refused';
+
 /** The part of the events of the last minute that ended in an error; null without an event. */
 export function errorShare(window: Window): { share: number; worst: string } | null {
   const steps = Math.max(1, Math.round(60 / window.stepSeconds));
   const tail = (samples: Samples) => tally(samples.slice(-steps));
   const events = window.nodes.reduce((sum, node) => sum + tail(node.series.eventsIn), 0);
-  const codes = errorCodes(window).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
+  const codes = errorCodes(window).filter((code) => code !== HANDSHAKES).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
   const errors = codes.reduce((sum, each) => sum + each.errors, 0);
   if (events === 0) return null;
   const worst = codes.reduce((most, each) => (each.errors > most.errors ? each : most), { code: '', errors: 0 });

@@ -1,6 +1,8 @@
-// One WebSocket connection of this page, and what went over it.
+// One WebSocket connection of this tab, and what went over it. It stays open while other pages are looked at.
+import { session } from '../../api/session.svelte';
 import { closeAdvice, closeMeaning } from '../../lib/closecodes';
 import { bytes, millis, span } from '../../lib/format';
+import { opened } from '../../lib/opened.svelte';
 
 export interface Entry {
   id: number;
@@ -17,10 +19,13 @@ type State = 'closed' | 'opening' | 'open' | 'closing';
 const ENTRIES_MAX = 500;
 const utf8 = new TextEncoder();
 
-export class ConsoleClient {
+class ConsoleClient {
   state = $state<State>('closed');
   entries = $state.raw<Entry[]>([]);
   protocol = $state('');
+  /** Where it goes, and to which endpoint where that was chosen. */
+  url = $state('');
+  endpoint = $state<string | null>(null);
   dropped = $state(0);
   private socket: WebSocket | null = null;
   private started = 0;
@@ -28,8 +33,10 @@ export class ConsoleClient {
   private openedAt: number | null = null;
   private last = 0;
 
-  connect(url: string, protocols: string[]): void {
+  connect(url: string, protocols: string[], endpoint: string | null): void {
     this.close();
+    this.url = url;
+    this.endpoint = endpoint;
     this.started = performance.now();
     this.openedAt = null;
     this.sentAt = null;
@@ -111,3 +118,25 @@ function hex(data: ArrayBuffer): string {
   return `binary: ${shown}${data.byteLength > 256 ? ' …' : ''}`;
 }
 
+export const client = new ConsoleClient();
+
+/** What was typed beside it. */
+export const form = $state({
+  address: null as string | null,
+  values: {} as Record<string, string>,
+  search: '',
+  offered: '',
+  message: '{"hello": "world"}',
+  raw: false,
+});
+
+$effect.root(() => {
+  $effect(() => {
+    opened.console = client.state === 'open';
+  });
+  $effect(() => {
+    if (session.state !== 'login') return;
+    client.close();
+    client.clear();
+  });
+});

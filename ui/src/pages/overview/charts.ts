@@ -71,7 +71,6 @@ export const CHARTS: ChartSpec[] = [
     title: 'Backend latency',
     note: 'of all nodes: that of the slowest',
     format: millis,
-   
     lines: parts([{ label: 'p50', of: 'backendP50Millis', how: 'max' }, { label: 'p99', of: 'backendP99Millis', how: 'max' }], false),
   },
   { id: 'throttled', title: 'Throttled', format: perSecondText, lines: parts([{ label: 'throttled', of: 'throttled' }], true) },

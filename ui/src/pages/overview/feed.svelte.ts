@@ -1,34 +1,59 @@
-// The figures of the cluster over time, read again and again; only what is missing where that is worth it.
-import { ask, Refused } from '../../api/client';
-import { merge, POLL_MILLIS, since, type Range, type StatsAnswer, type Window } from '../../lib/stats';
+// The figures of the cluster over time. A range of 5 minutes is read once, then lives of the stream's samples; the other
+// ranges, and what only a reading says, are read again every ten seconds. Without the stream, readings take its place.
+import { untrack } from 'svelte';
+import { ask } from '../../api/client';
+import { live } from '../../api/live.svelte';
+import { merge, ofLive, POLL_MILLIS, READ_MILLIS, since, type LiveSamples, type Range, type StatsAnswer, type Window } from '../../lib/stats';
 
 export class Feed {
   window = $state.raw<Window | null>(null);
   error = $state.raw<unknown>(null);
+  /** When the newest figures came. */
   at = $state<number | null>(null);
-  /** The node does not have the call. */
-  missing = $state(false);
+  private heardAt = 0;
 
-  /** For `$effect`: reads until the effect ends. A hidden tab asks nothing. */
+  /** For `$effect`: until the effect ends. A hidden tab asks nothing. */
   run(range: Range): () => void {
     const abort = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    if (this.window?.range !== range) this.window = null;
+    // The effect must not begin anew with each sample.
+    if (untrack(() => this.window?.range) !== range) this.window = null;
+    let readAt = 0;
     const again = async () => {
       clearTimeout(timer);
       if (document.hidden) return;
-      await this.read(range, abort.signal);
-      // A node that keeps no figures will not begin to within this visit.
-      if (!abort.signal.aborted && !this.missing) timer = setTimeout(again, POLL_MILLIS[range]);
+      const heard = Date.now() - this.heardAt < POLL_MILLIS * 2;
+      if (!(range === '5m' && heard) || Date.now() - readAt >= READ_MILLIS) {
+        await this.read(range, abort.signal);
+        readAt = Date.now();
+      }
+      if (!abort.signal.aborted) timer = setTimeout(again, range === '5m' ? POLL_MILLIS : READ_MILLIS);
     };
     const visible = () => void again();
     document.addEventListener('visibilitychange', visible);
-    void again();
+    untrack(() => void again());
+    const deaf = range !== '5m' ? null : live.listen({
+      topics: ['samples'],
+      hear: (name, data) => {
+        // Until the first reading there is nothing to lay them over.
+        if (name !== 'samples' || !this.window) return;
+        this.heardAt = Date.now();
+        this.take(ofLive(data as LiveSamples));
+      },
+      resumed: () => (readAt = 0),
+    });
     return () => {
       document.removeEventListener('visibilitychange', visible);
       clearTimeout(timer);
       abort.abort();
+      deaf?.();
     };
+  }
+
+  private take(answer: StatsAnswer): void {
+    this.window = merge(this.window, answer);
+    this.at = Date.now();
+    this.error = null;
   }
 
   private async read(range: Range, signal: AbortSignal): Promise<void> {
@@ -36,14 +61,9 @@ export class Feed {
     const tail = known?.range === range && range === '5m' ? `&since=${since(known)}` : '';
     try {
       const answer = (await ask('GET', `/api/v1/stats?range=${range}${tail}`, { signal })).data as StatsAnswer;
-      if (signal.aborted) return;
-      this.window = merge(known, answer);
-      this.at = Date.now();
-      this.error = null;
+      if (!signal.aborted) this.take(answer);
     } catch (error) {
-      if (signal.aborted) return;
-      this.missing = error instanceof Refused && error.status === 404;
-      this.error = this.missing ? null : error;
+      if (!signal.aborted) this.error = error;
     }
   }
 }

@@ -1,0 +1,3 @@
+// Whether the console has a connection open, for the navigation.
+
+export const opened = $state({ console: false });
