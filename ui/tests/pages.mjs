@@ -757,14 +757,15 @@ const TESTS = {
     );
     await page.route('**/api/v1/traffic', async (route) => {
       const answer = await (await route.fetch()).json();
-      for (const item of answer.items) if (item.endpointId === id) item.served.complete -= 1;
+      for (const item of answer.items) if (item.endpointId === id) item.served = { ...item.served, complete: 0, degraded: 1 };
       await route.fulfill({ json: answer });
     });
     await page.route('**/api/v1/live?*', (route) => route.abort());
     await page.route(`**/api/v1/endpoints/${id}/rollout*`, async (route) => {
       const answer = await (await route.fetch()).json();
-      answer.complete = answer.nodes[0].complete = false;
-      answer.nodes[0].degraded = 'a file is missing';
+      // Not one that is drained.
+      Object.assign(answer.nodes.find((node) => node.live), { complete: false, degraded: 'a file is missing' });
+      answer.complete = false;
       await route.fulfill({ json: answer });
     });
     await page.goto(`${UI_URL}/ui/#/`);
