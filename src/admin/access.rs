@@ -37,6 +37,23 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
+/// What a request has shown, for whoever goes on answering it: a token may end before the answer does.
+pub struct Shown {
+    tokens: Arc<Tokens>,
+    token: Option<String>,
+    from: IpAddr,
+}
+
+impl Shown {
+    /// Whether it still lets in one of this role. A node that does not know yet has let it in before.
+    pub fn still_allows(&self, needed: Role) -> bool {
+        match self.tokens.identify(self.token.as_deref(), self.from) {
+            Ok(caller) => caller.role >= needed,
+            Err(refusal) => matches!(refusal, Refusal::NotReady),
+        }
+    }
+}
+
 /// Checks the token of every request that it wraps.
 #[derive(Clone)]
 pub struct Access {
@@ -49,6 +66,11 @@ impl Access {
         Access { tokens, metrics }
     }
 
+    pub fn shown(&self, request: &HttpRequest) -> Shown {
+        let token = shown(request.headers()).map(str::to_owned);
+        Shown { tokens: self.tokens.clone(), token, from: peer(request) }
+    }
+
     /// Who calls, if that one has the role; for pushes, whose rule is known without looking it up.
     pub fn check(&self, request: &HttpRequest, needed: Role) -> Result<Caller, Problem> {
         let caller = self.identify(request)?;
@@ -59,8 +81,7 @@ impl Access {
     }
 
     fn identify(&self, request: &HttpRequest) -> Result<Caller, Problem> {
-        // A TCP listener's requests have an address.
-        let from = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip());
+        let from = peer(request);
         self.tokens.identify(shown(request.headers()), from).map_err(|refusal| {
             if matches!(refusal, Refusal::Expired | Refusal::Invalid | Refusal::TooManyGuesses { .. }) {
                 tracing::debug!(%from, ?refusal, "a token was refused");
@@ -118,6 +139,11 @@ impl Access {
     fn count_refused(&self, status: u16) {
         self.metrics.admin_refused.get_or_create(&AdminRefusalLabels { status: status.into() }).inc();
     }
+}
+
+/// A TCP listener's requests have an address.
+fn peer(request: &HttpRequest) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |addr| addr.ip())
 }
 
 /// Who made this request; known behind [`Access`] only.

@@ -2,7 +2,6 @@
 //! is one task; a reader that is slow gets less, one that is gone ends it.
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{interval, timeout, Instant, MissedTickBehavior};
+use wsgateway_cluster::NodeId;
 
+use super::access::{Access, Shown};
 use super::cluster_api::{hex, seen};
 use super::openapi::Text;
 use super::operation::Operation;
@@ -23,6 +24,7 @@ use super::problem::Problem;
 use super::request::query;
 use super::traffic_api::UnheardBody;
 use super::Api;
+use crate::access::Role;
 use crate::backends::event::rfc3339;
 use crate::model::json_path::JsonPath;
 use crate::observe::{Heard, NodeStats, Tailed};
@@ -172,7 +174,7 @@ impl Streams {
     }
 }
 
-async fn live(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+async fn live(api: web::Data<Api>, access: web::Data<Access>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let options: LiveQuery = query(&request)?;
     let topics = Topics::parse(options.topics.as_deref())?;
     let seconds = options.seconds;
@@ -182,7 +184,8 @@ async fn live(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse,
     let wanted = options.wanted()?;
     let place = api.streams.enter()?;
     let (chunks, mut taken) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
-    let stream = Stream { api: api.into_inner(), topics, chunks, told_at: 0, unreachable: BTreeMap::new() };
+    let shown = access.shown(&request);
+    let stream = Stream { api: api.into_inner(), shown, topics, chunks, told_at: 0, unheard: Unheard::default() };
     actix_rt::spawn(async move {
         let run = stream.run(wanted);
         match seconds {
@@ -208,12 +211,58 @@ struct Over;
 
 struct Stream {
     api: Arc<Api>,
+    /// By what it was let in.
+    shown: Shown,
     topics: Topics,
     chunks: mpsc::Sender<Bytes>,
     /// Unix seconds of the last step whose figures were told.
     told_at: u64,
-    /// Nodes that cannot be heard, and why.
-    unreachable: BTreeMap<String, String>,
+    unheard: Unheard,
+}
+
+/// What a node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Figures,
+    Tail,
+}
+
+/// Nodes that cannot be heard, and why.
+#[derive(Default)]
+struct Unheard(BTreeMap<(NodeId, Asked), UnheardBody>);
+
+impl Unheard {
+    /// A node was heard, or why not. True: other nodes than before are not heard.
+    fn note<T>(&mut self, asked: Asked, heard: &Heard<T>) -> bool {
+        let before = self.ids();
+        match &heard.said {
+            Ok(_) => drop(self.0.remove(&(heard.node_id, asked))),
+            Err(reason) => {
+                let body = UnheardBody { node: heard.name.clone(), reason: reason.clone() };
+                self.0.insert((heard.node_id, asked), body);
+            }
+        }
+        before != self.ids()
+    }
+
+    /// Forgets nodes that nobody asks any more.
+    fn retain(&mut self, asked: &[NodeId]) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(node, _), _| asked.contains(node));
+        before != self.0.len()
+    }
+
+    fn ids(&self) -> Vec<NodeId> {
+        let mut ids: Vec<NodeId> = self.0.keys().map(|(node, _)| *node).collect();
+        ids.dedup();
+        ids
+    }
+
+    fn tell(&self, text: &mut String) {
+        let mut nodes: Vec<&UnheardBody> = self.0.values().collect();
+        nodes.dedup_by(|a, b| a.node == b.node);
+        chunk(text, "unreachable", &serde_json::json!({"nodes": nodes}));
+    }
 }
 
 #[derive(Serialize)]
@@ -315,10 +364,13 @@ fn event(record: &Record, node: &str) -> String {
 }
 
 /// The figures of the steps after `told_at` that every node which answers has, and the last of these steps.
-fn samples(heard: &[Heard<NodeStats>], told_at: u64) -> (u64, Vec<(u64, Vec<SampleBody>)>) {
+fn samples(heard: &[Heard<NodeStats>], told_at: u64, now: u64) -> (u64, Vec<(u64, Vec<SampleBody>)>) {
     let end = |stats: &NodeStats| stats.samples.from + stats.samples.samples.len() as u64;
-    let ends =
-        heard.iter().filter_map(|node| node.said.as_ref().ok()).filter(|stats| !stats.samples.samples.is_empty());
+    // One whose clock is ahead is in another time than the others.
+    let ends = heard
+        .iter()
+        .filter_map(|node| node.said.as_ref().ok())
+        .filter(|stats| !stats.samples.samples.is_empty() && end(stats) <= now + SAMPLES_AGE_MAX);
     let newest = ends.clone().map(end).max().unwrap_or(0);
     // A node that is behind is not waited for; its clock may be.
     let Some(common) = ends.map(end).filter(|end| end + SAMPLES_AGE_MAX > newest).min() else {
@@ -345,18 +397,42 @@ fn samples(heard: &[Heard<NodeStats>], told_at: u64) -> (u64, Vec<(u64, Vec<Samp
     (told.last().map_or(told_at, |(at, _)| *at), told)
 }
 
+/// Asks all nodes for their figures once a second. On its own: a node that hangs holds up the figures, and nothing else.
+async fn gather(api: Arc<Api>, told: mpsc::Sender<Vec<Heard<NodeStats>>>) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            () = told.closed() => return,
+        }
+        let heard = api.observer.stats(Range::FiveMinutes, unix_seconds().saturating_sub(SAMPLES_AGE_MAX)).await;
+        if told.send(heard).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    // A clock before 1970 has no history.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 impl Stream {
     async fn run(mut self, wanted: Wanted) {
-        let (told, mut batches) = mpsc::channel::<Tailed>(BATCHES_WAITING_MAX);
+        let (tail, mut batches) = mpsc::channel::<Tailed>(BATCHES_WAITING_MAX);
+        let (figures, mut gathered) = mpsc::channel(1);
         let mut limit = Limit::new(wanted.per_second);
-        // Held, so that the channel stays open when nobody tails.
-        let tailing = match self.topics.events {
-            true => {
-                self.api.observer.tail(&wanted, told);
-                None
-            }
-            false => Some(told),
-        };
+        // Held where nobody else has them, so that the channels stay open.
+        let mut unused = (None, None);
+        match self.topics.events {
+            true => self.api.observer.tail(&wanted, tail),
+            false => unused.0 = Some(tail),
+        }
+        match self.topics.samples {
+            true => drop(actix_rt::spawn(gather(self.api.clone(), figures))),
+            false => unused.1 = Some(figures),
+        }
         // Readers see that they are heard.
         let mut over = self.send(": hello\n\n".to_owned()).await.is_err();
         let mut seconds = interval(Duration::from_secs(1));
@@ -364,25 +440,25 @@ impl Stream {
         let mut commented = Instant::now();
         let mut cluster = String::new();
         while !over {
-            let heard = async {
-                match &tailing {
-                    Some(_) => pending().await,
-                    None => batches.recv().await,
-                }
-            };
             let told = tokio::select! {
                 _ = seconds.tick() => {
                     limit.second();
                     self.second(&mut cluster, &mut limit, &mut commented).await
                 }
-                batch = heard => match batch {
+                batch = batches.recv() => match batch {
                     Some(tailed) => self.batch(tailed, &mut limit).await,
+                    None => Err(Over),
+                },
+                heard = gathered.recv() => match heard {
+                    Some(heard) => self.figures(&heard).await,
                     None => Err(Over),
                 },
                 () = self.chunks.closed() => Err(Over),
             };
-            over = told.is_err() || self.api.hub.is_draining();
+            let leaves = self.api.hub.is_draining() || !self.shown.still_allows(Role::Viewer);
+            over = told.is_err() || leaves;
         }
+        drop(unused);
     }
 
     async fn send(&self, text: String) -> Result<(), Over> {
@@ -402,8 +478,8 @@ impl Stream {
                 *cluster = now;
             }
         }
-        if self.topics.samples {
-            self.figures(&mut text).await;
+        if self.unheard.retain(&self.api.observer.node_ids()) {
+            self.unheard.tell(&mut text);
         }
         let skipped = limit.take_skipped();
         if skipped > 0 {
@@ -419,28 +495,31 @@ impl Stream {
         self.send(text).await
     }
 
-    async fn figures(&mut self, text: &mut String) {
-        // A clock before 1970 has no history.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let since = now.saturating_sub(SAMPLES_AGE_MAX);
-        let heard = self.api.observer.stats(Range::FiveMinutes, since).await;
-        for node in &heard {
-            self.noted(&node.name, node.said.as_ref().err(), text);
+    async fn figures(&mut self, heard: &[Heard<NodeStats>]) -> Result<(), Over> {
+        let mut text = String::new();
+        let now = unix_seconds();
+        for node in heard {
+            if self.unheard.note(Asked::Figures, node) {
+                self.unheard.tell(&mut text);
+            }
         }
-        if self.told_at > now {
+        if self.told_at > now + SAMPLES_AGE_MAX {
             // The clock was set back.
             self.told_at = 0;
         }
-        let (told_at, told) = samples(&heard, self.told_at);
+        let (told_at, told) = samples(heard, self.told_at, now);
         self.told_at = told_at;
         for (at, nodes) in told {
-            chunk(text, "samples", &serde_json::json!({"at": at, "nodes": nodes}));
+            chunk(&mut text, "samples", &serde_json::json!({"at": at, "nodes": nodes}));
         }
+        self.send_some(text).await
     }
 
     async fn batch(&mut self, tailed: Tailed, limit: &mut Limit) -> Result<(), Over> {
         let mut text = String::new();
-        self.noted(&tailed.name, tailed.said.as_ref().err(), &mut text);
+        if self.unheard.note(Asked::Tail, &tailed) {
+            self.unheard.tell(&mut text);
+        }
         if let Ok(batch) = tailed.said {
             limit.skipped += batch.skipped;
             for record in &batch.records {
@@ -449,25 +528,13 @@ impl Stream {
                 }
             }
         }
+        self.send_some(text).await
+    }
+
+    async fn send_some(&self, text: String) -> Result<(), Over> {
         match text.is_empty() {
             true => Ok(()),
             false => self.send(text).await,
-        }
-    }
-
-    /// A node was heard, or why not.
-    fn noted(&mut self, node: &str, reason: Option<&String>, text: &mut String) {
-        let has_changed = match reason {
-            None => self.unreachable.remove(node).is_some(),
-            Some(reason) => self.unreachable.insert(node.to_owned(), reason.clone()).is_none(),
-        };
-        if has_changed {
-            let nodes: Vec<UnheardBody> = self
-                .unreachable
-                .iter()
-                .map(|(node, reason)| UnheardBody { node: node.clone(), reason: reason.clone() })
-                .collect();
-            chunk(text, "unreachable", &serde_json::json!({"nodes": nodes}));
         }
     }
 }
@@ -539,14 +606,38 @@ mod tests {
     fn a_second_is_told_once_and_when_every_node_has_it() {
         let dead = Heard { node_id: 2, name: "n2".to_owned(), said: Err("no".to_owned()) };
         let both = [heard("n1", 100, 3), heard("n3", 100, 2), dead];
-        let (told_at, told) = samples(&both, 99);
+        let (told_at, told) = samples(&both, 99, 104);
         assert_eq!((told_at, told.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (101, vec![100, 101]));
         let seen: Vec<_> = told[0].1.iter().map(|node| (node.reachable, node.sample.is_some())).collect();
         assert_eq!(seen, [(true, true), (true, true), (false, false)]);
-        assert_eq!(samples(&both, 101).1.len(), 0);
+        assert_eq!(samples(&both, 101, 104).1.len(), 0);
         // One whose clock is behind is not waited for.
-        let (told_at, _) = samples(&[heard("n1", 100, 3), heard("n3", 50, 2)], 100);
+        let (told_at, _) = samples(&[heard("n1", 100, 3), heard("n3", 50, 2)], 100, 104);
         assert_eq!(told_at, 102);
+        // One whose clock is ahead does not push the others out.
+        let (told_at, told) = samples(&[heard("n1", 100, 3), heard("n3", 200, 2)], 100, 104);
+        assert_eq!((told_at, told[0].1[0].sample.is_some(), told[0].1[1].sample.is_some()), (102, true, false));
+    }
+
+    #[test]
+    fn who_is_not_heard_is_told_when_that_changes() {
+        let said = |node_id: NodeId, ok: bool| Heard {
+            node_id,
+            name: format!("n{node_id}"),
+            said: if ok { Ok(()) } else { Err("no".to_owned()) },
+        };
+        let mut unheard = Unheard::default();
+        assert!(!unheard.note(Asked::Tail, &said(1, true)));
+        assert!(unheard.note(Asked::Tail, &said(1, false)) && !unheard.note(Asked::Tail, &said(1, false)));
+        // Its figures come, its tail does not: that is no news each second.
+        assert!(!unheard.note(Asked::Figures, &said(1, true)) && !unheard.note(Asked::Tail, &said(1, false)));
+        assert!(unheard.note(Asked::Figures, &said(2, false)));
+        let mut text = String::new();
+        unheard.tell(&mut text);
+        assert!(text.contains("n1") && text.contains("n2"), "{text}");
+        // One that was removed is not missed.
+        assert!(unheard.retain(&[1]) && !unheard.retain(&[1]));
+        assert!(unheard.note(Asked::Tail, &said(1, true)) && unheard.ids().is_empty());
     }
 
     #[test]

@@ -158,11 +158,12 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, traffic: &EndpointTraffic, active: u64) {
+    /// `factor`: of the time that all are told of to that of this node's figures.
+    fn add(&mut self, traffic: &EndpointTraffic, active: u64, factor: f64) {
         self.connections += traffic.connections;
         self.complete += u64::from(traffic.version == Some(active) && !traffic.degraded);
         self.degraded += u64::from(traffic.degraded);
-        self.counts.add(&traffic.counts);
+        self.counts.add(&traffic.counts.clone().scaled(factor));
     }
 }
 
@@ -202,15 +203,18 @@ async fn traffic(api: web::Data<Api>, request: HttpRequest) -> Result<HttpRespon
     heads.sort_by(|a, b| a.id.cmp(&b.id));
     let heard = api.observer.traffic(endpoint.as_deref()).await;
     let said: Vec<&NodeTraffic> = heard.iter().filter_map(|node| node.said.as_ref().ok()).collect();
-    // Nodes take their readings at about the same pace.
-    let over_millis = said.iter().map(|traffic| traffic.over_millis).max().unwrap_or(0).max(1);
-    let over_seconds = over_millis as f64 / 1000.0;
+    // One that has just started has figures of less time; of less than a second nothing is concluded.
+    let over = |traffic: &NodeTraffic| traffic.over_millis.max(1000) as f64 / 1000.0;
+    let over_seconds = said.iter().map(|traffic| over(traffic)).fold(1.0, f64::max);
     let per_second = |count: u64| hundredths(count as f64 / over_seconds);
     let active: BTreeMap<&str, u64> = heads.iter().map(|head| (head.id.as_str(), head.active_version)).collect();
     let mut sums = BTreeMap::<&str, Sum>::new();
-    for endpoint in said.iter().flat_map(|traffic| &traffic.endpoints) {
-        if let Some(active) = active.get(endpoint.id.as_str()) {
-            sums.entry(endpoint.id.as_str()).or_default().add(endpoint, *active);
+    for traffic in &said {
+        let factor = over_seconds / over(traffic);
+        for endpoint in &traffic.endpoints {
+            if let Some(active) = active.get(endpoint.id.as_str()) {
+                sums.entry(endpoint.id.as_str()).or_default().add(endpoint, *active, factor);
+            }
         }
     }
     let of = heard.len() as u64;

@@ -1,7 +1,7 @@
 //! `wsgateway top`: what goes through the cluster now, in a terminal.
 
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::table::table;
 /// Rates are those of so many seconds.
 const OVER_SECONDS: usize = 5;
 /// The small picture shows so many seconds.
-const PICTURE_SECONDS: u64 = 60;
+const PICTURE_SECONDS: usize = 60;
 
 #[derive(Args)]
 #[command(
@@ -71,9 +71,8 @@ impl Top {
     }
 
     async fn look(&self, api: &Api) -> anyhow::Result<Seen> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let since = format!("/api/v1/stats?range=5m&since={}", now.saturating_sub(PICTURE_SECONDS));
-        let asked = futures::join!(api.get("/api/v1/cluster"), api.get(&since), api.get("/api/v1/traffic"));
+        let asked =
+            futures::join!(api.get("/api/v1/cluster"), api.get("/api/v1/stats?range=5m"), api.get("/api/v1/traffic"));
         Ok(Seen { cluster: asked.0?, stats: asked.1?, traffic: asked.2? })
     }
 
@@ -122,6 +121,10 @@ fn mebibytes(bytes: Option<f64>) -> String {
     bytes.map_or("-".to_owned(), |bytes| format!("{:.0} MiB", bytes / 1024.0 / 1024.0))
 }
 
+fn newest(seconds: &[f64]) -> &[f64] {
+    &seconds[seconds.len().saturating_sub(PICTURE_SECONDS)..]
+}
+
 /// A line of blocks as high as the values.
 fn picture(values: &[f64]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -167,7 +170,7 @@ fn summary(seen: &Seen) -> String {
         decimal(Some(total("eventsOut"))),
         decimal(Some(errors)),
         decimal(Some(total("throttled"))),
-        picture(&events_in(stats)),
+        picture(newest(&events_in(stats))),
     )
 }
 

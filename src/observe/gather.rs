@@ -64,6 +64,12 @@ impl Observer {
         membership::peers_of(self.me(), &self.gossip.borrow(), (self.members)())
     }
 
+    /// All that are asked, this one included.
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        let peers = self.peers().into_iter().filter_map(|peer| peer.node_id);
+        peers.chain([self.me()]).collect()
+    }
+
     fn heard<T>(&self, node_id: NodeId, said: Result<T, String>) -> Heard<T> {
         Heard { node_id, name: membership::name_of(node_id, &self.gossip.borrow()), said }
     }
@@ -110,7 +116,7 @@ impl Observer {
     pub fn tail(self: &Arc<Self>, wanted: &Wanted, told: mpsc::Sender<Tailed>) {
         let (observer, wanted, watch) = (self.clone(), wanted.clone(), rand::random());
         tokio::spawn(async move {
-            let mut watched = BTreeMap::<NodeId, tokio::task::JoinHandle<()>>::new();
+            let mut watched = BTreeMap::<NodeId, (Option<PeerAddress>, tokio::task::JoinHandle<()>)>::new();
             let mut ticks = tokio::time::interval(NODES_INTERVAL);
             while !told.is_closed() {
                 tokio::select! {
@@ -122,24 +128,22 @@ impl Observer {
                 let id = |peer: &Option<PeerAddress>| {
                     peer.as_ref().map_or(observer.me(), |peer| peer.node_id.unwrap_or_default())
                 };
-                let there: Vec<NodeId> = peers.iter().map(id).collect();
-                // A node that is gone for good, or whose task has ended, which only a panic does.
-                watched.retain(|node, task| {
-                    let stays = there.contains(node) && !task.is_finished();
+                // A node that is gone for good, one that is elsewhere now, or whose task has ended, which only a panic does.
+                watched.retain(|node, (known, task)| {
+                    let stays = peers.iter().any(|peer| id(peer) == *node && peer == known) && !task.is_finished();
                     if !stays {
                         task.abort();
                     }
                     stays
                 });
                 for peer in peers {
-                    let node = id(&peer);
-                    watched.entry(node).or_insert_with(|| {
-                        let tailing = observer.clone().tail_one(peer, watch, wanted.clone(), told.clone());
-                        tokio::spawn(tailing)
+                    watched.entry(id(&peer)).or_insert_with(|| {
+                        let tailing = observer.clone().tail_one(peer.clone(), watch, wanted.clone(), told.clone());
+                        (peer, tokio::spawn(tailing))
                     });
                 }
             }
-            for (_, task) in watched {
+            for (_, (_, task)) in watched {
                 // Each ends its watch.
                 let _panicked = task.await;
             }

@@ -86,6 +86,12 @@ fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// The next one: at the turn of a second, a tick that is a little late would be one of the next.
+fn middle_of_a_second() -> tokio::time::Instant {
+    let within = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+    tokio::time::Instant::now() + Duration::from_millis(u64::from((1500 - within) % 1000))
+}
+
 impl Own {
     pub fn new(metrics: Metrics, around: Surroundings) -> Arc<Own> {
         let (history, rates) = (History::new(&metrics, unix_seconds()), Rates::new(&metrics));
@@ -94,7 +100,7 @@ impl Own {
 
     /// Takes samples for as long as the node runs.
     pub async fn run(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+        let mut ticks = tokio::time::interval_at(middle_of_a_second(), SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut rated_at = Instant::now();
         loop {

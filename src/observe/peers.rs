@@ -29,8 +29,8 @@ pub(super) struct TrafficRequest {
 pub(super) struct TailRequest {
     /// The watch, among those of the node that asks.
     pub watch: u64,
-    pub wanted: Wanted,
     pub wait_millis: u32,
+    pub wanted: Wanted,
 }
 
 /// A record is waited for this long at most: the link answers others meanwhile, but only so many at once.

@@ -159,11 +159,16 @@ struct Ring {
 }
 
 impl Ring {
-    /// At the end of a step. Steps that nobody has taken a sample in are holes.
-    fn push(&mut self, step: u64, sample: Sample) {
+    /// At the end of a step; steps that nobody has taken a sample in are holes. False: that step has its sample, since the
+    /// clock was set back a little, and what has come counts for the next one.
+    fn push(&mut self, step: u64, sample: Sample) -> bool {
         let max = self.range.samples();
+        let known = !self.samples.is_empty();
+        if known && step <= self.last && self.last - step < max as u64 {
+            return false;
+        }
         let skipped = step.saturating_sub(self.last + 1);
-        if self.samples.is_empty() || step <= self.last || skipped >= max as u64 {
+        if !known || step <= self.last || skipped >= max as u64 {
             // The clock has been set: what was before has no place beside what comes.
             self.samples.clear();
         } else {
@@ -174,6 +179,7 @@ impl Ring {
         while self.samples.len() > max {
             self.samples.pop_front();
         }
+        true
     }
 }
 
@@ -211,8 +217,9 @@ impl History {
             if now / step != *at / step {
                 // Of the step that `now` is not in any more.
                 let sample = totals.since(&ring.before, gauges);
-                ring.push((now / step).saturating_sub(1), sample);
-                ring.before = totals.clone();
+                if ring.push((now / step).saturating_sub(1), sample) {
+                    ring.before = totals.clone();
+                }
             }
         }
         let step = Range::Hour.step_seconds();
@@ -319,6 +326,13 @@ mod tests {
         let read = history.read(Range::FiveMinutes, 0);
         let held: Vec<bool> = read.samples.iter().map(Option::is_some).collect();
         assert_eq!(held, [true, false, false, false, true]);
+        // A little back: nothing is lost, and what has come meanwhile is in the next sample.
+        events(&metrics, "delivered", 3);
+        history.tick(&metrics, GAUGES, start + 3);
+        history.tick(&metrics, GAUGES, start + 6);
+        let read = history.read(Range::FiveMinutes, 0);
+        let last = read.samples.last().cloned().flatten().unwrap();
+        assert_eq!((read.from, read.samples.len(), last.events_in), (start, 6, 3));
         for set in [start - 1000, start + 100_000] {
             history.tick(&metrics, GAUGES, set);
             let read = history.read(Range::FiveMinutes, 0);

@@ -53,6 +53,22 @@ impl Default for BackendCounts {
 }
 
 impl EndpointCounts {
+    /// As many as there would be within `factor` times the time.
+    pub fn scaled(mut self, factor: f64) -> EndpointCounts {
+        let scale = |count: &mut u64| *count = (*count as f64 * factor).round() as u64;
+        [&mut self.opened, &mut self.closed, &mut self.events_out, &mut self.throttled].into_iter().for_each(scale);
+        for route in self.routes.values_mut() {
+            scale(&mut route.events);
+            route.errors.values_mut().for_each(scale);
+        }
+        for backend in self.backends.values_mut() {
+            scale(&mut backend.requests);
+            scale(&mut backend.failed);
+            backend.latency.iter_mut().for_each(scale);
+        }
+        self
+    }
+
     pub fn add(&mut self, other: &EndpointCounts) {
         self.opened += other.opened;
         self.closed += other.closed;
@@ -238,6 +254,8 @@ mod tests {
         let mut both = a.clone();
         both.add(a);
         assert_eq!((both.routes["default"].events, both.backends["default/default/0"].requests), (14, 4));
+        let twice = a.clone().scaled(2.0);
+        assert_eq!((twice.events_out, twice.routes["default"].errors["delivery_failed"]), (8, 4));
         for _ in 0..=INTERVALS {
             rates.tick(&metrics, Instant::now());
         }

@@ -25,6 +25,12 @@ pub const PER_SECOND_MAX: u32 = 500;
 const LOOKS: u32 = 4;
 /// Larger payloads are told by their size alone.
 const LOOKED_INTO_BYTES_MAX: usize = 16 * 1024;
+/// Redacted payloads may be longer than payloads; longer ones than this are told by their size, too.
+const DATA_BYTES_MAX: usize = 4 * 1024;
+/// What may wait for one watcher: its records share the links between nodes with other things.
+const WAITING_BYTES_MAX: usize = 1024 * 1024;
+/// A record without its payload.
+const RECORD_BYTES: usize = 512;
 /// Records that come together are told together.
 const GATHERED_OVER: Duration = Duration::from_millis(50);
 
@@ -45,7 +51,7 @@ impl Direction {
     }
 }
 
-/// What is wanted. Of the wire between nodes: members are only ever added at the end.
+/// What is wanted. Of the wire between nodes, which knows no defaults: another shape needs another kind of request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Wanted {
     /// Its id or its path.
@@ -117,9 +123,16 @@ struct Watch {
     /// Payloads that may still be looked into for the path.
     looks_left: AtomicU32,
     skipped: AtomicU64,
-    records: Mutex<VecDeque<Record>>,
+    waiting: Mutex<Waiting>,
     came: Notify,
     asked_at: Mutex<Instant>,
+}
+
+/// What has been made and not been fetched.
+#[derive(Default)]
+struct Waiting {
+    records: VecDeque<Record>,
+    bytes: usize,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,7 +177,15 @@ impl Watch {
         }
         let data = data.or_else(|| redacted(passing));
         let record = record(passing, data);
-        lock(&self.records).push_back(record);
+        let bytes = RECORD_BYTES + record.data.as_ref().map_or(0, String::len);
+        let mut waiting = lock(&self.waiting);
+        if waiting.bytes + bytes > WAITING_BYTES_MAX {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.bytes += bytes;
+        waiting.records.push_back(record);
+        drop(waiting);
         self.came.notify_one();
     }
 
@@ -187,8 +208,8 @@ impl Watch {
     }
 
     fn take(&self) -> Batch {
-        let records = lock(&self.records).drain(..).collect();
-        Batch { records, skipped: self.skipped.swap(0, Ordering::Relaxed) }
+        let Waiting { records, .. } = std::mem::take(&mut *lock(&self.waiting));
+        Batch { records: records.into(), skipped: self.skipped.swap(0, Ordering::Relaxed) }
     }
 }
 
@@ -218,7 +239,7 @@ fn record(passing: &Passing<'_>, data: Option<Value>) -> Record {
         sequence: passing.sequence,
         bytes: passing.payload.map_or(0, |payload| payload.len() as u64),
         took_millis: passing.took_millis,
-        data: data.map(|data| data.to_string()),
+        data: data.map(|data| data.to_string()).filter(|data| data.len() <= DATA_BYTES_MAX),
     }
 }
 
@@ -258,12 +279,12 @@ impl Tail {
     pub async fn watch(&self, owner: (u64, u64), wanted: &Wanted, wait: Duration) -> Result<Batch, String> {
         let watch = self.find_or_begin(owner, wanted)?;
         watch.refill();
-        if lock(&watch.records).is_empty() {
+        if lock(&watch.waiting).records.is_empty() {
             // An error: nothing has come.
             let _came = tokio::time::timeout(wait, watch.came.notified()).await;
             watch.refill();
         }
-        if !lock(&watch.records).is_empty() {
+        if !lock(&watch.waiting).records.is_empty() {
             tokio::time::sleep(GATHERED_OVER).await;
         }
         Ok(watch.take())
@@ -291,7 +312,7 @@ impl Tail {
             left: AtomicU32::new(per_second),
             looks_left: AtomicU32::new(per_second * LOOKS),
             skipped: AtomicU64::new(0),
-            records: Mutex::default(),
+            waiting: Mutex::default(),
             came: Notify::new(),
             asked_at: Mutex::new(Instant::now()),
         });
@@ -416,6 +437,28 @@ mod tests {
         }
         let batch = tail.watch((1, 2), &looking, nothing).await.unwrap();
         assert_eq!((batch.records.len(), batch.skipped), (0, 100 - u64::from(5 * LOOKS)));
+    }
+
+    #[tokio::test]
+    async fn what_waits_has_a_bound_in_bytes() {
+        let (tail, endpoint) = (Tail::default(), endpoint());
+        let nothing = Duration::from_millis(1);
+        tail.watch((1, 1), &wanted(500), nothing).await.unwrap();
+        // Grows when it is redacted.
+        let small = format!("{{\"a\":[{}1]}}", "1,".repeat(20));
+        let wide = format!("[{}1]", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],".repeat(31));
+        tail.offer(&passing(&endpoint, "c1", wide.as_bytes()));
+        let batch = tail.watch((1, 1), &wanted(500), nothing).await.unwrap();
+        assert_eq!((batch.records[0].data.as_ref(), batch.records[0].bytes), (None, wide.len() as u64));
+        let many = format!("[{small},{small},{small},{small},{small},{small},{small},{small}]");
+        for _ in 0..499 {
+            tail.offer(&passing(&endpoint, "c1", many.as_bytes()));
+        }
+        let batch = tail.watch((1, 1), &wanted(500), nothing).await.unwrap();
+        let bytes: usize = batch.records.iter().map(|record| record.data.as_ref().map_or(0, String::len)).sum();
+        assert!(bytes > 0 && bytes < WAITING_BYTES_MAX, "{bytes}");
+        assert_eq!(batch.records.len() as u64 + batch.skipped, 499);
+        assert!(batch.skipped > 0);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::cli::{err, out, run};
 use crate::document::{all_routes_to, document, http};
 use crate::http::Admin;
-use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Node};
+use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Node, Plan};
 use crate::service::{Behaviour, Service};
 use crate::wait::{eventually, soon, PATIENCE};
 use crate::ws::Client;
@@ -21,7 +21,11 @@ struct Stream {
 
 impl Stream {
     async fn open(node: &Node, query: &str) -> Self {
-        let Admin { addr, token } = node.admin();
+        Self::open_as(&node.admin(), query).await
+    }
+
+    async fn open_as(admin: &Admin, query: &str) -> Self {
+        let Admin { addr, token } = admin.clone();
         let mut socket = TcpStream::connect(addr).await.expect("a connection");
         let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let head = format!("GET /api/v1/live?{query} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n{token}\r\n");
@@ -386,4 +390,21 @@ async fn every_metric_is_documented_with_its_type_and_labels() {
         }
     }
     assert!(types.len() > 30, "{types:?}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let _turn = own_cluster_turn().await;
+    let plan = Plan { token: Some("the-first-token-of-all".into()), ..Plan::default() };
+    let cluster = Cluster::start_with(1, plan).await;
+    let admin = cluster.nodes[0].admin();
+    let made = admin.post("/api/v1/tokens", &json!({"name": "watcher", "role": "viewer"})).await.expect(201).json();
+    let viewer = Admin { addr: admin.addr, token: made["token"].as_str().map(str::to_owned) };
+    let me = viewer.get("/api/v1/whoami").await.expect(200).json();
+    assert_eq!((&me["name"], &me["role"]), (&json!("watcher"), &json!("viewer")));
+    assert_eq!(me["tokenId"], made["id"]);
+    let mut stream = Stream::open_as(&viewer, "topics=cluster").await;
+    stream.next("cluster").await;
+    admin.delete(&format!("/api/v1/tokens/{}", made["id"].as_str().unwrap())).await.expect(204);
+    stream.ends().await;
 }
