@@ -19,6 +19,7 @@ mod explain_api;
 mod groups_api;
 mod health;
 mod live_api;
+mod live_state;
 mod many_api;
 mod nodes_api;
 mod openapi;
