@@ -378,7 +378,8 @@ async fn every_metric_is_documented_with_its_type_and_labels() {
             assert_eq!(documented, kind, "{exposed}");
         } else if !line.starts_with('#') {
             let name = line.split(['{', ' ']).next().unwrap();
-            let labels = line.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            // Paths of endpoints have braces themselves.
+            let labels = line.split_once('{').map_or("", |(_, rest)| rest.rsplit_once('}').unwrap().0);
             let of = |suffix: &str| {
                 name.strip_suffix(suffix).filter(|base| types.get(*base).is_some_and(|kind| kind == "histogram"))
             };

@@ -20,9 +20,10 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     operations
 }
 
-/// With values that need not be there.
+/// With values that need not be there; a stream is to end.
 fn target(path: &str) -> String {
-    path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect::<Vec<_>>().join("/")
+    let end = if path.ends_with("/live") { "?seconds=1" } else { "" };
+    path.split('/').map(|part| if part.starts_with('{') { "x" } else { part }).collect::<Vec<_>>().join("/") + end
 }
 
 #[tokio::test]
