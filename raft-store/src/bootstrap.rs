@@ -284,7 +284,10 @@ impl Node {
             Some(known) if known.addr == request.addr => return JoinAnswer::Joined { cluster_id },
             // Safe although openraft warns of it: the handshake has proven that this very node listens there.
             Some(_) => ChangeMembers::SetNodes(node),
-            None => ChangeMembers::AddNodes(node),
+            None => match self.not_now(from, &request.addr).await {
+                Some(answer) => return answer,
+                None => ChangeMembers::AddNodes(node),
+            },
         };
         tracing::info!(node = format!("{from:016x}"), addr = %request.addr, "letting a node in, or noting its new address");
         match timeout(CHANGE_DEADLINE, self.raft.change_membership(change, true)).await {
@@ -294,6 +297,21 @@ impl Node {
             }
             Ok(Err(error)) => JoinAnswer::Later { reason: error.to_string() },
             Err(_) => JoinAnswer::Later { reason: "the membership change takes long".to_owned() },
+        }
+    }
+
+    /// Why a node that is no member is not made one: a leader has to reach it, and it has to understand what is in the log.
+    async fn not_now(&self, from: NodeId, addr: &str) -> Option<JoinAnswer> {
+        // What a leader before this one has agreed on may not be applied here yet.
+        if let Err(error) = self.linearize().await {
+            return Some(JoinAnswer::Later { reason: error.to_string() });
+        }
+        match crate::autopilot::ping(self, &self.peers.address(from, addr)).await {
+            Err(error) => {
+                let reason = format!("this node, which leads, does not reach it at {addr}: {error}");
+                Some(JoinAnswer::Later { reason })
+            }
+            Ok(answer) => self.too_old(answer.understands).map(|reason| JoinAnswer::Refused { reason }),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What every node of the cluster understands: a number that is part of the state. A command that came with a later program
-//! is proposed only when the number says that no node would have to halt at it. The leader raises it, never lowers it.
-//! Used by `autopilot` (raises) and `propose` (asks); imports `types` and `node`.
+//! is proposed only when the number says that no node would have to halt at it, and who understands less is not let in.
+//! The leader raises it, never lowers it. Used by `autopilot` (raises), `propose` (asks) and `bootstrap` (whom to let in);
+//! imports `types` and `node`.
+//!
+//! Invariant: while the number is raised and while somebody is let in, `membership_change` is held, so that nobody comes
+//! in between the look at the members and the number.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +34,7 @@ impl Node {
 
     /// Whether a proposal of this version may be made.
     pub fn may_propose(&self, v: u32) -> Result<(), ProposeError> {
-        if v <= FIRST || v <= self.cluster_version() || self.is_the_only_member() {
+        if v <= FIRST || v <= self.cluster_version() {
             return Ok(());
         }
         let text = format!(
@@ -41,11 +45,28 @@ impl Node {
         Err(ProposeError::MixedVersions(text))
     }
 
-    fn is_the_only_member(&self) -> bool {
-        self.metrics().membership_config.membership().nodes().all(|(id, _)| *id == self.id())
+    /// A node alone asks nobody: what it needs is what it understands, and from then on who understands less stays out.
+    pub async fn raise_if_alone(&self, v: u32) {
+        if v <= FIRST || v <= self.cluster_version() {
+            return;
+        }
+        // Somebody is coming in: the autopilot asks them.
+        let Ok(_nobody_comes_in) = self.membership_change.try_lock() else { return };
+        self.raise_cluster_version(&BTreeMap::new()).await;
     }
 
-    /// Raises it to what all members have said that they understand.
+    /// Why a node that is no member yet, and understands so much, is not let in.
+    pub fn too_old(&self, understands: u32) -> Option<String> {
+        let needed = self.cluster_version();
+        (understands < needed).then(|| {
+            format!(
+                "its program is too old: it understands version {understands} of the cluster's commands, and this \
+                 cluster has come to version {needed}; upgrade it"
+            )
+        })
+    }
+
+    /// Raises it to what all members have said that they understand. `membership_change` is held by the caller.
     pub async fn raise_cluster_version(&self, understood: &BTreeMap<NodeId, u32>) {
         let metrics = self.metrics();
         let mut members = metrics.membership_config.membership().nodes().map(|(id, _)| *id);

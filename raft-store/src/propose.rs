@@ -67,6 +67,8 @@ impl Node {
             Ok(proposal) => proposal.with_note(request.note.clone()),
             Err(error) => return LeaderAnswer::Failed(ProposeError::Storage(error.to_string())),
         };
+        // Boxed, since it proposes too.
+        Box::pin(self.raise_if_alone(proposal.v)).await;
         if let Err(error) = self.may_propose(proposal.v) {
             return LeaderAnswer::Failed(error);
         }

@@ -130,7 +130,7 @@ pub enum JoinAnswer {
     Later {
         reason: String,
     },
-    /// Never: the sender belongs to another cluster.
+    /// Not as it is: the sender belongs to another cluster, or its program is too old.
     Refused {
         reason: String,
     },

@@ -324,23 +324,34 @@ async fn a_backup_makes_the_same_documents_in_another_cluster() {
     assert_eq!(to.store.state_hash(), before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_waits_until_every_node_understands_it() {
-    let board = Switchboard::default();
-    let nodes = three(&board, |options| {
-        // One node of three is of the program before.
-        options.understands = if options.advertise == "c:1" { 2 } else { 3 };
-    })
-    .await;
-    let by = || Authorship { author: "somebody".to_owned(), message: String::new(), at: 1 };
-    let restore = |id: &str| Command::Restore {
+fn restore(id: &str) -> Command {
+    Command::Restore {
         kind: "endpoint".to_owned(),
         id: id.to_owned(),
         key: format!("/{id}"),
         first_key: "/first".to_owned(),
         document: "{}".to_owned(),
-        by: by(),
-    };
+        by: Authorship { author: "somebody".to_owned(), message: String::new(), at: 1 },
+    }
+}
+
+fn of_version(understands: u32, options: StoreOptions) -> StoreOptions {
+    StoreOptions { understands, ..options }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_waits_until_every_node_understands_it() {
+    let board = Switchboard::default();
+    let all = |addr: &str, understands| of_version(understands, options(addr, &SEEDS, 3));
+    // One node of three is of the program before, and was there first: it would not be let in later.
+    let mut nodes = vec![start(&board, tempfile::tempdir().unwrap(), of_version(2, options("c:1", &["c:1"], 1))).await];
+    until("a leader", || async { leader(&nodes).is_some() }).await;
+    for addr in ["a:1", "b:1"] {
+        nodes.insert(0, start(&board, tempfile::tempdir().unwrap(), all(addr, 3)).await);
+    }
+    shape(&nodes, &ids(&nodes), &ids(&nodes)).await;
+    // Whoever leads: the other program would take it.
+    nodes[0].store.hand_over_leadership().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for (number, node) in nodes.iter().enumerate() {
         let refused = node.store.propose(format!("early-{number}"), restore("early")).await;
@@ -350,14 +361,34 @@ async fn a_command_waits_until_every_node_understands_it() {
     assert!(nodes.iter().all(|node| node.store.head("endpoint", "early").is_none()), "it is in nobody's log");
 
     // It is upgraded, in place.
-    let mut nodes = nodes;
     let node = nodes.remove(2);
     let dir = node.stop().await;
-    nodes.push(start(&board, dir, options("c:1", &SEEDS, 3)).await);
+    nodes.push(start(&board, dir, all("c:1", 3)).await);
     until("the command to be taken", || async {
         nodes[2].store.propose("late".to_owned(), restore("late")).await.is_ok_and(|reply| done(&reply))
     })
     .await;
     converged(&nodes).await;
     assert_eq!(nodes[0].store.versions("endpoint", "late").unwrap()[0].key, "/first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_not_understand_what_is_in_the_log_is_not_let_in() {
+    let board = Switchboard::default();
+    let first = start(&board, tempfile::tempdir().unwrap(), of_version(3, options("a:1", &["a:1"], 1))).await;
+    until("a leader", || async { first.store.status().role == "leader" }).await;
+    // A node alone has nobody to wait for.
+    assert!(done(&first.store.propose("early".to_owned(), restore("early")).await.unwrap()));
+
+    let joining = |understands| of_version(understands, options("b:1", &["a:1", "b:1"], 2));
+    let older = start(&board, tempfile::tempdir().unwrap(), joining(2)).await;
+    let told = || async { older.store.waiting_for().borrow().contains("its program is too old") };
+    until("the older one to be told", told).await;
+    assert_eq!(first.store.members().len(), 1);
+    assert!(done(&commit(&first.store, "goes on").await));
+
+    // It is upgraded, with its disk.
+    let dir = older.stop().await;
+    let newer = start(&board, dir, joining(3)).await;
+    converged(&[first, newer]).await;
 }

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use futures::future::join_all;
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::{sleep, timeout};
-use wsgateway_cluster::NodeId;
+use wsgateway_cluster::{NodeId, PeerAddress};
 
 use crate::node::{Node, SILENCE_MAX};
-use crate::rpc::{self, kind};
+use crate::rpc::{self, kind, PingAnswer};
 use crate::status::Metrics;
 use removal::{Seen, Step};
 
@@ -73,8 +73,11 @@ async fn round(node: &Node, watched: &mut Watched) {
     let answered = ping_all(node).await;
     let reached: BTreeSet<NodeId> = answered.keys().copied().collect();
     watched.understood.extend(answered);
-    node.raise_cluster_version(&watched.understood).await;
     let Ok(_one_at_a_time) = node.membership_change.try_lock() else { return };
+    // A node alone waits with it: those who come may be of an older program, and nothing needs it yet.
+    if node.metrics().membership_config.membership().nodes().nth(1).is_some() {
+        node.raise_cluster_version(&watched.understood).await;
+    }
     // Looked at only now: what was true before the lock may have been changed by its holder.
     let metrics = node.metrics();
     if !leads_with_quorum(&metrics) {
@@ -209,10 +212,13 @@ async fn ping_all(node: &Node) -> BTreeMap<NodeId, u32> {
     let members: Vec<NodeId> = metrics.membership_config.membership().nodes().map(|(id, _)| *id).collect();
     let pings = members.into_iter().filter(|id| *id != node.id()).map(|id| {
         let address = node.member_address(&metrics, id);
-        async move {
-            let answer = node.peers.call(&address?, kind::PING, Bytes::new(), PING_DEADLINE).await.ok()?;
-            Some((id, rpc::ping_answer(&answer).ok()?.understands))
-        }
+        async move { Some((id, ping(node, &address?).await.ok()?.understands)) }
     });
     join_all(pings).await.into_iter().flatten().collect()
+}
+
+/// Whether a node is there, and what it understands.
+pub async fn ping(node: &Node, peer: &PeerAddress) -> Result<PingAnswer, String> {
+    let answer = node.peers.call(peer, kind::PING, Bytes::new(), PING_DEADLINE).await;
+    rpc::ping_answer(&answer.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
