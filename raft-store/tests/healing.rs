@@ -133,8 +133,7 @@ async fn who_comes_back_too_late_is_told_and_does_not_start_again() {
 
 /// Starts on a disk that may not be started on.
 async fn started(board: &Switchboard, dir: &tempfile::TempDir, options: StoreOptions) -> Result<RaftStore, StoreError> {
-    let disk = Disk::open(dir.path(), "test").unwrap();
-    start_store(board, disk, options).await
+    start_store(board, open(dir.path()).await, options).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::ClientConfig;
@@ -16,6 +16,12 @@ use crate::model::dead_letter::Letter;
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// Brokers that are silent for so long in the middle of a topic are gone.
 const RECORD_WITHIN: Duration = Duration::from_secs(30);
+
+const COORDINATOR_IS_COMING: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::NotCoordinator,
+    RDKafkaErrorCode::CoordinatorNotAvailable,
+    RDKafkaErrorCode::CoordinatorLoadInProgress,
+];
 
 /// A topic between what its group has done and its end at the time of opening.
 pub struct Letters {
@@ -57,7 +63,7 @@ impl Letters {
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
             asked.add_partition(topic, partition.id());
         }
-        let committed = consumer.committed_offsets(asked, ANSWER_WITHIN)?;
+        let committed = committed(&consumer, &asked)?;
         let mut assigned = TopicPartitionList::new();
         let (mut ends, mut waiting) = (HashMap::new(), 0);
         for known in committed.elements() {
@@ -118,6 +124,24 @@ impl Letters {
     /// Nothing more of this partition: what comes after a record that is not done with keeps its order.
     pub fn leave(&mut self, partition: i32) {
         self.ends.remove(&partition);
+    }
+}
+
+/// How far the group has come. A broker that has just started, or the first group that it ever has, takes a moment until
+/// there is a coordinator: librdkafka asks again for a fetch, but not for this.
+fn committed(consumer: &BaseConsumer, asked: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    let began = Instant::now();
+    loop {
+        match consumer.committed_offsets(asked.clone(), ANSWER_WITHIN) {
+            Err(KafkaError::OffsetFetch(code)) if COORDINATOR_IS_COMING.contains(&code) => {
+                if began.elapsed() > ANSWER_WITHIN {
+                    return Err(KafkaError::OffsetFetch(code));
+                }
+                #[allow(clippy::disallowed_methods)] // a command's own thread
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            answered => return answered,
+        }
     }
 }
 

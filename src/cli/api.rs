@@ -1,5 +1,6 @@
 //! The admin API for commands: which servers, which token, and sentences for what goes wrong.
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,10 +31,10 @@ pub struct Connect {
         global = true
     )]
     server: Vec<String>,
-    /// Admin token; better in the environment or a file, where other users do not see it
-    #[arg(long, env = "WSGATEWAY_TOKEN", hide_env_values = true)]
+    /// Admin token; better in the environment variable WSGATEWAY_TOKEN or a file, where other users do not see it
+    #[arg(long)]
     token: Option<String>,
-    /// File that holds the admin token
+    /// File that holds the admin token; it goes before WSGATEWAY_TOKEN
     #[arg(long, conflicts_with = "token")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -66,9 +67,15 @@ pub struct Api {
 
 impl Connect {
     pub fn api(&self) -> anyhow::Result<Api> {
-        let token = match &self.token_file {
-            None => self.token.clone(),
-            Some(file) => Some(std::fs::read_to_string(file).with_context(|| file.display().to_string())?),
+        // Not with clap's `env`: a file on the command line is not in conflict with what the environment has.
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(file)) => Some(std::fs::read_to_string(file).with_context(|| file.display().to_string())?),
+            (None, None) => match std::env::var("WSGATEWAY_TOKEN") {
+                Ok(token) => Some(token),
+                Err(VarError::NotPresent) => None,
+                Err(error) => return Err(Failed::usage(format!("WSGATEWAY_TOKEN: {error}")).into()),
+            },
         };
         let servers: Vec<String> = self.server.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
         if let Some(wrong) = servers.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {

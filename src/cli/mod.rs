@@ -1,5 +1,9 @@
 //! The command line: one file per command. Exit codes: 0 ok, 1 failed, 2 wrong usage, or drift.
 
+// First, for its macros.
+#[macro_use]
+mod out;
+
 mod api;
 mod apply;
 mod audit;
@@ -90,6 +94,10 @@ enum Command {
 
 /// Runs the command.
 pub fn run(arguments: Arguments) -> ExitCode {
+    out::run(|| run_command(arguments))
+}
+
+fn run_command(arguments: Arguments) -> ExitCode {
     let ran = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Demo(demo) => demo.run(),
@@ -102,7 +110,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Replay(replay) => replay.run(),
         Command::Explain(explain) => explain.run(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "wsgateway", &mut text);
+            print!("{}", String::from_utf8_lossy(&text));
             Ok(())
         }
         Command::Cluster(cluster) => cluster.run(),

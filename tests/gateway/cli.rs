@@ -100,6 +100,18 @@ async fn settings_name_their_origin_and_hide_secrets() {
     assert!(out(&run(&["version"], &[]).await).starts_with("wsgateway "));
 }
 
+/// As `wsgateway settings | head`.
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_fault() {
+    for arguments in [&["settings"][..], &["metrics"], &["version"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = wsgateway(arguments);
+        let ended = tokio::task::spawn_blocking(move || command.stdout(writer).output()).await.unwrap().unwrap();
+        assert_eq!((ended.status.code(), err(&ended)), (Some(141), String::new()), "{arguments:?}");
+    }
+}
+
 #[tokio::test]
 async fn serve_refuses_nonsense_with_the_settings_name() {
     let cases: [(&[&str], &str); 3] = [

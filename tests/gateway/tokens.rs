@@ -428,7 +428,9 @@ async fn the_command_line_makes_lists_and_revokes_tokens_and_shows_the_audit_log
     assert!(written.status.success() && !out(&written).contains("wsg_"), "{} {}", out(&written), err(&written));
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("the file").permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let looked = run(&["get", "--server", &server, "--token-file", &file], &[]).await;
+    // A file on the command line goes before what the environment has.
+    let another = [("WSGATEWAY_TOKEN", "wsg_of_another_cluster")];
+    let looked = run(&["get", "--server", &server, "--token-file", &file], &another).await;
     assert!(looked.status.success(), "{}", err(&looked));
     let taken = ours(&["token", "create", &second, "--role", "viewer"]).await;
     assert!(taken.status.code() == Some(1) && err(&taken).contains("name_taken"), "{}", err(&taken));

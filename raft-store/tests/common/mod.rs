@@ -182,7 +182,7 @@ impl Node {
 }
 
 /// The last run may need a moment to let go of the disk.
-async fn open(dir: &Path) -> Disk {
+pub async fn open(dir: &Path) -> Disk {
     let mut tries = 0;
     loop {
         match Disk::open(dir, "test") {
