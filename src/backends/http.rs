@@ -179,7 +179,8 @@ impl HttpBackend {
         let frozen = &*self.request(event)?;
         let (id, body) = (event.id.as_str(), &event.body);
         let attempt = |number| {
-            let trace = event.trace.as_deref().map(|parent| Attempt::begin(parent, number));
+            let trace =
+                event.trace.as_deref().filter(|_| self.tracer.is_on()).map(|parent| Attempt::begin(parent, number));
             let mut headers = event_headers(event, number);
             if let Some(trace) = &trace {
                 trace.tell(&mut headers);

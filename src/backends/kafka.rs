@@ -57,7 +57,7 @@ impl Backend for KafkaBackend {
 
     fn begin(self: Rc<Self>, event: &Rc<Event>) -> Begin {
         let key = record_key(self.key_by_user, self.index, event);
-        let sent = event.trace.as_deref().map(Sent::begin);
+        let sent = event.trace.as_deref().filter(|_| self.tracer.is_on()).map(Sent::begin);
         let own = sent.as_ref().map(|sent| &sent.context);
         let headers = record_headers(self.constants.clone(), self.correlation.as_ref(), event, own);
         let producer = self.producer.clone();

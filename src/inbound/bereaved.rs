@@ -86,7 +86,7 @@ pub async fn carry_out(worker: &Rc<InboundWorker>, will: &Will) {
     let body = match around.own_body(&route.route, body.into()) {
         Ok(body) => body,
         Err(refusal) => {
-            runtime.count_rejected(Some(&route.route.name), refusal.code.as_str());
+            runtime.count_rejected(Some(&route.route), refusal.code.as_str());
             tracing::warn!(connection = %source.connection_id, "event lost: {}", refusal.message);
             return;
         }

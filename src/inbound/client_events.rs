@@ -1,5 +1,6 @@
 //! What the gateway does with a connection's messages: decode, route, dispatch, reply. One per connection; the
-//! disconnect event goes out when everything before it has been answered.
+//! disconnect event goes out when everything before it has been answered. Events of the gateway's own making are in
+//! `own_events`.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Notify;
-use wsgateway_otlp::Link;
+use wsgateway_otlp::TraceContext;
 
 use super::bereaved;
 use super::credential::{CredentialWatch, Held};
@@ -20,7 +21,7 @@ use super::refresh;
 use super::runtime::{EndpointRuntime, InboundWorker, RouteRuntime};
 use super::tell::{self, Teller};
 use super::throttle;
-use super::trace::EventTrace;
+use super::trace::{EventTrace, Origin};
 use crate::authentication::Presented;
 use crate::backends::{Event, EventSource};
 use crate::close_code::{self, CloseCode};
@@ -30,13 +31,11 @@ use crate::model::ack::{Ack, AckWhen};
 use crate::model::decode::decode;
 use crate::model::delivery::{CloseCause, Initiator, PushOutcome};
 use crate::model::description;
-use crate::model::endpoint::{CompiledEndpoint, RouteKind};
-use crate::model::event::{EventId, EventKind};
+use crate::model::endpoint::{CompiledEndpoint, CompiledRoute};
+use crate::model::event::EventId;
 use crate::model::expression::ConnectionFacts;
 use crate::model::ordering::Turn;
-use crate::model::reply::{
-    error_event, error_frame, refreshed_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE,
-};
+use crate::model::reply::{error_frame, refreshed_frame, throttled_frame, ErrorCode, FailedAt, Tried, NO_ROUTE};
 use crate::model::throttle::{ConnectionThrottle, Exceeded};
 use crate::model::throttling::OnExceeded;
 use crate::model::transform::{ConnectionTree, Refusal, Surroundings};
@@ -46,7 +45,7 @@ use crate::telemetry::metrics::{CloseLabels, CutLabels};
 const DISCONNECT_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Called once, when nothing of an event is left to do.
-type Done = Box<dyn FnOnce()>;
+pub(super) type Done = Box<dyn FnOnce()>;
 
 /// The handler of one connection.
 pub struct ConnectionEvents {
@@ -55,15 +54,16 @@ pub struct ConnectionEvents {
     credential: Option<CredentialWatch>,
 }
 
-struct Shared {
-    worker: Rc<InboundWorker>,
-    connection: Rc<Connection>,
-    source: Rc<EventSource>,
-    lanes: Lanes,
+/// What belongs to one connection.
+pub(super) struct Shared {
+    pub(super) worker: Rc<InboundWorker>,
+    pub(super) connection: Rc<Connection>,
+    pub(super) source: Rc<EventSource>,
+    pub(super) lanes: Lanes,
     /// Not held: a connection that is silent must not keep the backends of an old version.
     runtime: RefCell<Weak<EndpointRuntime>>,
     /// Events dispatched and not yet settled.
-    pending: Cell<u32>,
+    pub(super) pending: Cell<u32>,
     settled: Notify,
     /// What this connection has used of the limits.
     throttle: ConnectionThrottle,
@@ -71,8 +71,8 @@ struct Shared {
     description: OnceCell<Arc<Value>>,
     /// Another node knows what to say should this one die.
     leaves_will: bool,
-    /// The span that brought it here, if that was recorded.
-    handshake: Option<Link>,
+    /// None: nothing is traced.
+    pub(super) origin: Option<Rc<Origin>>,
 }
 
 /// One client's event on its way through its routes.
@@ -95,7 +95,7 @@ impl ConnectionEvents {
     pub fn new(
         worker: Rc<InboundWorker>,
         connection: Rc<Connection>,
-        (source, handshake): (Rc<EventSource>, Option<Link>),
+        (source, origin): (Rc<EventSource>, Option<Rc<Origin>>),
         held: Held,
     ) -> ConnectionEvents {
         let watch = |held| CredentialWatch::start(worker.authenticator.clone(), connection.clone(), held);
@@ -118,7 +118,7 @@ impl ConnectionEvents {
             throttle: ConnectionThrottle::default(),
             description: OnceCell::new(),
             leaves_will,
-            handshake,
+            origin,
         };
         ConnectionEvents { shared: Rc::new(shared), credential }
     }
@@ -174,7 +174,7 @@ impl ClientEvents for ConnectionEvents {
         let shared = self.shared.clone();
         shared.worker.returned.borrow_mut().remove(&shared.connection.facts.id.random);
         let endpoint = shared.connection.endpoint.current().path.to_string();
-        let labels = CloseLabels { endpoint, code: u32::from(cause.code) };
+        let labels = CloseLabels::new(endpoint, cause.code, cause.initiator == Initiator::Gateway);
         shared.worker.metrics.connections_closed.get_or_create(&labels).inc();
         if cause.initiator == Initiator::Gateway {
             if let Some(reason) = close_code::misconduct(cause.code, &cause.reason) {
@@ -231,7 +231,7 @@ impl ConnectionEvents {
 
 impl Shared {
     /// If anybody watches.
-    fn tell(&self, endpoint: &CompiledEndpoint, say: impl FnOnce(&Teller<'_>)) {
+    pub(super) fn tell(&self, endpoint: &CompiledEndpoint, say: impl FnOnce(&Teller<'_>)) {
         tell::if_watched(&self.worker.metrics.tail, &self.connection.facts, endpoint, say);
     }
 
@@ -242,7 +242,7 @@ impl Shared {
     }
 
     /// The runtime of the version that is active now.
-    fn runtime(&self) -> Rc<EndpointRuntime> {
+    pub(super) fn runtime(&self) -> Rc<EndpointRuntime> {
         let mut known = self.runtime.borrow_mut();
         if let Some(runtime) = known.upgrade() {
             if Arc::ptr_eq(&runtime.endpoint, &self.connection.endpoint.current()) {
@@ -321,7 +321,7 @@ impl Shared {
             match self.around(runtime, now).body(&route.route, &data, tree) {
                 Ok(made) => *body = made,
                 Err(Refusal { code, message }) => {
-                    return self.reject(runtime, code, &message, Some(&route.route.name), &data);
+                    return self.reject(runtime, code, &message, Some(&route.route), &data);
                 }
             }
         }
@@ -339,12 +339,19 @@ impl Shared {
             failed: Cell::new(false),
         });
         self.acknowledge(&event, AckWhen::Received);
-        for (route, body) in std::iter::once(first).chain(more) {
-            self.forward(&route, body, &event);
+        let traces = &self.worker.traces;
+        let trace = EventTrace::begin(traces, &event.data);
+        // One trace for all routes: the first one's span is the event's.
+        let cause = (!more.is_empty()).then(|| trace.context.clone());
+        self.forward(&first.0, first.1, &event, trace);
+        for (route, body) in more {
+            let trace =
+                cause.as_ref().map_or_else(|| EventTrace::own(traces), |cause| EventTrace::below(traces, cause));
+            self.forward(&route, body, &event, trace);
         }
     }
 
-    fn around<'a>(&'a self, runtime: &'a EndpointRuntime, unix_millis: u64) -> Surroundings<'a> {
+    pub(super) fn around<'a>(&'a self, runtime: &'a EndpointRuntime, unix_millis: u64) -> Surroundings<'a> {
         Surroundings { endpoint: &runtime.endpoint, connection: self, unix_millis }
     }
 
@@ -356,21 +363,14 @@ impl Shared {
         self.connection.send(Opcode::Text, &frame);
         if let Some(err) = failed {
             let message = format!("the ack's template: {err}");
-            self.report(
-                ErrorCode::TransformFailed,
-                &message,
-                FailedAt::default(),
-                event.id,
-                &event.data,
-                Box::new(|| ()),
-            );
+            let what = (ErrorCode::TransformFailed, &*message);
+            self.report(what, FailedAt::default(), (event.id, None), &event.data, Box::new(|| ()));
         }
     }
 
     /// Sends the event to the backends of one of its routes.
-    fn forward(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, of: &Rc<ClientEvent>) {
+    fn forward(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, of: &Rc<ClientEvent>, trace: EventTrace) {
         let ClientEvent { id, unix_millis, sequence, turn, .. } = **of;
-        let trace = EventTrace::begin(&self.worker.traces, &of.data);
         let mut event = Event::new(route.kind, id, unix_millis, sequence, body, self.source.clone(), &trace.context);
         if let (true, Some(tree)) = (route.route.takes_keys(), &of.tree) {
             event.keys = route.backends.iter().map(|backend| backend.spec.record_key(tree)).collect();
@@ -388,7 +388,7 @@ impl Shared {
         let (shared, of, by) = (self.clone(), of.clone(), route.clone());
         let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
             let name = &by.route.name;
-            trace.end(&shared.worker.traces, &by, event, shared.handshake, failed.as_ref());
+            trace.end(&shared.worker.traces, &by, event, shared.origin.as_deref(), failed.as_ref());
             shared.tell(&of.runtime.endpoint, |teller| {
                 teller.settled(name, event, of.unix_millis, &of.data, failed.as_ref());
             });
@@ -396,7 +396,7 @@ impl Shared {
             let (done_shared, done_of) = (shared.clone(), of.clone());
             let done: Done = Box::new(move || done_shared.route_done(&done_of));
             match failed {
-                Some(failed) => shared.delivery_failed(&of, name, &failed, done),
+                Some(failed) => shared.delivery_failed(&of, name, &failed, &trace.context, done),
                 None => done(),
             }
             shared.settle_one();
@@ -428,18 +428,26 @@ impl Shared {
                 &of.data,
             );
             self.connection.send(Opcode::Text, &frame);
-            self.report(ErrorCode::TransformFailed, &message, FailedAt::default(), of.id, &of.data, Box::new(|| ()));
+            let what = (ErrorCode::TransformFailed, &*message);
+            self.report(what, FailedAt::default(), (of.id, None), &of.data, Box::new(|| ()));
         }
     }
 
-    fn settle_one(&self) {
+    pub(super) fn settle_one(&self) {
         self.pending.set(self.pending.get() - 1);
         if self.pending.get() == 0 {
             self.settled.notify_one();
         }
     }
 
-    fn delivery_failed(self: &Rc<Self>, event: &ClientEvent, route: &str, failed: &FailedDelivery, done: Done) {
+    fn delivery_failed(
+        self: &Rc<Self>,
+        event: &ClientEvent,
+        route: &str,
+        failed: &FailedDelivery,
+        trace: &TraceContext,
+        done: Done,
+    ) {
         let message = format!("{}: {}", failed.backend, failed.undelivered);
         tracing::debug!(connection = %self.source.connection_id, route, "delivery failed: {message}");
         // Clients learn that it failed, services also where and why: addresses of services are not for clients.
@@ -455,7 +463,7 @@ impl Shared {
         let tried =
             Tried { attempts: failed.undelivered.attempts, status: failure.status(), reason: failure.outcome() };
         let at = FailedAt { route: Some(route), backend: Some(&failed.backend), tried: Some(tried) };
-        self.report(ErrorCode::DeliveryFailed, &message, at, event.id, &event.data, done);
+        self.report((ErrorCode::DeliveryFailed, &message), at, (event.id, Some(trace)), &event.data, done);
     }
 
     /// Refuses an event: an error frame to the client, an error event to the error route. The event is done with when
@@ -465,7 +473,7 @@ impl Shared {
         runtime: &EndpointRuntime,
         code: ErrorCode,
         message: &str,
-        route: Option<&str>,
+        route: Option<&CompiledRoute>,
         data: &Bytes,
     ) {
         let frame = |id: &str| error_frame(code, message, &self.source.connection_id, id, data);
@@ -476,87 +484,23 @@ impl Shared {
         self: &Rc<Self>,
         runtime: &EndpointRuntime,
         (code, message): (ErrorCode, &str),
-        route: Option<&str>,
+        route: Option<&CompiledRoute>,
         data: &Bytes,
         frame: impl FnOnce(&str) -> Vec<u8>,
     ) {
         runtime.count_rejected(route, code.as_str());
         let id = self.worker.next_event_id(unix_millis());
         self.connection.send(Opcode::Text, &frame(id.as_str()));
+        let route = route.map(|route| &*route.name);
         self.tell(&runtime.endpoint, |teller| teller.refused((code, message), route, Some(id.as_str()), data));
+        let trace = EventTrace::begin(&self.worker.traces, data);
+        let context = trace.context.clone();
+        let ids = (&*self.source.connection_id, id.as_str());
+        trace.refused(&self.worker.traces, &runtime.endpoint, ids, self.origin.as_deref(), (code, message));
         let shared = self.clone();
         let at = FailedAt { route, ..FailedAt::default() };
-        self.report(code, message, at, id, data, Box::new(move || shared.connection.event_done()));
-    }
-
-    /// Sends an error event to the error route, if there is one. What fails there is counted and goes no further.
-    fn report(
-        self: &Rc<Self>,
-        code: ErrorCode,
-        message: &str,
-        at: FailedAt<'_>,
-        of: EventId,
-        data: &Bytes,
-        done: Done,
-    ) {
-        let Some(route) = self.runtime().error.clone() else { return done() };
-        let body = error_event(code, message, at, data, of.as_str(), &self.source.connection_id);
-        self.emit(&route, body.into(), done);
-    }
-
-    /// Sends an event of the gateway's own making; `done` is called when its backends have answered.
-    fn emit(self: &Rc<Self>, route: &Rc<RouteRuntime>, body: Bytes, done: Done) {
-        let now = unix_millis();
-        let id = self.worker.next_event_id(now);
-        let runtime = self.runtime();
-        let body = match self.around(&runtime, now).own_body(&route.route, body.clone()) {
-            Ok(body) => body,
-            Err(refusal) => return self.own_event_failed(&runtime, route, &refusal, id, &body, done),
-        };
-        let trace = EventTrace::own(&self.worker.traces);
-        let (sequence, source) = (self.connection.next_sequence(), self.source.clone());
-        let event = Event::new(route.kind, id, now, sequence, body, source, &trace.context);
-        self.pending.set(self.pending.get() + 1);
-        let (shared, of, by) = (self.clone(), runtime.clone(), route.clone());
-        let settled = Box::new(move |event: &Rc<Event>, failed: Option<FailedDelivery>| {
-            trace.end(&shared.worker.traces, &by, event, shared.handshake, failed.as_ref());
-            if event.kind == EventKind::Error {
-                let name = &by.route.name;
-                shared.tell(&of.endpoint, |teller| teller.settled(name, event, now, &event.body, failed.as_ref()));
-            }
-            if let Some(failed) = failed {
-                tracing::warn!(connection = %shared.source.connection_id, backend = %failed.backend, "event lost: {}", failed.undelivered);
-            }
-            done();
-            shared.settle_one();
-        });
-        let turn = match route.route.kind {
-            RouteKind::Disconnect => Turn::Alone,
-            _ => runtime.endpoint.order.turn(None),
-        };
-        self.lanes.dispatch(route, Rc::new(event), turn, settled);
-    }
-
-    /// The template of a route for the gateway's own events has failed: the error route hears of it, unless it is that.
-    fn own_event_failed(
-        self: &Rc<Self>,
-        runtime: &EndpointRuntime,
-        route: &RouteRuntime,
-        refusal: &Refusal,
-        id: EventId,
-        body: &Bytes,
-        done: Done,
-    ) {
-        let (code, name) = (refusal.code, &*route.route.name);
-        runtime.count_rejected(Some(name), code.as_str());
-        tracing::warn!(connection = %self.source.connection_id, route = name, "event lost: {}", refusal.message);
-        match route.route.kind {
-            RouteKind::Error => done(),
-            _ => {
-                let at = FailedAt { route: Some(name), ..FailedAt::default() };
-                self.report(code, &refusal.message, at, id, body, done);
-            }
-        }
+        let done = Box::new(move || shared.connection.event_done());
+        self.report((code, message), at, (id, Some(&context)), data, done);
     }
 
     async fn all_settled(&self) {
@@ -574,7 +518,7 @@ impl Shared {
             tracing::warn!(connection = %self.source.connection_id, pending = self.pending.get(), "disconnect event overtakes unanswered events");
         }
         let Some(route) = self.runtime().disconnect.clone() else { return };
-        self.emit(&route, disconnect_body(&self.connection, &cause).into(), Box::new(|| ()));
+        self.emit(&route, disconnect_body(&self.connection, &cause).into(), None, Box::new(|| ()));
         self.all_settled().await;
     }
 }

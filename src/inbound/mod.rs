@@ -12,6 +12,7 @@ mod credential;
 pub(crate) mod dead_letter;
 pub(crate) mod describe;
 mod dispatch;
+mod own_events;
 mod refresh;
 mod refusal;
 pub mod replay;

@@ -179,10 +179,9 @@ impl EndpointRuntime {
     }
 
     /// Counts an event that no route took, or this one refused.
-    pub fn count_rejected(&self, route: Option<&str>, outcome: &'static str) {
-        let route = route.unwrap_or_default().to_owned();
-        let labels = EventLabels { endpoint: self.endpoint.path.to_string(), route, outcome };
-        self.metrics.events_in.get_or_create(&labels).inc();
+    pub fn count_rejected(&self, route: Option<&CompiledRoute>, outcome: &'static str) {
+        let route = route.map(|route| (route.kind.as_str(), &*route.name));
+        self.metrics.events_in.get_or_create(&EventLabels::new(&self.endpoint.path, route, outcome)).inc();
     }
 }
 
@@ -227,7 +226,7 @@ impl RouteRuntime {
             node: worker.worker.hub.node_name.clone(),
         };
         let counter = |outcome| {
-            let labels = EventLabels { endpoint: endpoint.path.to_string(), route: route.name.to_string(), outcome };
+            let labels = EventLabels::new(&endpoint.path, Some((route.kind.as_str(), &route.name)), outcome);
             worker.metrics.events_in.get_or_create(&labels)
         };
         RouteRuntime {

@@ -7,6 +7,7 @@ use crate::connections::connection::{unix_millis, Facts};
 use crate::model::delivery::{CloseCause, Initiator};
 use crate::model::endpoint::CompiledEndpoint;
 use crate::model::event::EventKind;
+use crate::model::redaction::hidden;
 use crate::model::reply::ErrorCode;
 use crate::telemetry::tail::{Direction, Passing, Tail};
 
@@ -54,7 +55,13 @@ impl Teller<'_> {
             Initiator::Gateway => "gateway",
             Initiator::Service => "service",
         };
-        let detail = Some(format!("{} {} (by the {by})", cause.code, cause.reason));
+        // The gateway's own words are known; what others say may be anything. 1006 never travels: that is ours as well.
+        let reason = match cause.initiator {
+            Initiator::Client | Initiator::Service if cause.code != 1006 => hidden(&cause.reason),
+            _ => cause.reason.clone(),
+        };
+        let blank = if reason.is_empty() { "" } else { " " };
+        let detail = Some(format!("{}{blank}{reason} (by the {by})", cause.code));
         self.tail.offer(&Passing { detail, ..self.passing("disconnect", "closed") });
     }
 

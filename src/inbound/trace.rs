@@ -1,6 +1,8 @@
 //! Spans of handshakes and events, by OpenTelemetry's semantic conventions. Called where these begin and end; without a collector
 //! nothing here does anything but say which context is passed on.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::header::HeaderMap;
@@ -13,12 +15,50 @@ use super::refusal::Refusal;
 use super::runtime::RouteRuntime;
 use crate::backends::Event;
 use crate::connections::connection::Facts;
+use crate::model::endpoint::CompiledEndpoint;
 use crate::model::filters::Scheme;
+use crate::model::reply::ErrorCode;
 use crate::telemetry::traces::{in_event, Traces};
+
+/// What has brought a connection here. The span of its handshake is recorded at once or, if it is not in the sample, with
+/// the first of the connection's events that is: those link to it.
+#[derive(Debug, Default)]
+pub struct Origin(RefCell<Handshake>);
+
+#[derive(Debug, Default)]
+enum Handshake {
+    /// Not traced.
+    #[default]
+    Nothing,
+    Recorded(Link),
+    Waiting(Box<Span>),
+}
+
+impl Origin {
+    /// What a span that is recorded links to.
+    fn link(&self, traces: &Traces) -> Option<Link> {
+        let mut handshake = self.0.borrow_mut();
+        if let Handshake::Waiting(_) = *handshake {
+            if let Handshake::Waiting(mut span) = std::mem::take(&mut *handshake) {
+                *handshake = Handshake::Recorded(Link { trace_id: span.trace_id, span_id: span.span_id });
+                span.flags |= SAMPLED;
+                traces.tracer.export(*span);
+            }
+        }
+        match *handshake {
+            Handshake::Recorded(link) => Some(link),
+            Handshake::Nothing | Handshake::Waiting(_) => None,
+        }
+    }
+}
+
+/// Of W3C's trace flags.
+const SAMPLED: u8 = 1;
 
 /// A handshake that is traced, whether it is recorded or not.
 pub struct HandshakeTrace {
     pub context: TraceContext,
+    origin: Rc<Origin>,
     /// The client's own, which it is below, or which it is linked to.
     client: Option<TraceContext>,
     trusted: bool,
@@ -32,24 +72,26 @@ pub enum Outcome<'a> {
 }
 
 impl HandshakeTrace {
-    /// None: there is no collector.
+    /// None: there is no collector, and clients' own contexts are not to be passed on.
     pub fn begin(traces: &Traces, headers: &HeaderMap) -> Option<HandshakeTrace> {
-        if !traces.tracer.is_on() {
+        if !traces.look_at_clients() {
             return None;
         }
         let client = of_headers(headers);
         let trusted = traces.trusts_clients;
         let context = traces.tracer.sample(client.as_ref().filter(|_| trusted));
-        Some(HandshakeTrace { context, client, trusted, started: Started::now() })
+        Some(HandshakeTrace { context, origin: Rc::default(), client, trusted, started: Started::now() })
     }
 
     /// What events of the connection link to.
-    pub fn link(&self) -> Option<Link> {
-        self.context.sampled.then(|| Link::from(&self.context))
+    pub fn origin(&self) -> Rc<Origin> {
+        self.origin.clone()
     }
 
     pub fn end(self, traces: &Traces, request: &Request, caller: &Caller, outcome: &Outcome<'_>) {
-        if !self.context.sampled {
+        // Of a connection it is kept until an event needs it.
+        let is_waited_for = Rc::strong_count(&self.origin) > 1;
+        if !traces.tracer.is_on() || !(self.context.sampled || is_waited_for) {
             return;
         }
         let route = match outcome {
@@ -90,7 +132,17 @@ impl HandshakeTrace {
             }
         }
         span.end(&self.started);
-        traces.tracer.export(span);
+        let link = Link::from(&self.context);
+        *self.origin.0.borrow_mut() = match self.context.sampled {
+            true => {
+                traces.tracer.export(span);
+                Handshake::Recorded(link)
+            }
+            false => {
+                span.attributes.shrink_to_fit();
+                Handshake::Waiting(Box::new(span))
+            }
+        };
     }
 }
 
@@ -115,7 +167,7 @@ pub struct EventTrace {
 
 enum Parent {
     None,
-    /// The handshake, for its own events.
+    /// Of this process: the handshake, for its connect event; the event, for what it has caused.
     Here(TraceContext),
     Client(TraceContext),
     /// A client that is not trusted.
@@ -125,7 +177,7 @@ enum Parent {
 impl EventTrace {
     /// Of a client's event, which may carry a context of its own.
     pub fn begin(traces: &Traces, event: &[u8]) -> EventTrace {
-        let client = if traces.tracer.is_on() { in_event(event) } else { None };
+        let client = if traces.look_at_clients() { in_event(event) } else { None };
         let trusted = traces.trusts_clients;
         let context = traces.tracer.sample(client.as_ref().filter(|_| trusted));
         let parent = match client {
@@ -133,44 +185,82 @@ impl EventTrace {
             Some(client) if trusted => Parent::Client(client),
             Some(client) => Parent::Linked(client),
         };
-        EventTrace::of(context, parent)
+        EventTrace::of(traces, context, parent)
     }
 
-    /// Of an event of the gateway's own making.
+    /// Of an event of the gateway's own making that nothing here has caused.
     pub fn own(traces: &Traces) -> EventTrace {
-        EventTrace::of(traces.tracer.sample(None), Parent::None)
+        EventTrace::of(traces, traces.tracer.sample(None), Parent::None)
+    }
+
+    /// Of what an event or a handshake here has caused: another route that takes it, what is told of its failure.
+    pub fn below(traces: &Traces, cause: &TraceContext) -> EventTrace {
+        match traces.tracer.is_on() {
+            true => EventTrace::of(traces, cause.child(), Parent::Here(cause.clone())),
+            false => EventTrace::of(traces, cause.clone(), Parent::None),
+        }
     }
 
     /// Of a connect event, which is part of its handshake.
     pub fn of_handshake(traces: &Traces, handshake: Option<&HandshakeTrace>) -> EventTrace {
-        let Some(handshake) = handshake else { return EventTrace::own(traces) };
-        EventTrace::of(handshake.context.child(), Parent::Here(handshake.context.clone()))
+        match handshake {
+            Some(handshake) => EventTrace::below(traces, &handshake.context),
+            None => EventTrace::own(traces),
+        }
     }
 
-    fn of(context: TraceContext, parent: Parent) -> EventTrace {
-        let started = context.sampled.then(Started::now);
+    fn of(traces: &Traces, context: TraceContext, parent: Parent) -> EventTrace {
+        let started = (context.sampled && traces.tracer.is_on()).then(Started::now);
         EventTrace { context, parent, started }
+    }
+
+    fn span(&self, name: impl Into<Text>, started: &Started) -> Span {
+        let mut span = Span::new(&self.context, name, Kind::Consumer, started);
+        match &self.parent {
+            Parent::None => {}
+            Parent::Here(cause) => span = span.below(cause.span_id),
+            Parent::Client(client) => span = span.below_remote(client.span_id),
+            Parent::Linked(client) => span.link(client),
+        }
+        span
+    }
+
+    /// No route has taken it.
+    pub fn refused(
+        &self,
+        traces: &Traces,
+        endpoint: &CompiledEndpoint,
+        (connection, event): (&str, &str),
+        origin: Option<&Origin>,
+        (code, message): (ErrorCode, &str),
+    ) {
+        let Some(started) = &self.started else { return };
+        let mut span = self.span("event", started);
+        if let Some(link) = origin.and_then(|origin| origin.link(traces)) {
+            span.link(link);
+        }
+        span.set("wsgateway.endpoint", endpoint.path.to_string());
+        span.set("wsgateway.connection.id", connection.to_owned());
+        span.set("wsgateway.event.id", event.to_owned());
+        span.set("error.type", code.as_str());
+        span.fail(message.to_owned());
+        span.end(started);
+        traces.tracer.export(span);
     }
 
     /// Every required backend has answered.
     pub fn end(
-        self,
+        &self,
         traces: &Traces,
         route: &RouteRuntime,
         event: &Event,
-        handshake: Option<Link>,
+        origin: Option<&Origin>,
         failed: Option<&FailedDelivery>,
     ) {
-        let Some(started) = self.started else { return };
-        let mut span = Span::new(&self.context, &route.span_name, Kind::Consumer, &started);
-        match &self.parent {
-            Parent::None => {}
-            Parent::Here(handshake) => span = span.below(handshake.span_id),
-            Parent::Client(client) => span = span.below_remote(client.span_id),
-            Parent::Linked(client) => span.link(client),
-        }
-        if let Some(handshake) = handshake {
-            span.link(handshake);
+        let Some(started) = &self.started else { return };
+        let mut span = self.span(&route.span_name, started);
+        if let Some(link) = origin.and_then(|origin| origin.link(traces)) {
+            span.link(link);
         }
         span.set("wsgateway.endpoint", &route.endpoint_path);
         span.set("wsgateway.route", &route.route.name);
@@ -182,7 +272,7 @@ impl EventTrace {
             span.set("error.type", failed.undelivered.failure.outcome());
             span.fail(format!("{}: {}", failed.backend, failed.undelivered));
         }
-        span.end(&started);
+        span.end(started);
         traces.tracer.export(span);
     }
 }

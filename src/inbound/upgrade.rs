@@ -25,9 +25,8 @@ use super::resume::{self, Back, Returning};
 use super::runtime::{InboundWorker, RouteRuntime};
 use super::tell;
 use super::throttle::retry_after_seconds;
-use super::trace::{EventTrace, HandshakeTrace, Outcome};
+use super::trace::{EventTrace, HandshakeTrace, Origin, Outcome};
 use crate::authentication::{Accepted as Known, Denied, Presented};
-use wsgateway_otlp::Link;
 
 use crate::backends::{Event, EventSource, Failure, Undelivered};
 use crate::connections::connection::unix_millis;
@@ -56,7 +55,7 @@ pub struct Accepted {
     pending: Counted,
     admission: Admission,
     /// Its span, if it is recorded.
-    handshake: Option<Link>,
+    origin: Option<Rc<Origin>>,
 }
 
 /// What an accepted handshake leads to.
@@ -166,7 +165,7 @@ pub async fn decide(
         last_sequence,
         pending,
         admission,
-        handshake: trace.and_then(HandshakeTrace::link),
+        origin: trace.map(HandshakeTrace::origin),
     })))
 }
 
@@ -446,7 +445,7 @@ fn refused_by_service(failure: &Failure) -> Refusal {
 /// Makes a connection of an accepted handshake. That its client has gone meanwhile is found by who writes the answer: the
 /// connect event is out, so the connection opens and ends like any other, with its disconnect event.
 pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted: Accepted) {
-    let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission, handshake } =
+    let Accepted { endpoint, facts, held, source, answer, not_resumed, last_sequence, pending, admission, origin } =
         accepted;
     let path = endpoint.current().path.to_string();
     inbound.metrics.connections_opened.get_or_create(&EndpointLabels { endpoint: path }).inc();
@@ -456,6 +455,6 @@ pub fn open(inbound: Rc<InboundWorker>, io: ClientSocket, early: Bytes, accepted
     let worker = inbound.worker.clone();
     let answer = answer.head().freeze();
     let opening = Opening { facts, endpoint, io, answer, early, last_sequence, counters, not_resumed, admission };
-    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, (source, handshake), held)));
+    worker.open(opening, |connection| Box::new(ConnectionEvents::new(inbound, connection, (source, origin), held)));
     drop(pending); // the connection counts itself now
 }

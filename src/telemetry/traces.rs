@@ -13,6 +13,13 @@ pub struct Traces {
     pub trusts_clients: bool,
 }
 
+impl Traces {
+    /// Whether it matters which context a client sends: to record, or only to pass it on.
+    pub fn look_at_clients(&self) -> bool {
+        self.tracer.is_on() || self.trusts_clients
+    }
+}
+
 /// How long the last spans are waited for when the node leaves.
 pub const LAST_SPANS_WITHIN: Duration = Duration::from_secs(3);
 

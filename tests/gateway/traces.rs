@@ -254,3 +254,92 @@ async fn a_collector_that_is_dead_costs_nobody_anything_and_is_counted() {
     let said = cluster.nodes[0].log().matches("traces cannot be exported").count();
     assert!((1..=2).contains(&said), "a line in a minute, not one for each batch: {said}");
 }
+
+#[tokio::test]
+async fn a_handshake_is_recorded_with_the_first_of_its_events_that_is() {
+    let _turn = own_cluster_turn().await;
+    let (collector, service) = (Service::start().await, Service::start().await);
+    // Nothing is in the sample but what a client asks for.
+    let more = [("WSGATEWAY__TRACING__TRUST_CLIENT_TRACEPARENT", "true"), ("WSGATEWAY__TRACING__SAMPLE_RATIO", "0.0")];
+    let cluster = Cluster::start_with(1, plan(&collector, &more)).await;
+    let path = unique_path("later");
+    cluster.create(&json!({"path": path, "routes": [route("default", &[http(&service, "/default")])]})).await;
+    let mut client = Client::connect(&cluster.nodes[0], &path).await;
+    let silent = Client::connect(&cluster.nodes[0], &path).await;
+    client.send("{}").await;
+    service.next("/default").await;
+    for _ in 0..2 {
+        client.send(&format!("{{\"traceparent\": \"{CLIENT}\"}}")).await;
+        service.next("/default").await;
+    }
+    let events = eventually("both events", PATIENCE, async || {
+        let events: Vec<Span> = spans(&collector).into_iter().filter(|span| span.name == "event default").collect();
+        (events.len() == 2).then_some(events)
+    })
+    .await;
+    let handshakes: Vec<Span> = spans(&collector).into_iter().filter(|span| span.kind == SERVER).collect();
+    assert_eq!(handshakes.len(), 1, "of the connection that had such an event, and once: {handshakes:?}");
+    for event in events {
+        assert_eq!(event.links, [(handshakes[0].trace_id.clone(), handshakes[0].span_id.clone())]);
+    }
+    assert_eq!(attribute(&handshakes[0], "http.response.status_code"), "101");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn all_that_becomes_of_an_event_is_one_trace() {
+    let _turn = own_cluster_turn().await;
+    let (collector, service) = (Service::start().await, Service::start().await);
+    service.behave("/broken", Behaviour::status(500));
+    let cluster = Cluster::start_with(1, plan(&collector, &[])).await;
+    let path = unique_path("whole");
+    let is = |name: &str| json!({"equal": {"path": "$.type", "value": name}});
+    let mut audit = custom("audit", is("order"), &[http(&service, "/audit")]);
+    audit["continue"] = json!(true);
+    let mut broken = http(&service, "/broken");
+    broken["retry"] = json!({"attempts": 1});
+    let routes = [audit, custom("order", is("order"), &[broken]), route("error", &[http(&service, "/error")])];
+    cluster.create(&json!({"path": path, "routes": routes})).await;
+    let mut client = Client::connect(&cluster.nodes[0], &path).await;
+
+    // Two routes, and what is told of the failure of one of them.
+    client.send("{\"type\": \"order\"}").await;
+    client.error_frame("delivery_failed").await;
+    let audit = span(&collector, "event audit").await;
+    let order = span(&collector, "event order").await;
+    let error = span(&collector, "event error").await;
+    assert_eq!((&order.trace_id, &error.trace_id), (&audit.trace_id, &audit.trace_id));
+    assert_eq!((&order.parent_span_id, &error.parent_span_id), (&audit.span_id, &order.span_id));
+    let told = service.next("/error").await;
+    assert_eq!(told.header("traceparent").expect("a context")[3..35], hex(&audit.trace_id));
+
+    // What no route takes has a span, too.
+    client.send("{\"type\": \"unknown\"}").await;
+    client.error_frame("no_route").await;
+    let refused = span(&collector, "event").await;
+    assert!(refused.status == ERROR && attribute(&refused, "error.type") == "no_route", "{refused:?}");
+    let error = eventually("its error event", PATIENCE, async || {
+        spans(&collector).into_iter().find(|span| span.parent_span_id == refused.span_id)
+    })
+    .await;
+    assert_eq!((error.name.as_str(), &error.trace_id), ("event error", &refused.trace_id));
+}
+
+#[tokio::test]
+async fn without_a_collector_a_trusted_context_is_passed_on_as_it_came() {
+    let _turn = own_cluster_turn().await;
+    let service = Service::start().await;
+    let environment = vec![("WSGATEWAY__TRACING__TRUST_CLIENT_TRACEPARENT".to_owned(), "true".to_owned())];
+    let cluster = Cluster::start_with(1, Plan { environment, ..Plan::default() }).await;
+    let path = unique_path("through");
+    let routes = [route("connect", &[http(&service, "/connect")]), route("default", &[http(&service, "/default")])];
+    cluster.create(&json!({"path": path, "routes": routes})).await;
+    let headers = [("traceparent", CLIENT)];
+    let mut client = Client::try_connect(&cluster.nodes[0], &path, &headers).await.unwrap();
+    assert_eq!(service.next("/connect").await.header("traceparent"), Some(CLIENT));
+    let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    client.send(&format!("{{\"traceparent\": \"{other}\"}}")).await;
+    assert_eq!(service.next("/default").await.header("traceparent"), Some(other));
+    client.send("{}").await;
+    assert!(service.next("/default").await.header("traceparent").is_some_and(|told| told.ends_with("-00")));
+}
