@@ -69,6 +69,9 @@ pub struct LocalFacts {
     pub cluster_addr: String,
     pub admin_addr: String,
     pub client_addr: String,
+    /// Where people's browsers and clients reach it; empty: a program that does not say.
+    pub admin_url: String,
+    pub client_url: String,
     pub ready: bool,
     /// Of the program.
     pub version: String,
@@ -329,6 +332,8 @@ fn peer_facts(id: &ChitchatId, state: &NodeState, live: bool) -> Option<PeerFact
         cluster_addr: text(keys::CLUSTER_ADDR),
         admin_addr: text(keys::ADMIN_ADDR),
         client_addr: text(keys::CLIENT_ADDR),
+        admin_url: text(keys::ADMIN_URL),
+        client_url: text(keys::CLIENT_URL),
         ready: parsed(state, keys::READY),
         version: text(keys::VERSION),
         applied_index: parsed(state, keys::APPLIED_INDEX),
@@ -351,6 +356,8 @@ mod keys {
     pub const CLUSTER_ADDR: &str = "cluster_addr";
     pub const ADMIN_ADDR: &str = "admin_addr";
     pub const CLIENT_ADDR: &str = "client_addr";
+    pub const ADMIN_URL: &str = "admin_url";
+    pub const CLIENT_URL: &str = "client_url";
     pub const READY: &str = "ready";
     pub const VERSION: &str = "version";
     pub const APPLIED_INDEX: &str = "applied_index";
@@ -365,6 +372,8 @@ fn checked_pairs(facts: &LocalFacts) -> Result<Vec<(String, String)>, Membership
         (keys::CLUSTER_ADDR, facts.cluster_addr.clone()),
         (keys::ADMIN_ADDR, facts.admin_addr.clone()),
         (keys::CLIENT_ADDR, facts.client_addr.clone()),
+        (keys::ADMIN_URL, facts.admin_url.clone()),
+        (keys::CLIENT_URL, facts.client_url.clone()),
         (keys::READY, facts.ready.to_string()),
         (keys::VERSION, facts.version.clone()),
         (keys::APPLIED_INDEX, facts.applied_index.to_string()),

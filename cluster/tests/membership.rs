@@ -66,6 +66,8 @@ async fn nodes_find_each_other_and_notice_who_dies_restarts_or_leaves() {
         cluster_addr: "10.0.0.2:7000".into(),
         admin_addr: "10.0.0.2:9000".into(),
         client_addr: "10.0.0.2:8080".into(),
+        admin_url: "https://admin.example.com".into(),
+        client_url: "wss://ws.example.com/base".into(),
         ready: true,
         version: "0.1.0".into(),
         applied_index: 42,

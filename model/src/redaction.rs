@@ -65,6 +65,14 @@ fn shown(scalar: &Value) -> Value {
     }
 }
 
+/// What is told of a text that may not be shown.
+pub fn hidden(text: &str) -> String {
+    match text.chars().count() {
+        0 => String::new(),
+        chars => format!("‹{chars} chars›"),
+    }
+}
+
 fn cut(text: &str, chars_max: usize) -> String {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => format!("{}…", &text[..end]),

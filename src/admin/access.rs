@@ -2,9 +2,10 @@
 //! A token comes as `Authorization: Bearer <token>` or as `X-Api-Key: <token>`.
 
 use std::future::{ready, Ready};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{forward_ready, Service, ServiceRequest, ServiceResponse, Transform};
@@ -45,6 +46,12 @@ pub struct Shown {
 }
 
 impl Shown {
+    /// The same for the same token, and for all who show none.
+    pub fn whose(&self) -> u64 {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        HASHER.hash_one(&self.token)
+    }
+
     /// Whether it still lets in one of this role. A node that does not know yet has let it in before.
     pub fn still_allows(&self, needed: Role) -> bool {
         match self.tokens.identify(self.token.as_deref(), self.from) {

@@ -23,10 +23,14 @@ const ERROR_CODES: [&str; 7] = [
 /// The one channel: an endpoint is one socket.
 const CHANNEL: &str = "#/channels/endpoint";
 
-/// Where clients connect: a node's name and the address of its client listener.
+/// Where clients connect to a node.
 pub struct Server {
     pub name: String,
+    /// `ws` or `wss`.
+    pub protocol: String,
     pub host: String,
+    /// What endpoints' paths are below; empty: nothing.
+    pub pathname: String,
 }
 
 /// The document of one version.
@@ -52,8 +56,11 @@ pub fn asyncapi(document: &EndpointDocument, version: u64, servers: &[Server]) -
         security.push(json!({"$ref": "#/components/securitySchemes/client"}));
     }
     let server = |server: &Server| {
-        let described = json!({"host": server.host, "protocol": "ws", "description": format!("Node {}", server.name),
-            "security": security});
+        let mut described = json!({"host": server.host, "protocol": server.protocol,
+            "description": format!("Node {}", server.name), "security": security});
+        if !server.pathname.is_empty() {
+            described["pathname"] = Value::String(server.pathname.clone());
+        }
         (identifier(&server.name), described)
     };
     json!({
@@ -368,7 +375,12 @@ mod tests {
 
     fn of(document: Value) -> Value {
         let document: EndpointDocument = serde_json::from_value(document).expect("a document");
-        asyncapi(&document, 3, &[Server { name: "n 1".into(), host: "127.0.0.1:8081".into() }])
+        asyncapi(&document, 3, &[server()])
+    }
+
+    fn server() -> Server {
+        let (protocol, host) = ("wss".to_owned(), "127.0.0.1:8081".to_owned());
+        Server { name: "n 1".into(), protocol, host, pathname: "/ws".into() }
     }
 
     #[test]
@@ -391,7 +403,9 @@ mod tests {
         assert_eq!(made["channels"]["endpoint"]["address"], "/shop/{country}/{rest}");
         let replies = &made["operations"]["send-custom-buy-it"]["reply"]["messages"];
         assert_eq!(replies, &json!([{"$ref": "#/channels/endpoint/messages/reply"}]));
-        assert_eq!(made["servers"]["n-1"]["host"], "127.0.0.1:8081");
+        let server = &made["servers"]["n-1"];
+        assert_eq!(server["host"], "127.0.0.1:8081");
+        assert_eq!((&server["protocol"], &server["pathname"]), (&json!("wss"), &json!("/ws")));
     }
 
     #[test]

@@ -64,6 +64,10 @@ struct NodeBody {
     cluster_addr: String,
     admin_addr: String,
     client_addr: String,
+    /// Where a browser reaches the admin listener; null: not known.
+    admin_url: Option<String>,
+    /// Where clients reach the node; null: not known.
+    client_url: Option<String>,
     applied_index: u64,
     active_connections: u64,
 }
@@ -74,6 +78,11 @@ pub(super) fn hex(id: u64) -> String {
 
 async fn cluster(api: web::Data<Api>) -> HttpResponse {
     HttpResponse::Ok().json(seen(&api))
+}
+
+/// Programs of before do not say it.
+fn said(url: &str) -> Option<String> {
+    (!url.is_empty()).then(|| url.to_owned())
 }
 
 /// As it is seen now.
@@ -93,6 +102,8 @@ pub(super) fn seen(api: &Api) -> ClusterBody {
         cluster_addr: peer.facts.cluster_addr.clone(),
         admin_addr: peer.facts.admin_addr.clone(),
         client_addr: peer.facts.client_addr.clone(),
+        admin_url: said(&peer.facts.admin_url),
+        client_url: said(&peer.facts.client_url),
         applied_index: peer.facts.applied_index,
         active_connections: peer.facts.active_connections,
     });
@@ -108,6 +119,8 @@ pub(super) fn seen(api: &Api) -> ClusterBody {
         cluster_addr: addr,
         admin_addr: String::new(),
         client_addr: String::new(),
+        admin_url: None,
+        client_url: None,
         applied_index: 0,
         active_connections: 0,
     });

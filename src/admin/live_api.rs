@@ -1,9 +1,8 @@
 //! What happens now, as server-sent events: figures each second, changes of the cluster, and the tail of events. One stream
 //! is one task; a reader that is slow gets less, one that is gone ends it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -32,7 +31,9 @@ use crate::telemetry::tail::{Direction, Record, Wanted, PER_SECOND_MAX};
 
 const EVENT_STREAM: &str = "text/event-stream";
 /// Streams at once on one node.
-const STREAMS_MAX: usize = 16;
+const STREAMS_MAX: usize = 64;
+/// Of them with one token, or, while the node asks for none, without.
+const STREAMS_OF_ONE_MAX: usize = 16;
 /// Chunks that wait for a reader; then the stream waits.
 const CHUNKS_WAITING_MAX: usize = 16;
 /// A reader that takes nothing for so long is given up.
@@ -151,25 +152,45 @@ impl LiveQuery {
     }
 }
 
-/// How many streams there are.
+/// How many streams there are, by who has them.
 #[derive(Clone, Debug, Default)]
-pub struct Streams(Arc<AtomicUsize>);
+pub struct Streams(Arc<Mutex<HashMap<u64, usize>>>);
 
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    streams: Streams,
+    of: u64,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut streams = self.streams.lock();
+        if let Some(count) = streams.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.of);
+            }
+        }
     }
 }
 
 impl Streams {
-    fn enter(&self) -> Result<Place, Problem> {
-        let place = Place(self.0.clone());
-        match self.0.fetch_add(1, Ordering::Relaxed) < STREAMS_MAX {
-            true => Ok(place),
-            false => Err(Problem::new(429, "too_many_streams", format!("this node has {STREAMS_MAX} streams already"))),
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `of`: whose it is, so that nobody takes all places.
+    fn enter(&self, of: u64) -> Result<Place, Problem> {
+        let refused = |text: String| Err(Problem::new(429, "too_many_streams", text));
+        let mut streams = self.lock();
+        if streams.values().sum::<usize>() >= STREAMS_MAX {
+            return refused(format!("this node has {STREAMS_MAX} streams already"));
         }
+        let count = streams.entry(of).or_default();
+        if *count >= STREAMS_OF_ONE_MAX {
+            return refused(format!("this token has {STREAMS_OF_ONE_MAX} streams at this node already"));
+        }
+        *count += 1;
+        Ok(Place { streams: self.clone(), of })
     }
 }
 
@@ -181,9 +202,9 @@ async fn live(api: web::Data<Api>, access: web::Data<Access>, request: HttpReque
         return Err(invalid("seconds must be 1–86400".to_owned()));
     }
     let wanted = options.wanted()?;
-    let place = api.streams.enter()?;
-    let (chunks, mut taken) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
     let shown = access.shown(&request);
+    let place = api.streams.enter(shown.whose())?;
+    let (chunks, mut taken) = mpsc::channel::<Bytes>(CHUNKS_WAITING_MAX);
     let stream = Stream { api: api.into_inner(), shown, topics, chunks, told_at: 0, unheard: Unheard::default() };
     actix_rt::spawn(async move {
         let run = stream.run(wanted);

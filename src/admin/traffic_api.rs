@@ -86,8 +86,10 @@ struct ServedBody {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "RouteTraffic")]
 struct RouteTrafficBody {
-    /// Empty: events that no route took.
+    /// Its name. Empty: events that no route took.
     route: String,
+    /// Its type: names are unique among routes of one type. Empty for those events.
+    r#type: String,
     /// Those that failed included.
     events_per_second: f64,
     /// By code, per second.
@@ -115,8 +117,7 @@ fn hundredths(figure: f64) -> f64 {
 
 /// `type/route/index`: route names have no slash.
 fn route_and_index(label: &str) -> Option<(&str, u64)> {
-    let (rest, index) = label.rsplit_once('/')?;
-    let (_, route) = rest.split_once('/')?;
+    let (route, index) = label.rsplit_once('/')?;
     Some((route, index.parse().ok()?))
 }
 
@@ -135,17 +136,26 @@ fn routes(counts: EndpointCounts, per_second: impl Fn(u64) -> f64) -> Vec<RouteT
             backends.entry(route.to_owned()).or_default().push(backend_body(label, index, counts));
         }
     }
-    let mut routes: Vec<RouteTrafficBody> = Vec::new();
+    let mut routes = Vec::new();
     for (route, counts) in counts.routes {
         let errors = counts.errors.into_iter().map(|(code, count)| (code, per_second(count))).collect();
         let backends = backends.remove(&route).unwrap_or_default();
-        routes.push(RouteTrafficBody { events_per_second: per_second(counts.events), route, errors, backends });
+        routes.push(route_body(&route, per_second(counts.events), errors, backends));
     }
     // Answered just now, for events of before.
-    for (route, backends) in backends {
-        routes.push(RouteTrafficBody { route, events_per_second: 0.0, errors: BTreeMap::new(), backends });
-    }
+    routes.extend(backends.into_iter().map(|(route, backends)| route_body(&route, 0.0, BTreeMap::new(), backends)));
     routes
+}
+
+/// `label`: `type/name`; a node of before says the name alone.
+fn route_body(
+    label: &str,
+    events_per_second: f64,
+    errors: BTreeMap<String, f64>,
+    backends: Vec<BackendTrafficBody>,
+) -> RouteTrafficBody {
+    let (r#type, route) = label.split_once('/').unwrap_or(("", label));
+    RouteTrafficBody { route: route.to_owned(), r#type: r#type.to_owned(), events_per_second, errors, backends }
 }
 
 /// What all nodes say of one endpoint.
@@ -236,20 +246,23 @@ mod tests {
 
     #[test]
     fn backends_are_with_their_routes() {
-        assert_eq!(route_and_index("custom/My route/12"), Some(("My route", 12)));
+        assert_eq!(route_and_index("custom/My route/12"), Some(("custom/My route", 12)));
         assert_eq!(route_and_index("custom/a.b/x"), None);
         let mut counts = EndpointCounts::default();
         let errors = BTreeMap::from([("delivery_failed".to_owned(), 5)]);
-        counts.routes.insert("a".to_owned(), RouteCounts { events: 20, errors });
-        for label in ["custom/a/0", "custom/a/1", "custom/late/0"] {
+        counts.routes.insert("custom/a".to_owned(), RouteCounts { events: 20, errors });
+        counts.routes.insert("default/a".to_owned(), RouteCounts { events: 70, ..RouteCounts::default() });
+        for label in ["custom/a/0", "custom/a/1", "custom/late/0", "default/a/0"] {
             counts
                 .backends
                 .insert(label.to_owned(), BackendCounts { requests: 10, failed: 5, ..BackendCounts::default() });
         }
         let routes = routes(counts, |count| count as f64 / 10.0);
-        let seen: Vec<_> =
-            routes.iter().map(|route| (route.route.as_str(), route.events_per_second, route.backends.len())).collect();
-        assert_eq!(seen, [("a", 2.0, 2), ("late", 0.0, 1)]);
+        let seen: Vec<_> = routes
+            .iter()
+            .map(|it| (it.r#type.as_str(), it.route.as_str(), it.events_per_second, it.backends.len()))
+            .collect();
+        assert_eq!(seen, [("custom", "a", 2.0, 2), ("default", "a", 7.0, 1), ("custom", "late", 0.0, 1)]);
         assert_eq!(routes[0].errors["delivery_failed"], 0.5);
         assert_eq!((routes[0].backends[1].index, routes[0].backends[1].failed_per_second), (1, 0.5));
     }

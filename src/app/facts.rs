@@ -44,6 +44,8 @@ pub(super) async fn gossip_facts(
             cluster_addr: settings.cluster.advertised(),
             admin_addr: settings.admin.listen.to_string(),
             client_addr: settings.client.listen.to_string(),
+            admin_url: settings.admin.advertised_url(),
+            client_url: settings.client.advertised_url(),
             ready: config.is_configured() && !hub.is_draining(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             applied_index: status.applied_index.unwrap_or(0),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use wsgateway_cluster::membership::{self, Members};
 use wsgateway_cluster::{Channel, NodeId, PeerAddress, PeerTransport};
@@ -159,6 +160,7 @@ impl Observer {
         told: mpsc::Sender<Tailed>,
     ) {
         let node_id = peer.as_ref().map_or(self.me(), |peer| peer.node_id.unwrap_or_default());
+        let mut left_out = 0;
         while !told.is_closed() {
             let said = match &peer {
                 None => self.own.metrics.tail.watch((self.me(), watch), &wanted, TAIL_WAIT_MAX).await,
@@ -171,9 +173,15 @@ impl Observer {
                 }
             };
             let failed = said.is_err();
-            if told.send(self.heard(node_id, said)).await.is_err() {
-                break;
-            }
+            // Never waits for the reader: a watch that is not asked for is forgotten, with what it has counted.
+            let said = said.map(|batch| Batch { skipped: batch.skipped + left_out, ..batch });
+            left_out = match told.try_send(self.heard(node_id, said)) {
+                Ok(()) => 0,
+                Err(TrySendError::Closed(_)) => break,
+                Err(TrySendError::Full(tailed)) => {
+                    tailed.said.map_or(left_out, |batch| batch.skipped + batch.records.len() as u64)
+                }
+            };
             if failed {
                 tokio::select! {
                     () = tokio::time::sleep(RETRY_PAUSE) => {}

@@ -5,6 +5,7 @@
 mod gather;
 mod peers;
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ pub use gather::{Heard, Observer, Tailed};
 pub use peers::PeerObservations;
 
 use crate::model::live_endpoint::LiveEndpoint;
+use crate::telemetry::configured::Configured;
 use crate::telemetry::history::{memory_bytes, Gauges, History, Range, Samples};
 use crate::telemetry::rates::{EndpointCounts, Rates, INTERVAL as RATES_INTERVAL};
 use crate::telemetry::Metrics;
@@ -65,6 +67,9 @@ pub struct OwnEndpoint {
     pub degraded: bool,
 }
 
+/// Counters of what is not configured any more are let go at the second look after that.
+const RETIRED_AFTER: Duration = Duration::from_secs(600);
+
 /// What of a node is not telemetry's.
 pub struct Surroundings {
     pub node_id: u64,
@@ -92,6 +97,34 @@ fn middle_of_a_second() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_millis(u64::from((1500 - within) % 1000))
 }
 
+/// What may be counted for: what is configured, and what was at the last look, since events of that may be under way.
+#[derive(Default)]
+struct Kept {
+    before: Configured,
+    /// By the endpoint's id: the paths that its connections may count under, which they have had since they came.
+    paths: HashMap<String, BTreeSet<String>>,
+}
+
+impl Kept {
+    fn look(&mut self, endpoints: &[OwnEndpoint]) -> Configured {
+        let mut now = Configured::default();
+        let mut paths = HashMap::new();
+        for (id, live) in endpoints.iter().filter_map(|endpoint| Some((&endpoint.id, endpoint.live.as_ref()?))) {
+            let current = live.current();
+            now.add(&current);
+            let idle = live.connections.load(std::sync::atomic::Ordering::Relaxed) == 0;
+            let mut its = if idle { BTreeSet::new() } else { self.paths.remove(id).unwrap_or_default() };
+            its.insert(current.path.to_string());
+            its.iter().for_each(|path| now.add_path(path));
+            paths.insert(id.clone(), its);
+        }
+        self.paths = paths;
+        let kept = now.clone().or(&self.before);
+        self.before = now;
+        kept
+    }
+}
+
 impl Own {
     pub fn new(metrics: Metrics, around: Surroundings) -> Arc<Own> {
         let (history, rates) = (History::new(&metrics, unix_seconds()), Rates::new(&metrics));
@@ -103,6 +136,7 @@ impl Own {
         let mut ticks = tokio::time::interval_at(middle_of_a_second(), SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut rated_at = Instant::now();
+        let (mut retired_at, mut configured) = (Instant::now(), Kept::default());
         loop {
             ticks.tick().await;
             let gauges = Gauges { connections: (self.around.connections)(), memory_bytes: memory_bytes() };
@@ -112,6 +146,12 @@ impl Own {
                 self.rates.tick(&self.metrics, rated_at);
             }
             self.metrics.tail.sweep();
+            if retired_at.elapsed() >= RETIRED_AFTER {
+                retired_at = Instant::now();
+                let now = configured.look(&(self.around.endpoints)());
+                self.history.retire(&self.metrics, &now);
+                self.metrics.retire(&now);
+            }
         }
     }
 

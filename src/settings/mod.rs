@@ -65,6 +65,8 @@ pub struct NodeSettings {
 #[serde(deny_unknown_fields)]
 pub struct ClientSettings {
     pub listen: SocketAddr,
+    /// `ws://` or `wss://` at which clients reach this node; default: `listen`.
+    pub advertise_url: Option<String>,
     /// A handshake must be complete within this time.
     pub handshake_deadline_seconds: u64,
     /// Open connections of this node; 0: as many as the file limit allows.
@@ -86,7 +88,26 @@ pub struct ClientSettings {
     pub tls: TlsSettings,
 }
 
+/// What was set, or where the listener is.
+fn advertised_url(
+    set: Option<&String>,
+    (plain, encrypted): (&str, &str),
+    tls: &TlsSettings,
+    listen: SocketAddr,
+) -> String {
+    match set {
+        Some(url) => url.trim_end_matches('/').to_owned(),
+        None => format!("{}://{listen}", if tls.certificate_file.is_some() { encrypted } else { plain }),
+    }
+}
+
 impl ClientSettings {
+    pub const SCHEMES: (&str, &str) = ("ws", "wss");
+
+    pub fn advertised_url(&self) -> String {
+        advertised_url(self.advertise_url.as_ref(), ClientSettings::SCHEMES, &self.tls, self.listen)
+    }
+
     pub fn handshake_deadline(&self) -> Duration {
         Duration::from_secs(self.handshake_deadline_seconds)
     }
@@ -100,11 +121,21 @@ impl ClientSettings {
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
     pub listen: SocketAddr,
+    /// `http://` or `https://` at which people reach this node; default: `listen`.
+    pub advertise_url: Option<String>,
     /// The first admin token. Without one the listener must be on a loopback address.
     pub token: Option<String>,
     /// Largest body of a pushed message, bytes.
     pub push_bytes_max: usize,
     pub tls: TlsSettings,
+}
+
+impl AdminSettings {
+    pub const SCHEMES: (&str, &str) = ("http", "https");
+
+    pub fn advertised_url(&self) -> String {
+        advertised_url(self.advertise_url.as_ref(), AdminSettings::SCHEMES, &self.tls, self.listen)
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -184,6 +215,7 @@ impl Default for Settings {
             },
             client: ClientSettings {
                 listen: loopback(8080),
+                advertise_url: None,
                 handshake_deadline_seconds: 5,
                 max_connections: 0,
                 tcp_user_timeout_seconds: 30,
@@ -197,6 +229,7 @@ impl Default for Settings {
             },
             admin: AdminSettings {
                 listen: loopback(9000),
+                advertise_url: None,
                 token: None,
                 push_bytes_max: 131_072,
                 tls: TlsSettings::default(),
@@ -267,6 +300,23 @@ fn wrong<T>(key: &'static str, reason: impl Into<String>) -> Result<T, SettingsE
     Err(SettingsError::Value { key, reason: reason.into() })
 }
 
+/// A scheme of these, a host, perhaps a port and a path; it travels with gossip, so it is short.
+fn check_url(key: &'static str, url: Option<&str>, (plain, encrypted): (&str, &str)) -> Result<(), SettingsError> {
+    let Some(text) = url else { return Ok(()) };
+    let is = |reason: &str| wrong(key, format!("{reason}, is {text:?}"));
+    let Ok(uri) = text.parse::<actix_http::Uri>() else { return is("is no URL") };
+    if uri.scheme_str().is_none_or(|scheme| scheme != plain && scheme != encrypted) {
+        return is(&format!("must begin with {plain}:// or {encrypted}://"));
+    }
+    if uri.host().is_none_or(str::is_empty) || uri.authority().is_some_and(|all| all.as_str().contains('@')) {
+        return is("must have a host, and no user");
+    }
+    if uri.query().is_some() || text.contains('#') || text.len() > 200 {
+        return is("must have no query and no fragment, and at most 200 characters");
+    }
+    Ok(())
+}
+
 /// The layers in their order; `flags` holds only what was given on the command line.
 pub fn layers(config: Option<&PathBuf>, flags: figment::value::Dict) -> Figment {
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
@@ -311,6 +361,8 @@ impl Settings {
             let reason = "needs client.trusted_proxies: the header is read from those peers only";
             return wrong("client.proxy_protocol", reason);
         }
+        check_url("client.advertise_url", self.client.advertise_url.as_deref(), ClientSettings::SCHEMES)?;
+        check_url("admin.advertise_url", self.admin.advertise_url.as_deref(), AdminSettings::SCHEMES)?;
         self.client.tls.check(&listener_tls::CLIENT)?;
         self.admin.tls.check(&listener_tls::ADMIN)?;
         match &self.admin.token {

@@ -91,8 +91,11 @@ struct SourceMetrics {
 
 impl SourceMetrics {
     fn new(metrics: &Metrics, wanted: &Wanted) -> SourceMetrics {
-        let labels = SourceLabels { endpoint: wanted.path.to_string(), source: wanted.spec.label() };
-        SourceMetrics { metrics: metrics.clone(), labels }
+        SourceMetrics { metrics: metrics.clone(), labels: SourceMetrics::labels(wanted) }
+    }
+
+    fn labels(wanted: &Wanted) -> SourceLabels {
+        SourceLabels { endpoint: wanted.path.to_string(), source: wanted.spec.label() }
     }
 
     fn with(&self, outcome: &'static str) -> SourceOutcomeLabels {
@@ -133,6 +136,10 @@ impl Running {
             tracing::warn!(endpoint = %self.wanted.path, source = %self.wanted.spec.label(), "a source does not end in time");
         }
     }
+
+    fn labels(&self) -> SourceLabels {
+        SourceMetrics::labels(&self.wanted)
+    }
 }
 
 /// Keeps the running sources at what is wanted: looks whenever `changed` says so (level-triggered: what is wanted is read
@@ -145,8 +152,16 @@ pub async fn run(around: Surroundings, changed: Arc<Notify>, stop: CancellationT
         let (kept, ended): (Vec<_>, Vec<_>) =
             running.into_iter().partition(|running| wanted.contains(&running.wanted) && !running.task.is_finished());
         running = kept;
+        let gone: Vec<SourceLabels> = ended.iter().map(Running::labels).collect();
         // Before others begin: a changed source is a member of the same group.
         futures::future::join_all(ended.into_iter().map(Running::end)).await;
+        for labels in gone {
+            let goes_on = |wanted: &Wanted| SourceMetrics::labels(wanted) == labels;
+            if !wanted.iter().any(goes_on) {
+                // A gauge of what is not there any more would stay at its last value.
+                around.metrics.source_partitions.retire(|gone| *gone == labels, |_, _| {});
+            }
+        }
         wanted.retain(|wanted| !running.iter().any(|running| running.wanted == *wanted));
         for wanted in wanted {
             tracing::info!(endpoint = %wanted.path, source = %wanted.spec.label(), "source begins");

@@ -56,7 +56,7 @@ const fn histogram(
 pub const CATALOGUE: &[(&str, &[Entry])] = &[
     ("Clients", &[
         counter("connections_opened_total", &["endpoint"], "Connections upgraded", "Handshakes answered 101."),
-        counter("connections_closed_total", &["endpoint", "code"], "Connections ended, by close code", "[Close codes](http-api.md#close-codes); 1005: closed without a code, 1006: lost."),
+        counter("connections_closed_total", &["endpoint", "code"], "Connections ended, by close code", "[Close codes](http-api.md#close-codes); 1005: closed without a code, 1006: lost; `3xxx`, `4xxx`: chosen by the client or a service."),
         counter("connections_cut_total", &["reason"], "Connections that the gateway closed for what the client did, by reason", "`protocol_error`, `binary`, `not_utf8`, `throttled`, `too_many_fragments`, `too_many_control_frames`, `too_big`, `slow_consumer`, `heartbeat_missed`."),
         gauge("connections_open", &[], "Open client connections", ""),
         gauge("connections_away", &[], "Of those, the ones without a socket whose client may come back", "[Resume](resume.md)."),
@@ -71,7 +71,7 @@ pub const CATALOGUE: &[(&str, &[Entry])] = &[
         counter("tls_reloads_total", &["listener", "outcome"], "Changes of a listener's certificate files, by what became of them", "`reloaded`, `failed`."),
     ]),
     ("Events", &[
-        counter("events_in_total", &["endpoint", "route", "outcome"], "Events from clients and of connections, by route and outcome", "`delivered`, `failed`; with an empty route `invalid_json`, `no_route`, `throttled`; refused by a route `schema_violation`, `transform_failed`."),
+        counter("events_in_total", &["endpoint", "route", "type", "outcome"], "Events from clients and of connections, by route and outcome", "`delivered`, `failed`; with an empty route `invalid_json`, `no_route`, `throttled`; refused by a route `schema_violation`, `transform_failed`."),
         histogram("backend_seconds", &["endpoint", "backend", "outcome"], "Time until a backend answered an event", "0.5 ms to 10 s, from the first attempt to the last; `delivered`, `dropped`, or [why not](delivery.md#what-the-error-route-is-told). The backend is route type/name/place."),
         counter("backend_retries_total", &["endpoint", "backend", "outcome"], "Attempts after the first one, and those that the retry budget did not allow", "`retried`, `over_budget`: [retries](delivery.md#figures)."),
         gauge("backend_in_flight", &["endpoint", "backend"], "Requests to a backend under way", ""),

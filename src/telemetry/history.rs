@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::configured::Configured;
 use super::latency::{self, quantile_millis, Counts, BUCKETS};
 use super::metrics::Metrics;
 
@@ -100,23 +101,46 @@ struct Totals {
 }
 
 impl Totals {
-    fn read(metrics: &Metrics) -> Totals {
-        let mut totals = Totals::default();
-        metrics.connections_opened.each(|_, counter| totals.opened += counter.get());
-        metrics.connections_closed.each(|_, counter| totals.closed += counter.get());
-        metrics.events_out.each(|_, counter| totals.events_out += counter.get());
-        metrics.throttled.each(|_, counter| totals.throttled += counter.get());
-        metrics.events_in.each(|labels, counter| {
-            totals.events_in += counter.get();
-            if let Some(code) = error_code(labels.outcome) {
-                *totals.errors.entry(code).or_default() += counter.get();
-            }
-        });
+    /// `retired`: what those have counted that are not there any more.
+    fn read(metrics: &Metrics, retired: &Totals) -> Totals {
+        let mut totals = retired.clone();
+        metrics.connections_opened.each(|_, _, counter| totals.opened += counter.get());
+        metrics.connections_closed.each(|_, _, counter| totals.closed += counter.get());
+        metrics.events_out.each(|_, _, counter| totals.events_out += counter.get());
+        metrics.throttled.each(|_, _, counter| totals.throttled += counter.get());
+        metrics.events_in.each(|_, labels, counter| totals.add_events(labels.outcome, counter.get()));
         metrics
             .handshakes_refused
-            .each(|_, counter| *totals.errors.entry("handshake_refused").or_default() += counter.get());
-        metrics.backend_seconds.each(|_, took| latency::add(&mut totals.latency, &took.counts()));
+            .each(|_, _, counter| *totals.errors.entry("handshake_refused").or_default() += counter.get());
+        metrics.backend_seconds.each(|_, _, took| latency::add(&mut totals.latency, &took.counts()));
         totals
+    }
+
+    fn add_events(&mut self, outcome: &'static str, count: u64) {
+        self.events_in += count;
+        if let Some(code) = error_code(outcome) {
+            *self.errors.entry(code).or_default() += count;
+        }
+    }
+
+    /// Lets go of the members that stand for nothing any more, and keeps what they have counted.
+    fn retire(&mut self, metrics: &Metrics, known: &Configured) {
+        metrics
+            .connections_opened
+            .retire(|of| !known.endpoint(&of.endpoint), |_, counter| self.opened += counter.get());
+        metrics
+            .connections_closed
+            .retire(|of| !known.endpoint(&of.endpoint), |_, counter| self.closed += counter.get());
+        metrics.events_out.retire(|of| !known.endpoint(&of.endpoint), |_, counter| self.events_out += counter.get());
+        metrics.throttled.retire(|of| !known.endpoint(&of.endpoint), |_, counter| self.throttled += counter.get());
+        metrics.events_in.retire(
+            |of| !known.route(&of.endpoint, &of.type_and_route()),
+            |of, counter| self.add_events(of.outcome, counter.get()),
+        );
+        metrics.backend_seconds.retire(
+            |of| !known.backend(&of.endpoint, &of.backend),
+            |_, took| latency::add(&mut self.latency, &took.counts()),
+        );
     }
 
     fn since(&self, before: &Totals, gauges: Gauges) -> Sample {
@@ -189,6 +213,7 @@ struct Rings {
     latency: VecDeque<Counts>,
     /// The second that the last sample was taken in.
     at: u64,
+    retired: Totals,
 }
 
 /// A node's history; see the module.
@@ -197,10 +222,11 @@ pub struct History(Mutex<Rings>);
 impl History {
     /// `now` in Unix seconds.
     pub fn new(metrics: &Metrics, now: u64) -> History {
-        let before = Totals::read(metrics);
+        let retired = Totals::default();
+        let before = Totals::read(metrics, &retired);
         let ring = |range: Range| Ring { range, samples: VecDeque::new(), last: 0, before: before.clone() };
         let latency = VecDeque::from([before.latency]);
-        History(Mutex::new(Rings { rings: Range::ALL.map(ring), latency, at: now }))
+        History(Mutex::new(Rings { rings: Range::ALL.map(ring), latency, at: now, retired }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Rings> {
@@ -209,9 +235,9 @@ impl History {
 
     /// Once in a second: ends the steps that are over.
     pub fn tick(&self, metrics: &Metrics, gauges: Gauges, now: u64) {
-        let totals = Totals::read(metrics);
         let mut rings = self.lock();
-        let Rings { rings, latency, at } = &mut *rings;
+        let Rings { rings, latency, at, retired } = &mut *rings;
+        let totals = Totals::read(metrics, retired);
         for ring in rings {
             let step = ring.range.step_seconds();
             if now / step != *at / step {
@@ -230,6 +256,11 @@ impl History {
             }
         }
         *at = now;
+    }
+
+    /// Counters of what is not configured any more go, and what they have counted stays in the sums.
+    pub fn retire(&self, metrics: &Metrics, known: &Configured) {
+        self.lock().retired.retire(metrics, known);
     }
 
     /// The samples of steps that began at `since` or later.
@@ -269,11 +300,37 @@ mod tests {
     use std::time::Duration;
 
     fn events(metrics: &Metrics, outcome: &'static str, count: u64) {
-        let labels = EventLabels { endpoint: "/a".into(), route: "r".into(), outcome };
+        let labels = EventLabels::new("/a", Some(("default", "r")), outcome);
         metrics.events_in.get_or_create(&labels).inc_by(count);
     }
 
     const GAUGES: Gauges = Gauges { connections: 7, memory_bytes: 1000 };
+
+    #[test]
+    fn what_those_have_counted_that_are_gone_stays_in_the_sums() {
+        let (metrics, start) = (Metrics::default(), 1_000_000);
+        let history = History::new(&metrics, start);
+        events(&metrics, "delivered", 100);
+        events(&metrics, "failed", 2);
+        let labels = BackendLabels { endpoint: "/a".into(), backend: "default/r/0".into(), outcome: "delivered" };
+        metrics.backend_seconds.get_or_create(&labels).observe(Duration::from_millis(3));
+        history.tick(&metrics, GAUGES, start + 1);
+        // Nothing is configured.
+        history.retire(&metrics, &Configured::default());
+        let mut left = 0;
+        metrics.events_in.each(|_, _, _| left += 1);
+        metrics.backend_seconds.each(|_, _, _| left += 1);
+        assert_eq!(left, 0);
+        events(&metrics, "delivered", 1);
+        history.tick(&metrics, GAUGES, start + 2);
+        history.tick(&metrics, GAUGES, start + 10);
+        let read = history.read(Range::FiveMinutes, 0);
+        let came: Vec<u64> = read.samples.iter().flatten().map(|sample| sample.events_in).collect();
+        assert_eq!(came, [102, 1, 0]);
+        let ten = history.read(Range::Hour, 0).samples[0].clone().unwrap();
+        assert_eq!((ten.events_in, ten.errors), (103, vec![("delivery_failed".to_owned(), 2)]));
+        assert_eq!(read.latency.iter().sum::<u64>(), 1);
+    }
 
     #[test]
     fn samples_are_what_came_within_their_step() {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::catalogue;
+use super::configured::Configured;
 use super::latency::Latency;
 use super::readable::Readable;
 use super::tail::Tail;
@@ -24,7 +25,20 @@ pub struct EndpointLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CloseLabels {
     pub endpoint: String,
-    pub code: u32,
+    /// A number, or `3xxx` or `4xxx`; see [`CloseLabels::new`].
+    pub code: String,
+}
+
+impl CloseLabels {
+    /// Codes that clients and services choose freely are told by their range: there would be thousands of series.
+    pub fn new(endpoint: String, code: u16, chosen_here: bool) -> CloseLabels {
+        let code = match code {
+            3000..=3999 if !chosen_here => "3xxx".to_owned(),
+            4000..=4999 if !chosen_here => "4xxx".to_owned(),
+            code => code.to_string(),
+        };
+        CloseLabels { endpoint, code }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -52,8 +66,28 @@ pub struct RefusalLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EventLabels {
     pub endpoint: String,
+    /// Empty: no route took it.
     pub route: String,
+    /// Of the route: names are unique among those of one type only.
+    pub r#type: &'static str,
     pub outcome: &'static str,
+}
+
+impl EventLabels {
+    /// `route`: its type and its name.
+    pub fn new(endpoint: &str, route: Option<(&'static str, &str)>, outcome: &'static str) -> EventLabels {
+        let (r#type, route) = route.unwrap_or_default();
+        EventLabels { endpoint: endpoint.to_owned(), route: route.to_owned(), r#type, outcome }
+    }
+
+    /// As backends' labels begin.
+    pub fn type_and_route(&self) -> String {
+        if self.route.is_empty() {
+            String::new()
+        } else {
+            format!("{}/{}", self.r#type, self.route)
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -157,21 +191,21 @@ pub struct Metrics {
     pub authentication_calls: Family<AuthenticationCallLabels, Latency>,
     pub events_in: Readable<EventLabels, Counter>,
     pub events_out: Readable<EndpointLabels, Counter>,
-    pub outbox_dropped: Family<DropLabels, Counter>,
-    pub resumes: Family<ResumeLabels, Counter>,
+    pub outbox_dropped: Readable<DropLabels, Counter>,
+    pub resumes: Readable<ResumeLabels, Counter>,
     pub backend_seconds: Readable<BackendLabels, Latency>,
-    pub backend_retries: Family<BackendLabels, Counter>,
+    pub backend_retries: Readable<BackendLabels, Counter>,
     pub pushes: Family<PushLabels, Counter>,
     pub broadcasts: Family<BroadcastLabels, Counter>,
     pub broadcast_messages: Family<BroadcastMessageLabels, Counter>,
     pub broadcast_nodes_missed: Counter,
     pub throttled: Readable<ThrottleLabels, Counter>,
     pub admin_refused: Family<AdminRefusalLabels, Counter>,
-    pub source_records: Family<SourceOutcomeLabels, Counter>,
-    pub source_messages: Family<SourceOutcomeLabels, Counter>,
-    pub source_errors: Family<SourceLabels, Counter>,
-    pub source_partitions: Family<SourceLabels, Gauge>,
-    pub dead_letters: Family<DeadLetterLabels, Counter>,
+    pub source_records: Readable<SourceOutcomeLabels, Counter>,
+    pub source_messages: Readable<SourceOutcomeLabels, Counter>,
+    pub source_errors: Readable<SourceLabels, Counter>,
+    pub source_partitions: Readable<SourceLabels, Gauge>,
+    pub dead_letters: Readable<DeadLetterLabels, Counter>,
     pub kafka_producers: Gauge,
     pub kafka_producers_opened: Counter,
 }
@@ -193,21 +227,21 @@ impl Default for Metrics {
             authentication_calls: Family::default(),
             events_in: Readable::default(),
             events_out: Readable::default(),
-            outbox_dropped: Family::default(),
-            resumes: Family::default(),
+            outbox_dropped: Readable::default(),
+            resumes: Readable::default(),
             backend_seconds: Readable::default(),
-            backend_retries: Family::default(),
+            backend_retries: Readable::default(),
             pushes: Family::default(),
             broadcasts: Family::default(),
             broadcast_messages: Family::default(),
             broadcast_nodes_missed: Counter::default(),
             throttled: Readable::default(),
             admin_refused: Family::default(),
-            source_records: Family::default(),
-            source_messages: Family::default(),
-            source_errors: Family::default(),
-            source_partitions: Family::default(),
-            dead_letters: Family::default(),
+            source_records: Readable::default(),
+            source_messages: Readable::default(),
+            source_errors: Readable::default(),
+            source_partitions: Readable::default(),
+            dead_letters: Readable::default(),
             kafka_producers: Gauge::default(),
             kafka_producers_opened: Counter::default(),
         };
@@ -220,7 +254,7 @@ impl Default for Metrics {
         register(&mut registry, "events_in", metrics.events_in.family());
         register(&mut registry, "events_out", metrics.events_out.family());
         register(&mut registry, "backend_seconds", metrics.backend_seconds.family());
-        register(&mut registry, "backend_retries", metrics.backend_retries.clone());
+        register(&mut registry, "backend_retries", metrics.backend_retries.family());
         register(&mut registry, "pushes", metrics.pushes.clone());
         register(&mut registry, "throttled", metrics.throttled.family());
         register(&mut registry, "admin_refused", metrics.admin_refused.clone());
@@ -228,7 +262,7 @@ impl Default for Metrics {
         metrics.register_outboxes(&mut registry);
         metrics.register_broadcasts(&mut registry);
         metrics.register_sources(&mut registry);
-        register(&mut registry, "dead_letters", metrics.dead_letters.clone());
+        register(&mut registry, "dead_letters", metrics.dead_letters.family());
         register(&mut registry, "kafka_producers", metrics.kafka_producers.clone());
         register(&mut registry, "kafka_producers_opened", metrics.kafka_producers_opened.clone());
         *metrics.lock() = registry;
@@ -244,8 +278,8 @@ impl Metrics {
     }
 
     fn register_outboxes(&self, registry: &mut Registry) {
-        register(registry, "outbox_dropped", self.outbox_dropped.clone());
-        register(registry, "resumes", self.resumes.clone());
+        register(registry, "outbox_dropped", self.outbox_dropped.family());
+        register(registry, "resumes", self.resumes.family());
     }
 
     fn register_broadcasts(&self, registry: &mut Registry) {
@@ -255,10 +289,24 @@ impl Metrics {
     }
 
     fn register_sources(&self, registry: &mut Registry) {
-        register(registry, "source_records", self.source_records.clone());
-        register(registry, "source_messages", self.source_messages.clone());
-        register(registry, "source_errors", self.source_errors.clone());
-        register(registry, "source_partitions", self.source_partitions.clone());
+        register(registry, "source_records", self.source_records.family());
+        register(registry, "source_messages", self.source_messages.family());
+        register(registry, "source_errors", self.source_errors.family());
+        register(registry, "source_partitions", self.source_partitions.family());
+    }
+
+    /// Lets go of what counts for endpoints, routes, backends and sources that are gone. What the history adds up it retires
+    /// itself ([`super::history::History::retire`]).
+    pub fn retire(&self, known: &Configured) {
+        self.outbox_dropped.retire(|labels| !known.endpoint(&labels.endpoint), |_, _| {});
+        self.resumes.retire(|labels| !known.endpoint(&labels.endpoint), |_, _| {});
+        self.backend_retries.retire(|labels| !known.backend(&labels.endpoint, &labels.backend), |_, _| {});
+        self.dead_letters.retire(|labels| !known.route_of_any_type(&labels.endpoint, &labels.route), |_, _| {});
+        self.source_records.retire(|labels| !known.source(&labels.endpoint, &labels.source), |_, _| {});
+        self.source_messages.retire(|labels| !known.source(&labels.endpoint, &labels.source), |_, _| {});
+        self.source_errors.retire(|labels| !known.source(&labels.endpoint, &labels.source), |_, _| {});
+        // At once, by whoever reads the source; after a panic of that, here.
+        self.source_partitions.retire(|labels| !known.source(&labels.endpoint, &labels.source), |_, _| {});
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Registry> {
@@ -275,5 +323,20 @@ impl Metrics {
         let mut out = String::new();
         encode(&mut out, &self.lock())?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_makes_series_by_choosing_close_codes() {
+        let code = |code, chosen_here| CloseLabels::new("/a".to_owned(), code, chosen_here).code;
+        assert_eq!(
+            (code(1000, false), code(1005, false), code(3000, false)),
+            ("1000".into(), "1005".into(), "3xxx".into())
+        );
+        assert_eq!((code(4999, false), code(4408, true)), ("4xxx".into(), "4408".into()));
     }
 }

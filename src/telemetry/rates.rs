@@ -26,7 +26,7 @@ pub struct EndpointCounts {
     pub closed: u64,
     pub events_out: u64,
     pub throttled: u64,
-    /// By the route's name; events that no route took are under the empty one.
+    /// By `type/name`; events that no route took are under the empty one. Programs before had the name alone.
     pub routes: BTreeMap<String, RouteCounts>,
     /// By the backend's label.
     pub backends: BTreeMap<String, BackendCounts>,
@@ -98,19 +98,20 @@ struct Reading {
     events_in: Vec<u64>,
     events_out: Vec<u64>,
     throttled: Vec<u64>,
-    backends: Vec<Counts>,
+    /// None: of one that is retired.
+    backends: Vec<Option<Counts>>,
 }
 
 impl Reading {
     fn take(metrics: &Metrics) -> Reading {
-        let mut reading = Reading::default();
-        metrics.connections_opened.each(|_, counter| reading.opened.push(counter.get()));
-        metrics.connections_closed.each(|_, counter| reading.closed.push(counter.get()));
-        metrics.events_in.each(|_, counter| reading.events_in.push(counter.get()));
-        metrics.events_out.each(|_, counter| reading.events_out.push(counter.get()));
-        metrics.throttled.each(|_, counter| reading.throttled.push(counter.get()));
-        metrics.backend_seconds.each(|_, took| reading.backends.push(took.counts()));
-        reading
+        Reading {
+            opened: metrics.connections_opened.read(Counter::get),
+            closed: metrics.connections_closed.read(Counter::get),
+            events_in: metrics.events_in.read(Counter::get),
+            events_out: metrics.events_out.read(Counter::get),
+            throttled: metrics.throttled.read(Counter::get),
+            backends: metrics.backend_seconds.read(|took| Some(took.counts())),
+        }
     }
 }
 
@@ -146,32 +147,30 @@ impl Rates {
         let readings = self.lock();
         let mut found = Found { wanted, by_path: BTreeMap::new() };
         let Some((at, before)) = readings.front() else { return (Duration::ZERO, found.by_path) };
-        let count = |counter: &Counter| counter.get();
-        changes(&metrics.connections_opened, &before.opened, count, |labels, came| {
+        changes(&metrics.connections_opened, &before.opened, |labels, came| {
             found.change(&labels.endpoint, |counts| counts.opened += came);
         });
-        changes(&metrics.connections_closed, &before.closed, count, |labels, came| {
+        changes(&metrics.connections_closed, &before.closed, |labels, came| {
             found.change(&labels.endpoint, |counts| counts.closed += came);
         });
-        changes(&metrics.events_out, &before.events_out, count, |labels, came| {
+        changes(&metrics.events_out, &before.events_out, |labels, came| {
             found.change(&labels.endpoint, |counts| counts.events_out += came);
         });
-        changes(&metrics.throttled, &before.throttled, count, |labels, came| {
+        changes(&metrics.throttled, &before.throttled, |labels, came| {
             found.change(&labels.endpoint, |counts| counts.throttled += came);
         });
-        changes(&metrics.events_in, &before.events_in, count, |labels, came| {
+        changes(&metrics.events_in, &before.events_in, |labels, came| {
             found.change(&labels.endpoint, |counts| {
-                let route = counts.routes.entry(labels.route.clone()).or_default();
+                let route = counts.routes.entry(labels.type_and_route()).or_default();
                 route.events += came;
                 if let Some(code) = error_code(labels.outcome) {
                     *route.errors.entry(code.to_owned()).or_default() += came;
                 }
             });
         });
-        let mut place = 0;
-        metrics.backend_seconds.each(|labels, took| {
-            let came = latency::since(&took.counts(), before.backends.get(place).unwrap_or(&[0; BUCKETS]));
-            place += 1;
+        metrics.backend_seconds.each(|place, labels, took| {
+            let before = before.backends.get(place).copied().flatten().unwrap_or([0; BUCKETS]);
+            let came = latency::since(&took.counts(), &before);
             let requests: u64 = came.iter().sum();
             if requests > 0 {
                 found.change(&labels.endpoint, |counts| {
@@ -204,17 +203,10 @@ impl<W: Fn(&str) -> bool> Found<W> {
 }
 
 /// Calls `each` for every member that has counted since `before`.
-fn changes<L: Clone + Hash + Eq, M: Clone + Default>(
-    family: &Readable<L, M>,
-    before: &[u64],
-    value: impl Fn(&M) -> u64,
-    mut each: impl FnMut(&L, u64),
-) {
-    let mut place = 0;
-    family.each(|labels, member| {
+fn changes<L: Clone + Hash + Eq>(family: &Readable<L, Counter>, before: &[u64], mut each: impl FnMut(&L, u64)) {
+    family.each(|place, labels, counter| {
         // Members that came since are behind the others.
-        let came = value(member).saturating_sub(before.get(place).copied().unwrap_or(0));
-        place += 1;
+        let came = counter.get().saturating_sub(before.get(place).copied().unwrap_or(0));
         if came > 0 {
             each(labels, came);
         }
@@ -230,7 +222,7 @@ mod tests {
     fn counts_what_came_within_the_last_readings_by_endpoint_route_and_backend() {
         let metrics = Metrics::default();
         let event = |path: &str, route: &str, outcome, count| {
-            let labels = EventLabels { endpoint: path.to_owned(), route: route.to_owned(), outcome };
+            let labels = EventLabels::new(path, (!route.is_empty()).then_some(("default", route)), outcome);
             metrics.events_in.get_or_create(&labels).inc_by(count);
         };
         event("/a", "default", "delivered", 1000);
@@ -247,15 +239,15 @@ mod tests {
         assert!(over < Duration::from_secs(5) && counts.len() == 1);
         let a = &counts["/a"];
         assert_eq!(a.events_out, 4);
-        assert_eq!((a.routes["default"].events, a.routes["default"].errors["delivery_failed"]), (7, 2));
+        assert_eq!((a.routes["default/default"].events, a.routes["default/default"].errors["delivery_failed"]), (7, 2));
         assert_eq!(a.routes[""].errors["no_route"], 1);
         let backend = &a.backends["default/default/0"];
         assert_eq!((backend.requests, backend.failed), (2, 1));
         let mut both = a.clone();
         both.add(a);
-        assert_eq!((both.routes["default"].events, both.backends["default/default/0"].requests), (14, 4));
+        assert_eq!((both.routes["default/default"].events, both.backends["default/default/0"].requests), (14, 4));
         let twice = a.clone().scaled(2.0);
-        assert_eq!((twice.events_out, twice.routes["default"].errors["delivery_failed"]), (8, 4));
+        assert_eq!((twice.events_out, twice.routes["default/default"].errors["delivery_failed"]), (8, 4));
         for _ in 0..=INTERVALS {
             rates.tick(&metrics, Instant::now());
         }

@@ -18,7 +18,7 @@ use crate::model::json_path::JsonPath;
 /// A watcher that has not asked for so long is gone.
 const LEASE: Duration = Duration::from_secs(5);
 /// At once on one node, those of other nodes' operators included.
-pub const WATCHES_MAX: usize = 64;
+pub const WATCHES_MAX: usize = 256;
 /// What one watcher may want in a second.
 pub const PER_SECOND_MAX: u32 = 500;
 /// So many events are looked into for each that is wanted, when a watcher's condition is about what is in them.
@@ -28,7 +28,7 @@ const LOOKED_INTO_BYTES_MAX: usize = 16 * 1024;
 /// Redacted payloads may be longer than payloads; longer ones than this are told by their size, too.
 const DATA_BYTES_MAX: usize = 4 * 1024;
 /// What may wait for one watcher: its records share the links between nodes with other things.
-const WAITING_BYTES_MAX: usize = 1024 * 1024;
+const WAITING_BYTES_MAX: usize = 512 * 1024;
 /// A record without its payload.
 const RECORD_BYTES: usize = 512;
 /// Records that come together are told together.

@@ -12,7 +12,7 @@ use crate::http::Admin;
 use crate::sandbox::{own_cluster_turn, shared, unique_path, Cluster, Node, Plan};
 use crate::service::{Behaviour, Service};
 use crate::wait::{eventually, soon, PATIENCE};
-use crate::ws::Client;
+use crate::ws::{Client, RawSocket};
 
 /// Reads server-sent events.
 struct Stream {
@@ -171,6 +171,92 @@ async fn figures_are_kept_by_node_and_rates_by_route_and_backend() {
     cluster.nodes.clear();
 }
 
+/// Names are unique among the routes of one type only.
+#[tokio::test]
+async fn routes_of_one_name_are_told_apart() {
+    let cluster = shared().await;
+    let service = Service::start().await;
+    let path = unique_path("namesakes");
+    let routes = json!([
+        {"type": "custom", "name": "x", "key": "a", "backends": [http(&service, "/custom")]},
+        {"type": "default", "name": "x", "backends": [http(&service, "/default")]},
+    ]);
+    let endpoint = cluster.create(&json!({"path": path, "routeSelector": "$.type", "routes": routes})).await;
+    let mut client = Client::connect(&cluster.nodes[0], &path).await;
+    for text in ["{\"type\": \"a\"}", "{}", "{}", "{}"] {
+        client.send(text).await;
+    }
+    let seen = eventually("all events", PATIENCE, async || {
+        let target = format!("/api/v1/traffic?endpoint={}", endpoint.id);
+        let traffic = cluster.nodes[1].admin().get(&target).await.expect(200).json();
+        let routes = traffic["items"][0]["routes"].as_array().expect("routes").clone();
+        let of = |kind: &str| routes.iter().find(|route| route["type"] == kind && route["route"] == "x").cloned();
+        let both = (of("custom")?, of("default")?);
+        let total = |route: &Value| route["eventsPerSecond"].as_f64().expect("a rate");
+        (total(&both.1) > 2.5 * total(&both.0)).then_some(both)
+    })
+    .await;
+    for (route, backend) in [(&seen.0, "custom/x/0"), (&seen.1, "default/x/0")] {
+        let backends = route["backends"].as_array().expect("backends");
+        assert!(backends.len() == 1 && backends[0]["backend"] == backend, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_says_when_it_closes_is_not_shown() {
+    let cluster = shared().await;
+    let path = unique_path("closing");
+    let echo = json!({"path": path, "routes": [{"type": "default", "name": "d", "backends": [{"type": "echo"}]}]});
+    let endpoint = cluster.create(&echo).await;
+    let mut stream = Stream::open(&cluster.nodes[0], &format!("topics=events&endpoint={}", endpoint.id)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut client = RawSocket::connect(&cluster.nodes[0], &path, None).await;
+    client.send_frame(8, true, &[&3777_u16.to_be_bytes(), "my card is 4111".as_bytes()].concat(), None).await;
+    let closed = loop {
+        let event = stream.next("event").await;
+        if event["kind"] == "disconnect" {
+            break event;
+        }
+    };
+    assert_eq!(closed["detail"], "3777 ‹15 chars› (by the client)");
+    let metrics = cluster.nodes[0].admin().get("/metrics").await.text();
+    let line = format!("wsgateway_connections_closed_total{{endpoint=\"{path}\",code=\"3xxx\"}} 1");
+    assert!(metrics.contains(&line) && !metrics.contains("3777"), "no {line}");
+}
+
+/// Behind a proxy or in a container, where a node listens is not where it is reached.
+#[tokio::test]
+async fn a_node_says_where_it_is_reached() {
+    let _turn = own_cluster_turn().await;
+    let environment = vec![
+        ("WSGATEWAY__CLIENT__ADVERTISE_URL".to_owned(), "wss://ws.example.com/live/".to_owned()),
+        ("WSGATEWAY__ADMIN__ADVERTISE_URL".to_owned(), "https://admin.example.com".to_owned()),
+    ];
+    let cluster = Cluster::start_with(1, Plan { environment, ..Plan::default() }).await;
+    let admin = cluster.nodes[0].admin();
+    eventually("the addresses", PATIENCE, async || {
+        let node = admin.get("/api/v1/cluster").await.expect(200).json()["nodes"][0].clone();
+        (node["clientUrl"] == "wss://ws.example.com/live" && node["adminUrl"] == "https://admin.example.com")
+            .then_some(())
+    })
+    .await;
+    let echo = json!({"path": "/a", "routes": [{"type": "default", "name": "d", "backends": [{"type": "echo"}]}]});
+    let endpoint = cluster.create(&echo).await;
+    let described = admin.get(&format!("/api/v1/endpoints/{}/asyncapi", endpoint.id)).await.expect(200).json();
+    let server = described["servers"].as_object().expect("servers").values().next().expect("one");
+    assert_eq!((&server["protocol"], &server["host"]), (&json!("wss"), &json!("ws.example.com")));
+    assert_eq!(server["pathname"], "/live");
+
+    for (name, url) in
+        [("CLIENT", "https://x"), ("CLIENT", "ws://"), ("ADMIN", "http://u@x"), ("ADMIN", "http://x?y=1")]
+    {
+        let variable = format!("WSGATEWAY__{name}__ADVERTISE_URL");
+        let refused = run(&["serve", "--data-dir", "/nonexistent"], &[(&variable, url)]).await;
+        let key = format!("{}.advertise_url", name.to_lowercase());
+        assert!(err(&refused).contains(&key), "{url}: {}", err(&refused));
+    }
+}
+
 #[tokio::test]
 async fn the_tail_tells_what_passes_on_every_node_redacted() {
     let cluster = shared().await;
@@ -295,6 +381,13 @@ async fn so_many_streams_and_no_more() {
     let refused = admin.get("/api/v1/live").await;
     assert!(refused.header("retry-after").is_some());
     refused.expect_problem(429, "too_many_streams");
+    // Whoever shows a token has places of its own. From then on the node asks for one.
+    let made = admin.post("/api/v1/tokens", &json!({"name": "another", "role": "admin"})).await.expect(201).json();
+    let admin = Admin { token: Some(made["token"].as_str().expect("a token").to_owned()), ..admin };
+    for _ in 0..16 {
+        streams.push(Stream::open_as(&admin, "topics=cluster").await);
+    }
+    admin.get("/api/v1/live").await.expect_problem(429, "too_many_streams");
     streams.clear();
     eventually("room for another", PATIENCE, async || {
         (admin.get("/api/v1/live?seconds=1").await.status == 200).then_some(())

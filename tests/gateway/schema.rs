@@ -58,8 +58,10 @@ async fn an_event_against_its_schema_is_refused_with_the_place() {
     }
     assert_eq!((service.received("/buy").len(), service.received("/default").len()), (1, 1));
     let metrics = cluster.nodes[0].admin().get("/metrics").await.expect(200);
-    let line =
-        format!("events_in_total{{endpoint=\"{}\",route=\"buy\",outcome=\"schema_violation\"}} 3", endpoint.path);
+    let line = format!(
+        "events_in_total{{endpoint=\"{}\",route=\"buy\",type=\"custom\",outcome=\"schema_violation\"}} 3",
+        endpoint.path
+    );
     assert!(metrics.text().contains(&line), "no {line} in the metrics");
 }
 

@@ -4,7 +4,7 @@ import { stats } from './stats.mjs';
 
 const NODES = ['n1', 'n2', 'n3'].map((name, which) => ({
   nodeId: `0000000000000${which + 1}aa`.slice(-16), name, live: true, ready: true, role: which ? 'follower' : 'leader', generation: 1, version: '0.1.0',
-  clusterAddr: `127.0.0.1:730${which}`, adminAddr: `127.0.0.1:900${which + 1}`, clientAddr: `127.0.0.1:808${which}`, appliedIndex: 41, activeConnections: 1200 + which * 300,
+  clusterAddr: `127.0.0.1:730${which}`, adminAddr: `127.0.0.1:900${which + 1}`, clientAddr: `127.0.0.1:808${which}`, adminUrl: null, clientUrl: null, appliedIndex: 41, activeConnections: 1200 + which * 300,
 }));
 const CLUSTER = {
   clusterId: 'demo', node: 'n1', nodeId: NODES[0].nodeId, leader: NODES[0].nodeId, term: 3, stateHash: 'a3f1', stateIndex: 41, nodes: NODES,

@@ -1,5 +1,6 @@
 // The cluster as the node that is asked sees it, shared by the shell and the pages.
 import { Poll } from '../lib/poll.svelte';
+import { reachable } from '../lib/reachable';
 import { call, type Schemas } from './client';
 
 export type Node = Schemas['Node'];
@@ -11,10 +12,6 @@ export const cluster = new Poll<Schemas['Cluster']>(async (signal) => (await cal
 /** How many nodes are there; null: it is not known yet. */
 export const liveNodes = (): number | null => cluster.data?.nodes.filter((node) => node.live).length ?? null;
 
-/** An address that a browser can use: a node that listens on all addresses is where this page came from. */
-export function reachable(address: string): string {
-  const split = address.lastIndexOf(':');
-  const host = address.slice(0, split).replace(/^\[|\]$/g, '');
-  const everywhere = host === '' || host === '0.0.0.0' || host === '::';
-  return everywhere ? `${location.hostname}${address.slice(split)}` : address;
-}
+/** Where a browser reaches a node: as the node says or, of a program that does not say, by the scheme of this page. */
+export const clientUrl = (node: Node): string => reachable(node.clientUrl ?? `${location.protocol === 'https:' ? 'wss' : 'ws'}://${node.clientAddr}`, location.hostname);
+export const adminUrl = (node: Node): string => reachable(node.adminUrl ?? `${location.protocol}//${node.adminAddr}`, location.hostname);

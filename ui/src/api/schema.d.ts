@@ -1647,9 +1647,13 @@ export interface components {
             /** Format: uint64 */
             activeConnections: number;
             adminAddr: string;
+            /** @description Where a browser reaches the admin listener; null: not known. */
+            adminUrl: string | null;
             /** Format: uint64 */
             appliedIndex: number;
             clientAddr: string;
+            /** @description Where clients reach the node; null: not known. */
+            clientUrl: string | null;
             clusterAddr: string;
             /** Format: uint64 */
             generation: number;
@@ -2029,8 +2033,10 @@ export interface components {
              * @description Those that failed included.
              */
             eventsPerSecond: number;
-            /** @description Empty: events that no route took. */
+            /** @description Its name. Empty: events that no route took. */
             route: string;
+            /** @description Its type: names are unique among routes of one type. Empty for those events. */
+            type: string;
         };
         /** @description Template over the event. */
         RouteTransform: {

@@ -4,7 +4,7 @@ import { merge } from './stats';
 
 type Cluster = Parameters<typeof clusterAlerts>[0];
 const member = (name: string, more = {}) => ({
-  nodeId: name, name, live: true, ready: true, role: 'voter', generation: 1, version: '1', clusterAddr: '', adminAddr: '', clientAddr: '', appliedIndex: 1, activeConnections: 0, ...more,
+  nodeId: name, name, live: true, ready: true, role: 'voter', generation: 1, version: '1', clusterAddr: '', adminAddr: '', clientAddr: '', adminUrl: null, clientUrl: null, appliedIndex: 1, activeConnections: 0, ...more,
 });
 const cluster = (nodes: ReturnType<typeof member>[], leader: string | null = 'n1', voters = ['n1', 'n2']): Cluster => ({
   clusterId: 'c', node: 'n1', nodeId: 'n1', leader, term: 1, stateHash: '', stateIndex: 1, nodes,

@@ -19,7 +19,9 @@ const SILENT: Flow = { silent: true, rate: '0 /s', failed: '', took: '' };
 export function flowOf(traffic: EndpointTraffic | null, figures: Figures | undefined): Flow | null {
   if (!traffic || !figures) return null;
   const { route, type, backend } = figures;
-  const of = traffic.routes.find((each) => each.route === route) ?? traffic.routes.find((each) => type !== null && type !== 'custom' && each.route === type);
+  // Names are unique among the routes of one type; of the others there is one. Nodes of before say no type.
+  const ofType = traffic.routes.filter((each) => each.type === type || each.type === '');
+  const of = ofType.find((each) => each.route === route) ?? ofType.find((each) => type !== null && type !== 'custom' && (each.type === type || each.route === type));
   if (!of) return SILENT;
   if (backend === undefined) return flow(of.eventsPerSecond, Object.values(of.errors).reduce((sum, each) => sum + each, 0), '');
   const found = of.backends.find((each) => each.index === backend);
