@@ -121,6 +121,8 @@ REFUSED=(
   "replica=3|a value that there is not"
   "replicas=0|no nodes"
   "settings.admin.token=0123456789abcdef|a secret among the settings"
+  "settings.tracing.headers.authorization=x|a secret among the settings"
+  "settings.tracing.sample_ratio=2|more than all traces"
   "settings.client.listen=0.0.0.0:1|a listener, which is the chart's"
   "settings.nodes.name=n1|a section that there is not"
   "secrets.adminToken=short|a token that the node refuses"
@@ -148,6 +150,11 @@ check_chart() {
   done
   "$python" scripts/deploy/check.py chart "${rendered[@]}"
   "$python" scripts/deploy/kept_secrets.py "$helm"
+  if [ -x "$CARGO_TARGET_DIR/release/wsgateway" ]; then
+    "$python" scripts/deploy/chart_settings.py "$CARGO_TARGET_DIR/release/wsgateway" "$helm"
+  else
+    skip "the chart's settings on the real program, which is not built (./test build)"
+  fi
   for entry in "${REFUSED[@]}"; do
     if "$helm" template check "$chart" --kube-version "${KUBERNETES[0]}" --set "${entry%%|*}" >/dev/null 2>&1; then
       die "the chart takes ${entry%%|*}: ${entry#*|}"

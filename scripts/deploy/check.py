@@ -356,16 +356,18 @@ def check_toml(file: str, text: str) -> None:
         import tomllib
     except ImportError:  # Python 3.10
         return
-    page = (ROOT / "docs/operations.md").read_text().split("## Behind a proxy")[0]
+    page = (ROOT / "docs/operations.md").read_text().split("## Behind a proxy")[0] + (ROOT / "docs/tracing.md").read_text()
     keys = set(re.findall(r"`([a-z]+(?:\.[a-z_]+)+)`", page))
     # The page says `cluster.tls.certificate_file`, `.key_file`, …, and of admin.tls that it has the same keys.
     keys |= {f"{listener}.tls.{key}" for listener in ("client", "admin") for key in TLS_KEYS}
     keys |= {f"cluster.tls.{key}" for key in ("certificate_file", "key_file", "ca_file", "mode")}
     for section, entries in tomllib.loads(text).items():
         for key, value in entries.items():
-            for path in [f"{section}.{key}.{inner}" for inner in value] if isinstance(value, dict) else [f"{section}.{key}"]:
+            # The keys of a table are settings, too, unless the table is one itself and they are the user's.
+            whole = f"{section}.{key}"
+            for path in [whole] if whole in keys or not isinstance(value, dict) else [f"{whole}.{inner}" for inner in value]:
                 if path not in keys:
-                    complain(f"{file}: {path} is no setting of docs/operations.md")
+                    complain(f"{file}: {path} is no setting of docs/operations.md or docs/tracing.md")
 
 
 TLS_KEYS = ("certificate_file", "key_file", "client_ca_file", "client_crl_file")

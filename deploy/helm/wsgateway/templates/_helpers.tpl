@@ -92,34 +92,38 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{/* Helm knows numbers of values as floats; all numbers of settings are whole. JSON's texts and lists are TOML's, too. */}}
-{{- define "wsgateway.tomlValue" -}}
-{{- if or (kindIs "string" .) (kindIs "slice" .) -}}
-{{ toJson . }}
-{{- else if kindIs "bool" . -}}
-{{ . }}
-{{- else -}}
-{{ int64 . }}
-{{- end -}}
+{{/* A key is quoted where TOML wants it: what is between dots would be a table of its own. */}}
+{{- define "wsgateway.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{ . }}{{- else -}}{{ toJson . }}{{- end -}}
 {{- end -}}
 
+{{/* JSON's texts, lists of them, numbers and booleans are TOML's, too. */}}
 {{- define "wsgateway.toml" -}}
 {{- range $section, $keys := include "wsgateway.settings" . | fromYaml }}
 [{{ $section }}]
 {{- range $key, $value := $keys }}
 {{- if not (kindIs "map" $value) }}
-{{ $key }} = {{ include "wsgateway.tomlValue" $value }}
+{{ $key }} = {{ toJson $value }}
 {{- end }}
 {{- end }}
 {{- range $key, $value := $keys }}
 {{- if kindIs "map" $value }}
 [{{ $section }}.{{ $key }}]
 {{- range $inner, $text := $value }}
-{{ $inner }} = {{ include "wsgateway.tomlValue" $text }}
+{{ include "wsgateway.tomlKey" $inner }} = {{ toJson $text }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* A map of texts in one line, as nodes read it from the environment. */}}
+{{- define "wsgateway.tomlLine" -}}
+{{- $members := list -}}
+{{- range $key, $text := . -}}
+{{- $members = append $members (printf "%s=%s" (toJson $key) (toJson $text)) -}}
+{{- end -}}
+{ {{- join ", " $members -}} }
 {{- end -}}
 
 {{/* "yes" when the admin listener speaks TLS, and when it also asks for certificates, which kubelet has none of. */}}
