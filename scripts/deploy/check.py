@@ -405,6 +405,12 @@ def check_docker() -> None:
             complain(f"{COMPOSE.name}: {name} has other seeds than the nodes {nodes}")
         if variables["WSGATEWAY__CLUSTER__ADVERTISE"] != f"{name}:7000" or compose["services"][name]["hostname"] != name:
             complain(f"{COMPOSE.name}: {name} is not reached at its own name")
+        # From outside, at what is published of it.
+        published = {port.rsplit(":", 1)[1]: port.rsplit(":", 1)[0] for port in compose["services"][name]["ports"]}
+        for listener, scheme in (("CLIENT", "ws"), ("ADMIN", "http")):
+            inside = variables[f"WSGATEWAY__{listener}__LISTEN"].rsplit(":", 1)[1]
+            if variables.get(f"WSGATEWAY__{listener}__ADVERTISE_URL") != f"{scheme}://{published[inside]}":
+                complain(f"{COMPOSE.name}: {name} tells another {listener} URL than what is published at {published[inside]}")
     check_context()
     print(f"docker: {len(compose['services'])} services, {len(nodes)} of them nodes")
 

@@ -75,9 +75,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ dig "node" "drain_seconds" 5 .Values.settings | int }}
 {{- end -}}
 
-{{/* The settings with the files of TLS, as YAML. */}}
+{{/* The settings with the files of TLS, as YAML. Without the URLs, in which the environment can name the pod. */}}
 {{- define "wsgateway.settings" -}}
 {{- $settings := deepCopy .Values.settings -}}
+{{- range $listener := list "client" "admin" -}}
+{{- with index $settings $listener -}}
+{{- $_ := set $settings $listener (omit . "advertise_url") -}}
+{{- end -}}
+{{- end -}}
 {{- range $listener := list "client" "admin" "cluster" -}}
 {{- $tls := index $.Values.tls $listener -}}
 {{- if $tls.secretName -}}
@@ -90,6 +95,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{/* At which URL a browser reaches the client listeners: what was set, or the first host of the Ingress. */}}
+{{- define "wsgateway.clientUrl" -}}
+{{- $url := dig "client" "advertise_url" "" .Values.settings -}}
+{{- if and (not $url) .Values.ingress.enabled .Values.ingress.hosts -}}
+{{- $host := (first .Values.ingress.hosts).host -}}
+{{- $scheme := "ws" -}}
+{{- range .Values.ingress.tls -}}
+{{- if or (not .hosts) (has $host .hosts) (has (regexReplaceAll "^[^.]+" $host "*") .hosts) -}}
+{{- $scheme = "wss" -}}
+{{- end -}}
+{{- end -}}
+{{- if not (contains "*" $host) -}}
+{{- $url = printf "%s://%s" $scheme $host -}}
+{{- end -}}
+{{- end -}}
+{{- $url -}}
+{{- end -}}
+{{- define "wsgateway.adminUrl" -}}
+{{ dig "admin" "advertise_url" "" .Values.settings }}
 {{- end -}}
 
 {{/* A key is quoted where TOML wants it: what is between dots would be a table of its own. */}}
