@@ -14,6 +14,7 @@ FENCE = re.compile(r"^(?P<indent>[ \t]*)```(?P<info>.*)$")
 COMMENT = re.compile(r"^(?P<indent>[ \t]*)<!--(?P<text>.*)$")
 DIRECTIVE = re.compile(r"^(?P<name>not run|file|terminal):\s*(?P<value>.+)$", re.DOTALL)
 UNSEEN = "unseen"
+MOMENT = "moment"
 NO_CLUSTER = "no cluster"
 
 
@@ -33,6 +34,8 @@ class Block:
     terminal: str | None = None
     # In a comment: run, and shown to nobody.
     unseen: bool = False
+    # Figures, roles and the order of lines are those of a moment.
+    moment: bool = False
 
     @property
     def at(self):
@@ -65,6 +68,8 @@ def blocks(page, text):
             if first.strip() == UNSEEN:
                 found.append(Block(page, number, "console", rest, unseen=True, **_fields(page, number, pending)))
                 pending = {}
+            elif first.strip() == MOMENT:
+                pending[MOMENT] = True
             elif directive := DIRECTIVE.match(" ".join(body.split())):
                 pending[directive["name"]] = directive["value"]
             continue
@@ -115,7 +120,7 @@ def faults(page, text):
         elif not re.fullmatch(r"[a-z]+", block.language):
             wrong.append(f"{block.at}: {block.language!r} is no language")
         elif block.language not in COMMANDS:
-            if block.not_run or block.terminal:
+            if block.not_run or block.terminal or block.moment:
                 wrong.append(f"{block.at}: {block.language} is never run")
             if re.search(r"^\$ ", block.text, re.MULTILINE):
                 wrong.append(f"{block.at}: has a command; that is console, not {block.language}")
@@ -166,6 +171,7 @@ def steps(text):
 SHAPES = [
     ("trace", r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-9]"),
     ("time", r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?Z"),
+    ("time", r"(?<![0-9:])[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{3}(?![0-9])"),
     ("day", r"[0-9]{4}-[01][0-9]-[0-3][0-9]"),
     ("date", r"[MTWFS][a-z]{2}, [0-3][0-9] [A-Z][a-z]{2} [0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-5][0-9] GMT"),
     ("id", r"(?:ep|tok)-[0-9a-f]{16}"),
@@ -183,17 +189,22 @@ NUMBERS = [
 # The same in texts.
 COUNTS = ["applied", "index", "term", "no answer within"]
 # `"AQ…"` and the like are ids of connections and events, cut short: their first characters differ as well.
-VARYING = re.compile(
-    "|".join(
-        [
-            r'(?P<short>"(?:A|01)[A-Za-z0-9_-]{1,8}…[^"]*")',
-            r"(?P<event>\b01[0-9A-Z]{2,8}…)",
-            r"(?P<any>…)",
-            rf'(?P<number>"(?:{"|".join(NUMBERS)})": ?[0-9]+|\b(?:{"|".join(COUNTS)}) [0-9]+)',
-        ]
-        + [f"(?P<shape{index}>{shape})" for index, (_, shape) in enumerate(SHAPES)]
-    )
-)
+USUAL = [
+    r'(?P<short>"(?:A|01)[A-Za-z0-9_-]{1,8}…[^"]*")',
+    r"(?P<event>\b01[0-9A-Z]{2,8}…)",
+    r"(?P<any>…)",
+    rf'(?P<number>"(?:{"|".join(NUMBERS)})": ?[0-9]+|\b(?:{"|".join(COUNTS)}) [0-9]+)',
+] + [f"(?P<shape{index}>{shape})" for index, (_, shape) in enumerate(SHAPES)]
+VARYING = re.compile("|".join(USUAL))
+# Beside those, of a moment: what stands in the page, and what may come in its place. Numbers of addresses, versions and
+# names are none of these.
+OF_A_MOMENT = {
+    "bars": (r"[▁▂▃▄▅▆▇█]+", r"[▁▂▃▄▅▆▇█]+"),
+    "role": (r"(?<=  )(?:leader|voter)(?=  )", r"(?:leader|voter)"),
+    "leader": (r"(?<=leader )n[0-9]+", r"n[0-9]+"),
+    "figure": (r"(?<![\w.:/-])(?:[0-9]+(?:\.[0-9]+)?|-)(?![\w.:/-])", r"(?:[0-9]+(?:\.[0-9]+)?|-)"),
+}
+VARYING_IN_A_MOMENT = re.compile("|".join(USUAL + [f"(?P<{name}>{shown})" for name, (shown, _) in OF_A_MOMENT.items()]))
 
 
 def squeeze(text):
@@ -201,10 +212,10 @@ def squeeze(text):
     return re.sub(r"\s+", "", text)
 
 
-def pattern(shown):
+def pattern(shown, moment=False):
     """A regular expression for squeezed output, and what stands in the page at each of its groups."""
     parts, samples, end = [], [], 0
-    for match in VARYING.finditer(shown):
+    for match in (VARYING_IN_A_MOMENT if moment else VARYING).finditer(shown):
         parts.append(re.escape(squeeze(shown[end : match.start()])))
         end = match.end()
         if match["short"]:
@@ -213,6 +224,8 @@ def pattern(shown):
             parts.append("01[0-9A-Z]{24}")
         elif match["any"]:
             parts.append(".*?")
+        elif moment and match.lastgroup in OF_A_MOMENT:
+            parts.append(OF_A_MOMENT[match.lastgroup][1])
         elif match["number"]:
             parts.append(re.escape(squeeze(match["number"]).rstrip("0123456789")) + "[0-9]+")
         else:
@@ -233,8 +246,10 @@ def learn(known, samples, match):
         known[sample] = seen
 
 
-def fits(shown, printed, known):
+def fits(shown, printed, known, moment=False):
     """Is `printed` what the page shows? Learns the ids that came in the place of the page's."""
+    if moment:
+        return _moment_fits(shown, printed, known)
     if shown and shown[0].startswith("HTTP/1.1 "):
         return _answer_fits(shown, printed, known)
     text = "\n".join(shown)
@@ -245,6 +260,20 @@ def fits(shown, printed, known):
     if match:
         learn(known, samples, match)
     return match is not None
+
+
+def _moment_fits(shown, printed, known):
+    """Each line of the page is one of those that were printed, in any order, and no other was; a line `…` is any number."""
+    rest = [line for line in printed.split("\n") if line.strip()]
+    for line in (line for line in shown if line.strip() not in ("", "…")):
+        regex, samples = pattern(line, moment=True)
+        matches = ((place, re.fullmatch(regex, squeeze(found))) for place, found in enumerate(rest))
+        place, match = next(((place, match) for place, match in matches if match), (None, None))
+        if match is None:
+            return False
+        learn(known, samples, match)
+        del rest[place]
+    return not rest or any(line.strip() == "…" for line in shown)
 
 
 def _answer_fits(shown, printed, known):
@@ -265,9 +294,9 @@ def _answer_fits(shown, printed, known):
     return not body.strip() or fits(body.split("\n"), answer, known)
 
 
-def find(shown, printed, known):
+def find(shown, printed, known, moment=False):
     """Where the text that a terminal shows ends in squeezed output, or None."""
-    regex, samples = pattern(shown)
+    regex, samples = pattern(shown, moment)
     match = re.search(regex, printed, re.DOTALL)
     if not match:
         return None

@@ -100,12 +100,12 @@ class Terminal:
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
 
-    def expect(self, shown, known, seconds=TERMINAL_SECONDS):
+    def expect(self, shown, known, seconds=TERMINAL_SECONDS, moment=False):
         deadline = time.monotonic() + seconds
         with self.changed:
             while True:
                 rest = pages.squeeze(self.printed)[self.read :]
-                end = pages.find(shown, rest, known)
+                end = pages.find(shown, rest, known, moment)
                 if end is not None:
                     self.read += end
                     return
@@ -223,7 +223,7 @@ class Page:
         if not shown:
             if status != 0:
                 raise Failure(f"ended with {status}:\n$ {command}\n{printed}")
-        elif not pages.fits(shown, printed, self.known):
+        elif not pages.fits(shown, printed, self.known, block.moment):
             raise Failure(f"$ {command}\n--- the page has\n" + "\n".join(shown) + f"\n--- printed was\n{printed}")
 
     def play_terminal(self, block):
@@ -233,8 +233,9 @@ class Page:
         def seen():
             if any(line.strip() for line in shown):
                 self.terminals[block.terminal].expect(
-                    "\n".join(shown), self.known, DEMO_SECONDS if "demo" in block.terminal else TERMINAL_SECONDS
-                )
+                    "\n".join(shown), self.known, DEMO_SECONDS if "demo" in block.terminal else TERMINAL_SECONDS,
+                    block.moment,
+                )  # fmt: skip
             shown.clear()
 
         for line in block.text.split("\n"):
