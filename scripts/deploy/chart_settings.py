@@ -36,8 +36,6 @@ OF_THE_CHART = {
     "cluster.secrets": "WSGATEWAY__CLUSTER__SECRETS",
     "tracing.headers": "WSGATEWAY__TRACING__HEADERS",
 }
-# A program from before these were made refuses them; then the chart's are left out, which is said.
-YOUNGER = {"client.advertise_url", "admin.advertise_url"}
 # Of a Secret that is not the chart's.
 EXISTING = {
     "cluster-secrets": '["one-long-random-secret"]',
@@ -104,16 +102,11 @@ def read_by(program: str, arguments: list[str], environment: dict[str, str]) -> 
     return {name: value if value == "(secret)" else json.loads(value) for name, value in shown.items()}
 
 
-def setting_of(variable: str) -> str:
-    return variable.removeprefix("WSGATEWAY__").replace("__", ".").lower()
-
-
-def check_values(program: str, helm: str, values: Path, unknown: set[str]) -> int:
+def check_values(program: str, helm: str, values: Path) -> int:
     """The settings of a file of values, through the chart and the program: how many were compared."""
     documents = rendered(helm, values)
     environment = environment_of(documents)
     check_urls(values, environment)
-    environment = {name: value for name, value in environment.items() if setting_of(name) not in unknown}
     (toml,) = [d["data"]["wsgateway.toml"] for d in documents if d["kind"] == "ConfigMap" and "wsgateway.toml" in d["data"]]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "wsgateway.toml"
@@ -125,8 +118,6 @@ def check_values(program: str, helm: str, values: Path, unknown: set[str]) -> in
     compared = 0
     for section, keys in given.get("settings", {}).items():
         for key, value in keys.items():
-            if f"{section}.{key}" in unknown:
-                continue
             # Of a table that the program shows whole, such as tls, others may come from the chart.
             shown = read[f"{section}.{key}"]
             seen = {inner: shown.get(inner) for inner in value} if isinstance(value, dict) else shown
@@ -188,15 +179,12 @@ def main() -> None:
     program, helm = sys.argv[1:]
     settings = read_by(program, [], {})
     files = sorted(CHART.glob("ci/*-values.yaml"))
-    unknown = YOUNGER - settings.keys()
-    compared = sum(check_values(program, helm, file, unknown) for file in files)
+    compared = sum(check_values(program, helm, file) for file in files)
     check_schema(settings, container_of(rendered(helm, CHART / "ci/full-values.yaml")))
     for what in wrong:
         print(f"wrong: {what}", file=sys.stderr)
     if wrong:
         sys.exit(1)
-    if unknown:
-        print(f"chart: not checked, since this program is older than they are: {', '.join(sorted(unknown))}")
     print(f"chart: the program reads {compared} values of {len(files)} files as they are; of its {len(settings)} settings "
           f"{len(OF_THE_CHART)} are the chart's")  # fmt: skip
 

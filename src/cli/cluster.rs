@@ -119,7 +119,9 @@ async fn status(connect: &Connect, all: bool) -> anyhow::Result<()> {
         row
     };
     let is_shown = |node: &&Value| all || is(node, "live") || node["role"] != "none";
-    let rows = cluster["nodes"].as_array().into_iter().flatten().filter(is_shown).map(row).collect();
+    let mut nodes: Vec<&Value> = cluster["nodes"].as_array().into_iter().flatten().filter(is_shown).collect();
+    nodes.sort_by_key(|node| text(node, "name"));
+    let rows = nodes.into_iter().map(row).collect();
     let header = ["NAME", "ID", "ROLE", "STATE", "CONNECTIONS", "APPLIED", "VERSION", "CLUSTER", "ADMIN"];
     print!("{}", table(&header, rows));
     Ok(())
