@@ -1,8 +1,10 @@
-// What an operator must know before anything else, computed from what the API says.
+// What an operator must know before anything else, computed from what the API says: what is wrong, since when where the
+// figures go back that far, and what cannot be said at all.
 import type { components } from '../api/schema';
 import { sideWords } from './faults';
-import { count, percent, plural } from './format';
-import { errorShare, newest, type Window } from './stats';
+import { bytes, count, percent, plural, rate } from './format';
+import type { Own } from './metrics';
+import { errorShare, errorShares, heldSince, lastMinute, newest, refusedHandshakes, type Since, type Window } from './stats';
 
 type Cluster = components['schemas']['Cluster'];
 type Rollout = components['schemas']['Rollout'];
@@ -14,10 +16,31 @@ export interface Alert {
   detail: string;
   /** The page that says more. */
   href: string;
+  /** By the figures. Where there are none for it, the page can only say for how long it has seen it. */
+  since?: Since | null;
+  /** What may be over in a moment is not said before it was seen for so long. */
+  patienceMillis?: number;
+}
+
+/** Something that alerts are made of and that is not there. */
+export interface Unknown {
+  /** "Whether events fail": it "is not known". */
+  what: string;
+  why: string;
 }
 
 export const ERROR_SHARE_MAX = 0.05;
 export const CONNECTIONS_SHARE_MAX = 0.9;
+// These are those of deploy/prometheus/alerts.yaml.
+const THROTTLED_PER_SECOND_MAX = 1;
+const HANDSHAKES_SHARE_MAX = 0.25;
+const HANDSHAKES_PER_SECOND_MAX = 0.5;
+const LOG_BEHIND_MAX = 50;
+const DISK_LOW_BYTES = 512 * 1024 * 1024;
+/** Log indexes of other nodes are some seconds old. */
+const LOG_PATIENCE_MILLIS = 15_000;
+/** Figures come each second, and the whole is read every ten. */
+export const FIGURES_OLD_MILLIS = 15_000;
 
 export function clusterAlerts(cluster: Cluster): Alert[] {
   const alerts: Alert[] = [];
@@ -34,6 +57,13 @@ export function clusterAlerts(cluster: Cluster): Alert[] {
   }
   for (const id of members) {
     if (!known.has(id)) alerts.push({ id: `unheard-${id}`, grade: 'red', text: `Node ${id} is gone`, detail: 'It is a member, and gossip has not heard of it.', href: '#/cluster' });
+  }
+  const furthest = Math.max(cluster.raft.committedIndex ?? 0, ...cluster.nodes.map((node) => node.appliedIndex));
+  for (const node of cluster.nodes) {
+    const behind = furthest - node.appliedIndex;
+    if (!node.live || !members.has(node.nodeId) || behind <= LOG_BEHIND_MAX) continue;
+    const detail = `${count(behind)} entries: it serves older versions of what was changed.`;
+    alerts.push({ id: `behind-${node.nodeId}`, grade: 'amber', text: `Node ${node.name} is behind in the log`, detail, href: '#/cluster', patienceMillis: LOG_PATIENCE_MILLIS });
   }
   const versions = new Set(cluster.nodes.filter((node) => node.live).map((node) => node.version));
   if (versions.size > 1) {
@@ -54,20 +84,86 @@ export function rolloutAlerts(rollouts: { id: string; path: string; rollout: Rol
   });
 }
 
+/** Of the window of 5 minutes: only that has a last minute of its own. */
 export function trafficAlerts(window: Window): Alert[] {
   const alerts: Alert[] = [];
-  // Only the finest range has a last minute of its own.
-  const errors = window.range === '5m' ? errorShare(window) : null;
+  const errors = errorShare(window);
   if (errors && errors.share > ERROR_SHARE_MAX) {
     const side = sideWords(errors.worst);
     const detail = `Most are ${errors.worst}${side && `: ${side}`}.`;
-    alerts.push({ id: 'errors', grade: 'red', text: `${percent(errors.share)} of the events of the last minute ended in an error`, detail, href: '#/?chart=errors' });
+    const shares = errorShares(window);
+    const since = heldSince(window, (place) => above(shares[place], ERROR_SHARE_MAX));
+    alerts.push({ id: 'errors', grade: 'red', text: `${percent(errors.share)} of the events of the last minute ended in an error`, detail, href: '#/?chart=errors', since });
+  }
+  const handshakes = refusedHandshakes(window);
+  const refused = (place: number) => above(handshakes.rates[place], HANDSHAKES_PER_SECOND_MAX) && above(handshakes.shares[place], HANDSHAKES_SHARE_MAX);
+  if (refused(window.length - 1)) {
+    const text = `${percent(handshakes.shares.at(-1) ?? 0)} of the handshakes of the last minute were refused`;
+    alerts.push({ id: 'handshakes', grade: 'amber', text, detail: 'The metric wsgateway_handshakes_refused_total says why.', href: '#/?chart=errors', since: heldSince(window, refused) });
+  }
+  const throttled = lastMinute(window, (node) => [node.series.throttled]);
+  if (above(throttled.at(-1), THROTTLED_PER_SECOND_MAX)) {
+    const since = heldSince(window, (place) => above(throttled[place], THROTTLED_PER_SECOND_MAX));
+    alerts.push({ id: 'throttled', grade: 'amber', text: `Clients are throttled, ${rate(throttled.at(-1))}`, detail: 'They are above a limit of their endpoint.', href: '#/?chart=throttled', since });
   }
   for (const node of window.nodes) {
+    const most = (node.connectionsMax ?? 0) * CONNECTIONS_SHARE_MAX;
     const open = newest(node.series.connections);
-    if (!node.connectionsMax || open === null || open < node.connectionsMax * CONNECTIONS_SHARE_MAX) continue;
+    if (!node.connectionsMax || open === null || open < most) continue;
     const detail = `${count(open)} of ${count(node.connectionsMax)}; then it answers 503.`;
-    alerts.push({ id: `full-${node.nodeId}`, grade: 'amber', text: `${node.name} nearly has all the connections it takes`, detail, href: '#/connections' });
+    const since = heldSince(window, (place) => ((node.series.connections[place] ?? null) === null ? null : node.series.connections[place]! >= most));
+    alerts.push({ id: `full-${node.nodeId}`, grade: 'amber', text: `${node.name} nearly has all the connections it takes`, detail, href: '#/connections', since });
   }
   return alerts;
+}
+
+const above = (value: number | null | undefined, limit: number): boolean | null => (value === null || value === undefined ? null : value > limit);
+
+/** Nodes that live by gossip and did not answer for their figures: what they do is not known, and it may be why. */
+export function silentAlerts(silent: { node: string; reason: string | null }[], gone: Set<string>): Alert[] {
+  const once = new Map(silent.map((each) => [each.node, each]));
+  return [...once.values()]
+    .filter(({ node }) => !gone.has(node))
+    .map(({ node, reason }) => ({ id: `silent-${node}`, grade: 'amber', text: `Node ${node} does not answer`, detail: `What it does is not known${reason ? `: ${reason}` : '.'}`, href: '#/cluster' }));
+}
+
+/** What only the node that was asked says, and of itself alone. */
+export function ownAlerts(node: string, own: Own, pathOf: (endpoint: string) => string): Alert[] {
+  const alerts: Alert[] = [];
+  const room = own.diskFreeBytes === null ? '' : `${bytes(own.diskFreeBytes)} are free.`;
+  if (own.diskFull) alerts.push({ id: 'disk', grade: 'red', text: `The disk of ${node} is full`, detail: `${room} It takes part in no change until there is room.`.trim(), href: '#/cluster' });
+  else if (own.diskFreeBytes !== null && own.diskFreeBytes < DISK_LOW_BYTES) alerts.push({ id: 'disk', grade: 'amber', text: `The disk of ${node} is nearly full`, detail: room, href: '#/cluster' });
+  for (const { endpoint, backend } of own.circuitsOpen) {
+    const text = `The circuit breaker of ${backend} of ${pathOf(endpoint)} is open on ${node}`;
+    alerts.push({ id: `circuit-${endpoint}-${backend}`, grade: 'red', text, detail: 'It has failed so often that it is sent nothing for a while; its events fail at once.', href: `#/endpoints/${encodeURIComponent(endpoint)}` });
+  }
+  for (const { endpoint, route, outcome, fresh } of own.letters) {
+    const kept = outcome === 'kept';
+    const text = kept ? `${plural(fresh, 'event')} of ${pathOf(endpoint)} became dead letters on ${node}` : `${plural(fresh, 'dead letter')} of ${pathOf(endpoint)} could not be kept on ${node}`;
+    const detail = kept ? `Of the route ${route}: its backend did not take them. They can be sent again.` : `Of the route ${route}: ${outcome}. They are lost.`;
+    alerts.push({ id: `letters-${endpoint}-${route}-${outcome}`, grade: kept ? 'amber' : 'red', text, detail, href: `#/endpoints/${encodeURIComponent(endpoint)}` });
+  }
+  return alerts;
+}
+
+/** What was asked for: when an answer came last, and why none came now. */
+export interface Asked {
+  at: number | null;
+  error: unknown;
+}
+
+/** Why nothing can be said about something; null: it can be. Without an answer and an error it is being asked for. */
+export function unknown(what: string, { at, error }: Asked, now: number, oldMillis: number, span: (millis: number) => string): Unknown | null {
+  const said = error instanceof Error ? error.message : error ? String(error) : '';
+  if (at === null) return said ? { what, why: said } : null;
+  if (now - at <= oldMillis) return said ? { what, why: said } : null;
+  return { what, why: `the last answer is ${span(now - at)} old${said ? `; ${said}` : ''}` };
+}
+
+/** Why the figures say nothing, although they were read: no node has any. */
+export function withoutFigures(window: Window): string | null {
+  if (window.nodes.length === 0) return 'no node is known';
+  if (window.nodes.some((node) => node.reachable && newest(node.series.connections) !== null)) return null;
+  const reason = window.nodes.find((node) => node.reason)?.reason;
+  return window.nodes.some((node) => node.reachable) ? 'the nodes have none yet' : `no node answers${reason ? `: ${reason}` : ''}`;
 }

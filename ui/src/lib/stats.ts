@@ -221,19 +221,68 @@ const HANDSHAKES = 'handshake_refused';
 
 /** The part of the events of the last minute that ended in an error; null without an event. */
 export function errorShare(window: Window): { share: number; worst: string } | null {
-  const steps = Math.max(1, Math.round(60 / window.stepSeconds));
-  const tail = (samples: Samples) => tally(samples.slice(-steps));
-  const events = window.nodes.reduce((sum, node) => sum + tail(node.series.eventsIn), 0);
+  const share = errorShares(window).at(-1) ?? null;
+  if (share === null) return null;
+  const tail = (samples: Samples) => tally(samples.slice(-minute(window)));
   const codes = errorCodes(window).filter((code) => code !== HANDSHAKES).map((code) => ({ code, errors: window.nodes.reduce((sum, node) => sum + tail(node.errors[code] ?? []), 0) }));
-  const errors = codes.reduce((sum, each) => sum + each.errors, 0);
-  if (events === 0) return null;
   const worst = codes.reduce((most, each) => (each.errors > most.errors ? each : most), { code: '', errors: 0 });
-  return { share: errors / events, worst: worst.code };
+  return { share, worst: worst.code };
 }
+
+/** The same at each sample, of the minute that ends there. */
+export function errorShares(window: Window): Samples {
+  const events = lastMinute(window, (node) => [node.series.eventsIn]);
+  const errors = lastMinute(window, (node) => Object.entries(node.errors).filter(([code]) => code !== HANDSHAKES).map(([, samples]) => samples));
+  return events.map((rate, place) => (rate ? (errors[place] ?? 0) / rate : null));
+}
+
+/** The handshakes that were refused in the minute that ends at each sample: how many a second, and which part of all. */
+export function refusedHandshakes(window: Window): { rates: Samples; shares: Samples } {
+  const rates = lastMinute(window, (node) => [node.errors[HANDSHAKES] ?? []]);
+  const opened = lastMinute(window, (node) => [node.series.opened]);
+  return { rates, shares: rates.map((refused, place) => (refused === null ? null : refused && refused / (refused + (opened[place] ?? 0)))) };
+}
+
+/** What all nodes counted, a second, in the minute that ends at each sample; null: nothing is known yet. In the first
+ *  minute, it is the part of it that is there. */
+export function lastMinute(window: Window, pick: (node: NodeWindow) => Samples[]): Samples {
+  const first = firstKnown(window);
+  const each = new Array<number>(window.length).fill(0);
+  for (const node of window.nodes) for (const samples of pick(node)) samples.forEach((value, place) => (each[place]! += value ?? 0));
+  const steps = minute(window);
+  let sum = 0;
+  return each.map((value, place) => {
+    sum += value - (place >= steps ? each[place - steps]! : 0);
+    return place < first ? null : sum / (Math.min(steps, place - first + 1) * window.stepSeconds);
+  });
+}
+
+const minute = (window: Window): number => Math.max(1, Math.round(60 / window.stepSeconds));
+const firstKnown = (window: Window): number => Math.min(Infinity, ...window.nodes.map((node) => node.series.connections.findIndex((value) => value !== null)).filter((place) => place >= 0));
+
+/** Since when something holds, as far as a window goes back: in Unix milliseconds, and whether it may have begun before. */
+export interface Since {
+  at: number;
+  atLeast: boolean;
+}
+
+/** Goes back from the newest sample as long as it `holds`; null is "not known", which ends nothing. */
+export function heldSince(window: Window, holds: (place: number) => boolean | null): Since | null {
+  // Before a whole minute was counted, a minute that is well may be one of few events.
+  const whole = firstKnown(window) + minute(window) - 1;
+  let start: number | null = null;
+  for (let place = window.length - 1; place >= 0; place--) {
+    const now = holds(place);
+    if (now) start = place;
+    else if (now === false && place >= whole) return start === null ? null : { at: timeOf(window, start), atLeast: false };
+  }
+  return start === null ? null : { at: timeOf(window, start), atLeast: true };
+}
+
+const timeOf = (window: Window, place: number): number => (window.first + place) * window.stepSeconds * 1000;
 
 /** The mean of the first minute that a window has: for a window of an hour, what was an hour ago. */
 export function atTheStart(window: Window, samples: Samples): number | null {
-  const steps = Math.max(1, Math.round(60 / window.stepSeconds));
-  const there = samples.slice(0, steps).filter((value) => value !== null);
+  const there = samples.slice(0, minute(window)).filter((value) => value !== null);
   return there.length ? there.reduce((sum, value) => sum + value, 0) / there.length : null;
 }
