@@ -1,0 +1,92 @@
+// Tokens, the audit log, and what each role is offered.
+import assert from 'node:assert/strict';
+import { ADMIN_TOKEN, api, button, echo, endpoint, go, open, PATH, RUN, see, UI_URL, written } from '../rig.mjs';
+
+export default {
+  async 'tokens: shown once, and revoked; the audit log knows, page by page'() {
+    const page = await open('#/access');
+    await button(page, 'New token').click();
+    const name = `ui-test-${RUN}`;
+    await page.getByLabel(/^Name/).fill(name);
+    await page.getByLabel('Role').selectOption('viewer');
+    await page.getByLabel('Expires').selectOption('in 1 day');
+    await button(page, 'Make it').click();
+    await see(page, 'This is shown once.');
+    const text = await page.locator('[data-token]').innerText();
+    assert.match(text, /^wsg_/);
+    await button(page, 'I have it').click();
+    await page.getByRole('row').filter({ hasText: name }).waitFor();
+    assert.ok(!(await page.content()).includes(text), 'the token is not shown again');
+    // The same name again: the server says no.
+    await button(page, 'New token').click();
+    await page.getByLabel(/^Name/).fill(name);
+    await button(page, 'Make it').click();
+    await page.getByText('409 name_taken').waitFor();
+    await page.keyboard.press('Escape');
+    await button(page, `Revoke ${name}`).click();
+    await page.getByRole('dialog').getByLabel(/^Type/).fill(name);
+    await page.getByRole('dialog').getByRole('button', { name: `Revoke ${name}` }).click();
+    await see(page, `The token ${name} is revoked`);
+    await page.getByRole('row').filter({ hasText: name }).waitFor({ state: 'detached' });
+    await page.getByRole('link', { name: 'Audit log' }).click();
+    await page.getByRole('row').filter({ hasText: 'DELETE /tokens/{id}' }).first().waitFor();
+    for (let more = (await api('GET', '/api/v1/audit?limit=1000')).items.length; more < 55; more++) await api('DELETE', `/api/v1/endpoints/${await endpoint(`${PATH}-audit`)}`);
+    await page.reload();
+    const newest = await page.locator('tbody time').first().getAttribute('datetime');
+    await button(page, 'Older').click();
+    await page.waitForFunction((time) => document.querySelector('tbody time')?.getAttribute('datetime') < time, newest);
+    await button(page, 'Newest').click();
+    await page.getByLabel('Author').fill('nobody-of-that-name');
+    await page.keyboard.press('Tab');
+    await see(page, 'Nothing was done that fits.');
+  },
+
+  async 'a viewer sees no buttons that it may not press'() {
+    const name = `ui-test-viewer-${RUN}`;
+    const { id: token, token: text } = await api('POST', '/api/v1/tokens', { name, role: 'viewer' });
+    try {
+      const id = await endpoint(`${PATH}-viewer`);
+      await api('PUT', `/api/v1/endpoints/${id}`, echo(`${PATH}-viewer`, '\n  "name": "b",'));
+      const page = await open('#/endpoints', { token: text });
+      await page.getByText(`${name} · viewer`).waitFor();
+      await page.getByRole('link', { name: `${PATH}-viewer`, exact: true }).waitFor();
+      assert.equal(await page.getByRole('link', { name: 'New endpoint' }).count(), 0);
+      assert.equal(await page.getByRole('link', { name: 'Access' }).count(), 0);
+      await go(page, `#/endpoints/${id}?tab=edit`);
+      await page.locator('.cm-content').getByText('"routes"').waitFor();
+      assert.equal(await page.getByRole('button', { name: /Save|Delete|Format/ }).count(), 0);
+      await page.locator('.cm-content').click();
+      await page.keyboard.insertText('x');
+      assert.ok(!(await written(page)).startsWith('x'), 'the document cannot be written to');
+      await go(page, `#/endpoints/${id}?tab=versions`);
+      await page.getByRole('row').nth(2).waitFor();
+      assert.equal(await page.getByRole('button', { name: /Activate/ }).count(), 0);
+      await go(page, '#/cluster');
+      await page.getByRole('row').nth(1).waitFor();
+      assert.equal(await page.getByRole('button', { name: /Drain|Remove|backup/ }).count(), 0);
+      await go(page, '#/access');
+      await see(page, 'a token with the role admin is needed');
+      // A token that is revoked while the page is open.
+      await api('DELETE', `/api/v1/tokens/${token}`);
+      await go(page, '#/endpoints');
+      await see(page, /You were signed out/);
+    } finally {
+      await fetch(`${UI_URL}/api/v1/tokens/${token}`, { method: 'DELETE', headers: ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {} });
+    }
+  },
+
+  async 'what a role may not do after all is refused in the server’s words'() {
+    const { id, token } = await api('POST', '/api/v1/tokens', { name: `ui-test-lowered-${RUN}`, role: 'viewer' });
+    try {
+      const page = await open('about:blank', { token });
+      await page.route('**/api/v1/whoami', async (route) => route.fulfill({ json: { ...(await (await route.fetch()).json()), role: 'editor' } }));
+      await page.goto(`${UI_URL}/ui/#/endpoints/new?template=echo`);
+      await see(page, `ui-test-lowered-${RUN} · editor`);
+      await page.locator('.cm-content').waitFor();
+      await button(page, 'Create and serve').click();
+      await page.getByRole('alert').getByText(/this needs the role editor; .* has viewer/).first().waitFor();
+    } finally {
+      await api('DELETE', `/api/v1/tokens/${id}`);
+    }
+  },
+};
