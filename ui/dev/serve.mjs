@@ -1,13 +1,14 @@
-// Serves ui/dist below /ui/ as a node will, and hands everything else to a node.
+// Serves ui/dist below /ui/ as a node will, compressed, and hands everything else to a node.
 //
 //   NODE_URL=http://127.0.0.1:9001 PORT=5180 node dev/serve.mjs
 //
 // MOCK=figures answers the calls of figures and the live stream from dev/mock.mjs, MOCK=all everything: without a node.
 // EVENTS=40: how many made-up events there are a second.
-import { createReadStream, existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { answerAll, answerFigures } from './mock.mjs';
 
 const NODE_URL = new URL(process.env.NODE_URL ?? 'http://127.0.0.1:9001');
@@ -21,7 +22,7 @@ const server = createServer((incoming, answer) => {
   const url = new URL(incoming.url, 'http://localhost');
   const { pathname } = url;
   if (pathname === '/' || pathname === '/ui') return answer.writeHead(302, { location: '/ui/' }).end();
-  if (pathname.startsWith('/ui/')) return file(pathname.slice('/ui/'.length), answer);
+  if (pathname.startsWith('/ui/')) return file(pathname.slice('/ui/'.length), answer, /\bgzip\b/.test(incoming.headers['accept-encoding'] ?? ''));
   if (process.env.MOCK === 'all') return answerAll(url, answer);
   if (process.env.MOCK === 'figures' && answerFigures(url, answer)) return;
   const options = { method: incoming.method, headers: { ...incoming.headers, host: NODE_URL.host } };
@@ -36,7 +37,7 @@ const server = createServer((incoming, answer) => {
   incoming.pipe(onward);
 });
 
-function file(name, answer) {
+function file(name, answer, zipped) {
   const path = join(DIST, normalize(name || 'index.html'));
   if (!path.startsWith(DIST) || !existsSync(path) || !statSync(path).isFile()) return answer.writeHead(404).end('not found');
   answer.writeHead(200, {
@@ -45,9 +46,11 @@ function file(name, answer) {
     'x-content-type-options': 'nosniff',
     'referrer-policy': 'no-referrer',
     // Names below assets/ have a hash of the content in them.
+    ...(zipped ? { 'content-encoding': 'gzip' } : {}),
     'cache-control': name.startsWith('assets/') ? 'public, max-age=31536000, immutable' : 'no-cache',
   });
-  createReadStream(path).pipe(answer);
+  const content = readFileSync(path);
+  answer.end(zipped ? gzipSync(content, { level: 9 }) : content);
 }
 
 server.listen(PORT, '127.0.0.1', () => console.log(`http://127.0.0.1:${PORT}/ui/ with ${NODE_URL.origin}`));

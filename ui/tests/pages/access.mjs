@@ -1,6 +1,6 @@
 // Tokens, the audit log, and what each role is offered.
 import assert from 'node:assert/strict';
-import { ADMIN_TOKEN, api, button, echo, endpoint, go, open, PATH, RUN, see, UI_URL, written } from '../rig.mjs';
+import { ADMIN_TOKEN, api, button, echo, endpoint, go, open, PATH, RUN, see, UI_URL, until, withToken, written } from '../rig.mjs';
 
 export default {
   async 'tokens: shown once, and revoked; the audit log knows, page by page'() {
@@ -87,6 +87,27 @@ export default {
       await page.getByRole('alert').getByText(/this needs the role editor; .* has viewer/).first().waitFor();
     } finally {
       await api('DELETE', `/api/v1/tokens/${id}`);
+    }
+  },
+
+  async 'the list of tokens has pages'() {
+    const PAGE = 100;
+    const ids = [];
+    try {
+      const { items } = await api('GET', '/api/v1/tokens?limit=1000');
+      for (let each = items.length; each < PAGE + 3; each++) ids.push((await api('POST', '/api/v1/tokens', { name: `ui-test-${RUN}-${each}`, role: 'viewer' })).id);
+      const all = (await api('GET', '/api/v1/tokens?limit=1000')).items.map((token) => token.id);
+      const page = await open('#/access');
+      const shown = () => page.locator('tbody td.mono').allInnerTexts();
+      const shows = (what, wanted) => until(what, async () => (await shown()).filter((id) => all.includes(id)).join() === wanted.join());
+      await shows('the first page', all.slice(0, PAGE));
+      assert.equal(await button(page, 'First page').count(), 0);
+      await button(page, 'Next page').click();
+      await shows('the next page', all.slice(PAGE));
+      await button(page, 'First page').click();
+      await shows('the first page again', all.slice(0, PAGE));
+    } finally {
+      for (const id of ids) await api('DELETE', `/api/v1/tokens/${id}`);
     }
   },
 };

@@ -101,4 +101,66 @@ export default {
     const { document } = await api('GET', `/api/v1/endpoints/${id}`);
     assert.deepEqual(document.routes.at(-1).expression, { exists: { path: '$.amount' } });
   },
+
+  async 'the editor formats and discards, and nothing of it is stored'() {
+    const id = await endpoint(`${PATH}-format`);
+    const page = await open(`#/endpoints/${id}?tab=edit`);
+    await page.locator('.cm-content').waitFor();
+    assert.ok(await button(page, 'Discard').isDisabled(), 'there is nothing to discard');
+    await write(page, `{"path":"${PATH}-format","name":"n","routes":[{"type":"default","name":"d","backends":[{"type":"echo"}]}],"settings":{"maxInFlight":1.50}}`);
+    await button(page, 'Format').click();
+    await page.locator('.cm-line').filter({ hasText: /^ {2}"name": "n",$/ }).waitFor();
+    // A number stays as it is written, also where it is wrong.
+    await page.locator('.cm-line').filter({ hasText: /"maxInFlight": 1\.50/ }).waitFor();
+    assert.equal((await page.locator('.cm-line').allInnerTexts())[0], '{');
+    await write(page, '{"path": ');
+    assert.ok(await button(page, 'Format').isDisabled(), 'what is no JSON cannot be formatted');
+    await button(page, 'Discard').click();
+    await page.locator('.cm-line').filter({ hasText: `"path": "${PATH}-format",` }).waitFor();
+    assert.equal((await written(page)).replace(/\s+/g, ''), echo(`${PATH}-format`).replace(/\s+/g, ''), 'what was read is back');
+    assert.ok(await button(page, 'Save and activate').isDisabled(), 'there is nothing to save');
+    assert.equal(await page.getByText(/^Not saved/).count(), 0);
+    assert.equal((await api('GET', `/api/v1/endpoints/${id}`)).latestVersion, 1);
+  },
+
+  async 'a version is saved without activating it, and activated later'() {
+    const id = await endpoint(`${PATH}-later`);
+    const page = await open(`#/endpoints/${id}?tab=edit`);
+    await page.locator('.cm-content').waitFor();
+    await write(page, echo(`${PATH}-later`, '\n  "name": "for later",'));
+    await page.getByLabel('Activate now').uncheck();
+    await page.getByLabel('Why (kept with the version)').fill('not yet');
+    await button(page, 'Save without activating').click();
+    await see(page, 'Version 2 is stored and not active');
+    const stored = await api('GET', `/api/v1/endpoints/${id}`);
+    assert.deepEqual([stored.activeVersion, stored.latestVersion, stored.document.name], [1, 2, undefined]);
+    const version = await api('GET', `/api/v1/endpoints/${id}/versions/2`);
+    assert.deepEqual([version.active, version.message, version.document.name], [false, 'not yet', 'for later']);
+    await page.getByRole('link', { name: 'Versions' }).click();
+    await page.getByRole('row').filter({ hasText: 'not yet' }).getByText('Not active').waitFor();
+    await button(page, 'Activate version 2').click();
+    await see(page, 'Version 2 is active');
+    await page.getByRole('row').filter({ hasText: 'not yet' }).getByText('Active', { exact: true }).waitFor();
+    const active = await api('GET', `/api/v1/endpoints/${id}`);
+    assert.deepEqual([active.activeVersion, active.document.name], [2, 'for later']);
+  },
+
+  async 'on a conflict one can take theirs, and go on from there'() {
+    const id = await endpoint(`${PATH}-theirs`);
+    const page = await open(`#/endpoints/${id}?tab=edit`);
+    await page.locator('.cm-content').waitFor();
+    await write(page, echo(`${PATH}-theirs`, '\n  "name": "mine",'));
+    await api('PUT', `/api/v1/endpoints/${id}?message=in+between`, echo(`${PATH}-theirs`, '\n  "name": "theirs",'));
+    await see(page, 'Version 2 is active now; you began from version 1.');
+    assert.ok(await button(page, 'Save and activate').isDisabled(), 'it must be decided first');
+    await button(page, 'Take theirs, drop mine').click();
+    await page.locator('.cm-line').filter({ hasText: '"name": "theirs"' }).waitFor();
+    assert.doesNotMatch(await written(page), /mine/);
+    assert.equal(await page.getByRole('alert').count(), 0, 'the conflict is over');
+    assert.equal((await api('GET', `/api/v1/endpoints/${id}`)).latestVersion, 2, 'nothing was saved');
+    await write(page, echo(`${PATH}-theirs`, '\n  "name": "upon theirs",'));
+    await button(page, 'Save and activate').click();
+    await see(page, 'Version 3 is active');
+    assert.equal((await api('GET', `/api/v1/endpoints/${id}`)).document.name, 'upon theirs');
+  },
 };

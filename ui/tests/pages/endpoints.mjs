@@ -159,4 +159,23 @@ export default {
     await see(page, 'Version 2 is active');
     assert.equal((await api('GET', `/api/v1/endpoints/${id}`)).activeVersion, 2);
   },
+
+  async 'the list of endpoints has pages'() {
+    for (let each = 0; each < 55; each++) await endpoint(`${PATH}-page-${String(each).padStart(2, '0')}`);
+    const page = await open(`#/endpoints?path=${encodeURIComponent(`${PATH}-page`)}`);
+    const paths = () => page.locator('tbody a.path').allInnerTexts();
+    await see(page, '1–50 of 55');
+    const first = await paths();
+    assert.deepEqual([first.length, first[0], first.at(-1)], [50, `${PATH}-page-00`, `${PATH}-page-49`]);
+    assert.ok(await button(page, 'Previous page').isDisabled());
+    await button(page, 'Next page').click();
+    await see(page, '51–55 of 55');
+    assert.deepEqual(await paths(), [50, 51, 52, 53, 54].map((each) => `${PATH}-page-${each}`));
+    assert.ok(await button(page, 'Next page').isDisabled());
+    await page.reload();
+    await see(page, '51–55 of 55');
+    await button(page, 'Previous page').click();
+    await see(page, '1–50 of 55');
+    assert.deepEqual(await paths(), first);
+  },
 };

@@ -112,4 +112,19 @@ export default {
     await page.goto(`${UI_URL}/ui/#/live?user=nobody`);
     await button(page, 'Show everything').first().waitFor();
   },
+
+  async 'live: a paused list goes on where it is resumed'() {
+    const page = await open(`#/live?endpoint=${loaded.id}`);
+    const line = page.getByRole('grid').getByRole('row');
+    await line.nth(3).waitFor();
+    await button(page, 'Pause').click();
+    await see(page, 'Paused');
+    const top = await line.first().innerText();
+    await page.waitForTimeout(1000);
+    assert.equal(await line.first().innerText(), top);
+    await button(page, 'Resume').click();
+    await page.getByText('Paused', { exact: true }).waitFor({ state: 'detached' });
+    await page.waitForFunction((before) => document.querySelector('[role=grid] [role=row]').innerText !== before, top);
+    await button(page, 'Pause').waitFor();
+  },
 };
