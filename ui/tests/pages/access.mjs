@@ -1,6 +1,48 @@
 // Tokens, the audit log, and what each role is offered.
 import assert from 'node:assert/strict';
-import { ADMIN_TOKEN, api, button, echo, endpoint, go, open, PATH, RUN, see, UI_URL, until, withToken, written } from '../rig.mjs';
+import { ADMIN_TOKEN, api, button, connect, echo, endpoint, go, liveNodes, open, PATH, RUN, see, UI_URL, until, withToken, written } from '../rig.mjs';
+
+const ROLES = ['viewer', 'publisher', 'editor', 'admin'];
+
+/** What is offered on each page: to everybody, and from which role on. A node's name stands for each node. */
+function offers({ id, cid, group, nodes }) {
+  const endpoint = { viewer: ['Open in console'], editor: ['Delete…'] };
+  const tail = ['Pause', 'Clear'];
+  const pages = {
+    '#/': { viewer: ['5 min', '1 hour', '24 hours', 'All nodes', 'Each node'] },
+    '#/endpoints': { viewer: ['Path', 'Connections', 'Events in', 'Events out', 'Errors', 'Changed'], editor: ['New endpoint'] },
+    '#/endpoints/new': { editor: ['Begin with Echo', 'Begin with HTTP service', 'Begin with Kafka topic'] },
+    '#/endpoints/new?template=echo': { editor: ['Create and serve', 'Store as a draft', 'Add a route'] },
+    [`#/endpoints/${id}`]: { viewer: ['Watch its events'] },
+    [`#/endpoints/${id}?tab=edit`]: { editor: ['Save and activate', 'Discard', 'Format', 'Add a route'] },
+    [`#/endpoints/${id}?tab=versions`]: { editor: ['Activate version 1'] },
+    [`#/endpoints/${id}?tab=rollout`]: {},
+    [`#/endpoints/${id}?tab=explain`]: { viewer: ['Explain'] },
+    [`#/connections?endpoint=${id}`]: { viewer: ['Open'] },
+    [`#/connections/${cid}`]: { viewer: ['Copy', ...tail], publisher: ['Push', `Take it out of ${group}`, 'Put it in', 'Change'], editor: ['Close…'] },
+    '#/live': { viewer: tail },
+    '#/console': { viewer: ['Connect', ...nodes, 'Copy', 'Send', 'Clear'] },
+    '#/cluster': { admin: ['Download a backup', ...nodes.flatMap((node) => [`Drain ${node}`, `Remove ${node}`])] },
+    '#/access': { admin: ['New token', 'Revoke of this test'] },
+    '#/access?tab=audit': {},
+  };
+  for (const [hash, page] of Object.entries(pages)) {
+    if (!hash.startsWith(`#/endpoints/${id}`)) continue;
+    for (const [role, names] of Object.entries(endpoint)) page[role] = [...names, ...(page[role] ?? [])];
+  }
+  return pages;
+}
+/** The names of all that can be pressed, but what only opens, sorts or turns pages. */
+const OPENS = /^(As a table|What the roles may do|↑ [\d,]+ newer|Next page|Older|Show everything|Open the console|Sort again)$/;
+async function offered(page, own) {
+  const names = await page.evaluate(() =>
+    [...document.querySelectorAll('main :is(button, a.button, summary)')]
+      .filter((each) => each.checkVisibility({ visibilityProperty: true }))
+      .map((each) => (each.getAttribute('aria-label') ?? each.textContent).replace(/[↑↓]$|^[↑↓](?! )/g, '').replace(/\s+/g, ' ').trim()),
+  );
+  // Other tokens are not this test's.
+  return names.filter((name) => !OPENS.test(name) && !(name.startsWith('Revoke ') && name !== `Revoke ${own}`)).map((name) => (name.startsWith('Revoke ') ? 'Revoke of this test' : name));
+}
 
 export default {
   async 'tokens: shown once, and revoked; the audit log knows, page by page'() {
@@ -108,6 +150,65 @@ export default {
       await shows('the first page again', all.slice(0, PAGE));
     } finally {
       for (const id of ids) await api('DELETE', `/api/v1/tokens/${id}`);
+    }
+  },
+
+  async 'each role is offered what it may do, on every page, and nothing else'() {
+    const id = await endpoint(`${PATH}-roles`);
+    await api('PUT', `/api/v1/endpoints/${id}`, echo(`${PATH}-roles`, '\n  "name": "b",'));
+    const live = await liveNodes();
+    const client = await connect(live[0], `${PATH}-roles`, { connections: 2, perSecond: 0 });
+    const group = `roles-${RUN}`;
+    try {
+      const [first, second] = await until('both are there', async () => {
+        const { items } = await api('GET', `/api/v1/connections?endpoint=${id}`);
+        return items.length === 2 && items;
+      });
+      await api('PUT', `/api/v1/groups/${group}/connections/${first.id}`);
+      const pages = offers({ id, cid: first.id, group, nodes: live.map((node) => node.name) });
+      for (const role of ROLES) {
+        await withToken(role, async (token, { name }) => {
+          const page = await open('#/endpoints', { token });
+          await page.getByText(`${name} · ${role}`).waitFor();
+          assert.equal(await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Access' }).count(), role === 'admin' ? 1 : 0);
+          for (const [hash, of] of Object.entries(pages)) {
+            const wanted = ROLES.slice(0, ROLES.indexOf(role) + 1).flatMap((each) => of[each] ?? []).sort();
+            await go(page, hash);
+            let found = [];
+            // Pages come to be piece by piece; what is not to be there must not come later either.
+            await until(`${role} at ${hash}`, async () => (found = (await offered(page, name)).sort()).join() === wanted.join(), 8).catch(() => assert.deepEqual(found, wanted, `${role} at ${hash}`));
+            await page.waitForLoadState('networkidle', { timeout: 500 }).catch(() => {});
+            assert.deepEqual((await offered(page, name)).sort(), wanted, `${role} at ${hash}, later`);
+            assert.equal(await page.getByRole('alert').count(), 0, `${role} at ${hash}: nothing is refused: ${await page.getByRole('alert').allInnerTexts()}`);
+          }
+          if (role === 'admin') return;
+          await go(page, '#/access');
+          await see(page, 'a token with the role admin is needed');
+          if (role !== 'editor') {
+            await go(page, `#/endpoints/${id}?tab=edit`);
+            await page.locator('.cm-content').getByText('"routes"').waitFor();
+            const before = await written(page);
+            await page.locator('.cm-content').click();
+            await page.keyboard.insertText('x');
+            assert.equal(await written(page), before, `${role}: the document cannot be written to`);
+          }
+          // What is offered works.
+          if (role === 'publisher') {
+            await go(page, `#/connections/${first.id}`);
+            await button(page, 'Push').click();
+            await see(page, 'In the client’s socket or its outbox');
+          }
+          if (role === 'editor') {
+            await go(page, `#/connections/${second.id}`);
+            await button(page, 'Close…').click();
+            await button(page, 'Close it').click();
+            await see(page, 'This connection is gone');
+            await until('it is closed', async () => (await api('GET', `/api/v1/connections?endpoint=${id}`)).items.length === 1);
+          }
+        });
+      }
+    } finally {
+      client.end();
     }
   },
 };
