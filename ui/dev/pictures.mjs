@@ -17,6 +17,7 @@ const { items } = await api('/api/v1/endpoints');
 const endpoint = (items.find((each) => each.path.startsWith('/shop')) ?? items[0])?.id;
 const connection = (await api(`/api/v1/connections?endpoint=${endpoint}`)).items[0]?.id;
 const PAGES = {
+  login: '#/',
   overview: '#/',
   overview_nodes: '#/?by=node&range=1h',
   endpoints: '#/endpoints',
@@ -36,7 +37,7 @@ const PAGES = {
   audit: '#/access?tab=audit',
 };
 const DOCS_MAX_BYTES = 2_500_000;
-const NOT_IN_DOCS = ['overview_nodes', 'new', 'tokens'];
+const NOT_IN_DOCS = ['overview_nodes', 'new_http'];
 const LOOKS = DOCS
   ? ['light', 'dark'].map((colorScheme) => ({ name: colorScheme, colorScheme, viewport: { width: 1280, height: 800 } }))
   : [
@@ -80,12 +81,19 @@ for (const { name: look, ...options } of LOOKS) {
   const faults = watch(page);
   for (const [name, hash] of Object.entries(PAGES)) {
     if (only.length ? !only.includes(name) : DOCS && NOT_IN_DOCS.includes(name)) continue;
+    // As a node that wants a token has it.
+    if (name === 'login') await page.route('**/api/v1/whoami', (route) => route.fulfill({ status: 401, json: { title: 'Unauthorized', status: 401, detail: 'a token is needed', code: 'unauthenticated' } }));
     await page.goto(`${UI_URL}/ui/${hash}`);
     await page.waitForTimeout(name.startsWith('overview') ? 2000 : 1000);
     if (DOCS) await ACTS[name]?.(page).catch((error) => console.log(`${name}: ${error.message}`));
     if (DOCS) await page.waitForTimeout(1500);
     const path = `${folder}/${name}-${look}.png`;
     await page.screenshot({ path, fullPage: !DOCS });
+    if (name === 'login') {
+      await page.unroute('**/api/v1/whoami');
+      // Another fragment alone would not ask again who is there.
+      await page.goto('about:blank');
+    }
     if (DOCS) {
       reduce(path);
       bytes += statSync(path).size;

@@ -1,5 +1,6 @@
 // A scene to take pictures of: endpoints with several routes, a service that answers them (and fails now and then), and
-// clients that send events to every node. UI_URL=… [ADMIN_TOKEN=…] node dev/scene.mjs – until it is ended; it takes its endpoints away again.
+// clients that send events to every node, and some tokens. UI_URL=… [ADMIN_TOKEN=…] node dev/scene.mjs – until it is
+// ended; it takes its endpoints and tokens away again.
 import { createServer } from 'node:http';
 import { load } from '../tests/load.mjs';
 
@@ -59,6 +60,11 @@ await make(one('/support', 'Support', http('/support')));
 await make(one('/echo', 'Echo', { type: 'echo' }));
 await make(one('/metering', 'Metering', http('/meters')));
 
+// None with the role admin: the first of these would close a cluster that is open.
+const TOKENS = [{ name: 'grafana', role: 'viewer' }, { name: 'shop-service', role: 'publisher', expiresInSeconds: 90 * 86_400 }, { name: 'ci', role: 'editor', expiresInSeconds: 30 * 86_400 }];
+const tokens = [];
+for (const token of TOKENS) tokens.push((await api('POST', '/api/v1/tokens', token)).id);
+
 await new Promise((resolve) => setTimeout(resolve, 1500));
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 const SAY = (sent) => JSON.stringify({ action: pick(['order', 'order', 'checkout', 'browse', 'browse', 'ping']), amount: (sent * 37) % 1000, note: 'gift '.repeat(sent % 5), items: [{ sku: `A-${sent}`, count: sent % 4 }] });
@@ -75,6 +81,7 @@ console.log(`the scene is set; ${loads.length} loads`);
 async function end() {
   for (const each of loads) each.end();
   for (const id of made) await api('DELETE', `/api/v1/endpoints/${id}`).catch((error) => console.error(error.message));
+  for (const id of tokens) await api('DELETE', `/api/v1/tokens/${id}`).catch((error) => console.error(error.message));
   process.exit(0);
 }
 process.on('SIGTERM', end);

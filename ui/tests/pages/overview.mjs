@@ -271,12 +271,11 @@ export default {
     // A step of five minutes may not have ended since the nodes were started.
     const day = await api('GET', '/api/v1/stats?range=24h');
     assert.equal(day.stepSeconds, 300);
-    if (day.nodes.every((node) => node.samples?.connections.some((value) => value !== null))) {
+    if (day.nodes.some((node) => node.samples?.connections.some((value) => value !== null))) {
       const shown = await table(page, 'Open connections');
-      const times = [...shown.at.keys()];
-      assert.ok(times.every((time) => time % 300 === 0), 'steps of five minutes');
+      assert.ok([...shown.at.keys()].every((time) => time % 300 === 0), 'steps of five minutes');
       same(column(shown, 'open'), await asked('24h', 'connections', undefined, false), 'connections of a day');
-    } else await see(page, 'No sample in this time.');
+    }
     if (generator) {
       // One in seven is no JSON.
       const errors = alert(page, /1\d % of the events of the last minute ended in an error Most are invalid_json/);
