@@ -1,5 +1,5 @@
 // Which charts there are, and what lines each has: of all nodes together, or of each node.
-import { bytes, count, millis, rate } from '../../lib/format';
+import { bytes, count, millis, rate, type Format } from '../../lib/format';
 import { errorCodes, perSecond, total, type NodeWindow, type Samples, type Series, type Window } from '../../lib/stats';
 
 export interface Line {
@@ -14,10 +14,15 @@ export interface ChartSpec {
   title: string;
   /** What is to be known about it, in a line. */
   note?: string;
-  format: (value: number | null | undefined) => string;
+  format: Format;
   /** For the axis, which has little room; as `format` where there is none. */
-  axis?: (value: number | null | undefined) => string;
+  axis?: Format;
   lines: (window: Window, byNode: boolean) => Line[];
+}
+
+/** The places of samples with a gap on both sides: a line shows nothing of them. */
+export function lonely(samples: Samples): number[] {
+  return samples.flatMap((value, place) => (value !== null && (samples[place - 1] ?? null) === null && (samples[place + 1] ?? null) === null ? [place] : []));
 }
 
 interface Part {
@@ -58,8 +63,8 @@ function errors(window: Window, byNode: boolean): Line[] {
   return codes.slice(0, ERROR_LINES_MAX).map((code, place) => ({ label: code, samples: perSecond(total(window, (node) => of(node, code)), window.stepSeconds), colour: place + 1, dashed: false }));
 }
 
-const perSecondText = (value: number | null | undefined) => rate(value);
-const eventsText = (value: number | null | undefined) => rate(value, 'events/s');
+const perSecondText: Format = (value, digits) => rate(value, '/s', digits);
+const eventsText: Format = (value, digits) => rate(value, 'events/s', digits);
 
 export const CHARTS: ChartSpec[] = [
   { id: 'connections', title: 'Open connections', format: count, lines: parts([{ label: 'open', of: 'connections' }], false) },

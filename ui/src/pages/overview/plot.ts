@@ -1,16 +1,19 @@
 // uPlot with this page's look. Loaded when the first chart is shown.
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import type { Line } from './charts';
+import type { Samples } from '../../lib/stats';
+import { ticks, type Format } from '../../lib/format';
+import { lonely, type Line } from './charts';
 
 export interface PlotOptions {
   element: HTMLElement;
   height: number;
-  format: (value: number | null | undefined) => string;
+  format: Format;
   oncursor: (place: number | null) => void;
 }
 
 const SYNC = 'overview';
+const POINT_SIZE = 4;
 
 export class Plot {
   private plot: uPlot | null = null;
@@ -56,7 +59,7 @@ export class Plot {
       scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
         { ...axis, space: 56, size: 28, values: (_, splits, __, ___, step) => splits.map((second) => clock(second, step)) },
-        { ...axis, size: 64, space: 32, values: (_, splits) => splits.map((value) => format(value)) },
+        { ...axis, size: 64, space: 32, values: (_, splits) => ticks(splits, format) },
       ],
       series: [
         {},
@@ -65,7 +68,7 @@ export class Plot {
           stroke: colour(`--series-${line.colour}`),
           width: 1.5,
           spanGaps: false,
-          points: { show: false },
+          points: { show: false, size: POINT_SIZE, fill: colour(`--series-${line.colour}`), filter: (plot: uPlot, series: number) => lonely(plot.data[series] as Samples) },
           ...(line.dashed ? { dash: [5, 4] } : {}),
         })),
       ],
