@@ -1,5 +1,6 @@
 // Figures over time: one window of samples for each node, on one grid of steps, and what is computed from them.
 // null is "no sample" and stays a gap.
+import { byName } from './order';
 
 export const RANGES = ['5m', '1h', '24h'] as const;
 export type Range = (typeof RANGES)[number];
@@ -76,7 +77,7 @@ export function merge(known: Window | null, answer: StatsAnswer): Window {
   const same = known?.range === answer.range && known.stepSeconds === step ? known : null;
   const end = Math.max(same ? same.first + same.length : -Infinity, ...ends);
   const first = Number.isFinite(end) ? end - length : 0;
-  const nodes = answer.nodes.map((node) => {
+  const nodes = byName(answer.nodes).map((node) => {
     const before = same?.nodes.find((each) => each.nodeId === node.nodeId);
     const offset = Math.floor(node.from / step) - first;
     const lay = (old: Samples | undefined, fresh: Samples | undefined) => {
