@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { draw, expressionText } from './picture';
+import { clipTo, draw, expressionText } from './picture';
 
 it('draws each route once, the default one last, and says where nothing goes', () => {
   const picture = draw({
@@ -36,4 +36,11 @@ it('writes expressions in a line', () => {
   expect(expressionText({ or: [{ and: [{ exists: { path: '$.a' } }, { gt: { path: '$.n', value: 1 } }] }, { not: { equal: { path: '$.u', value: null, source: 'connection' } } }] })).toBe(
     '($.a exists and $.n > 1) or not (connection $.u = null)',
   );
+});
+
+it('clips texts by their width, not by how many characters they have', () => {
+  const measure = (text: string) => [...text].reduce((sum, each) => sum + (each === 'W' ? 12 : 5), 0);
+  expect(clipTo('iiiiiiii', 40, measure)).toBe('iiiiiiii');
+  expect(clipTo('WWWWWWWW', 40, measure)).toBe('WW…');
+  expect(clipTo('iiiiiiiii', 40, measure)).toBe('iiiiiii…');
 });

@@ -151,5 +151,14 @@ function describe(backend: Backend): { title: string; text: string } {
   return { title: backend.raw ? 'Echo, raw' : 'Echo', text: 'back to the sender' };
 }
 
-/** As much of a text as fits in so many characters. */
-export const clip = (text: string, length: number): string => (text.length <= length ? text : `${text.slice(0, length - 1)}…`);
+/** As much of a text as is no wider than `width`, by the measure of who draws it. */
+export function clipTo(text: string, width: number, measure: (text: string) => number): string {
+  if (measure(text) <= width) return text;
+  let [fits, tooLong] = [0, text.length];
+  while (tooLong - fits > 1) {
+    const middle = (fits + tooLong) >> 1;
+    if (measure(`${text.slice(0, middle)}…`) <= width) fits = middle;
+    else tooLong = middle;
+  }
+  return `${text.slice(0, fits)}…`;
+}
