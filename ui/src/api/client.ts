@@ -2,6 +2,7 @@
 // a call is made, and what an error is: either what the server said (`Refused`) or that it could not be asked (`Lost`).
 import type { components, paths } from './schema';
 import { link } from './link.svelte';
+import { Lost, outcomeOf } from './lost';
 import { session } from './session.svelte';
 
 export type Schemas = components['schemas'];
@@ -48,8 +49,7 @@ export class Refused extends Error {
   }
 }
 
-/** No answer came: the node is gone, or the network to it. */
-export class Lost extends Error {}
+export { Lost };
 
 export function call<M extends Method, P extends PathsOf<M>>(method: M, path: P, options: Options<M, P> = {}): Promise<Answer<Success<Operation<M, P>>>> {
   const filled = fill(path as string, options.path as Record<string, string> | undefined);
@@ -68,7 +68,7 @@ interface AskOptions {
 export async function ask(method: string, url: string, options: AskOptions = {}): Promise<Answer<unknown>> {
   const response = await send(method, url, options);
   const text = await response.text().catch(() => {
-    throw new Lost('the answer broke off');
+    throw lost('the answer broke off', method, url, options);
   });
   if (!response.ok) throw refusal(response, text);
   const json = response.headers.get('content-type')?.includes('json') ?? false;
@@ -106,9 +106,11 @@ async function send(method: string, url: string, options: AskOptions): Promise<R
   } catch (error) {
     if (options.signal?.aborted) throw error;
     link.missed();
-    throw new Lost('this node does not answer');
+    throw lost('this node does not answer', method, url, options);
   }
 }
+
+const lost = (message: string, method: string, url: string, options: AskOptions) => new Lost(message, outcomeOf(method, url, 'Idempotency-Key' in (options.headers ?? {})));
 
 function refusal(response: Response, text: string): Refused {
   const retryAfter = Number(response.headers.get('retry-after'));

@@ -3,7 +3,7 @@
 import { untrack } from 'svelte';
 import { backoffMillis, ServerEvents } from '../lib/sse';
 import type { Filter } from '../lib/events';
-import { Refused, stream, type Schemas } from './client';
+import { Lost, Refused, stream, type Schemas } from './client';
 import { cluster } from './cluster.svelte';
 
 export type Topic = 'samples' | 'events';
@@ -145,6 +145,7 @@ class Live {
   private retry(error: unknown): void {
     clearTimeout(this.watchdog);
     this.state = 'waiting';
+    if (error instanceof Lost) error.again = true;
     this.error = error;
     const asked = error instanceof Refused && error.retryAfterSeconds ? error.retryAfterSeconds * 1000 : 0;
     this.timer = setTimeout(() => void this.open(), Math.max(asked, backoffMillis(this.attempt++)));

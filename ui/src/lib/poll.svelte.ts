@@ -1,4 +1,8 @@
 // Something that is asked for again and again. What was read last stays on screen when a call fails; `at` says its age.
+import { Lost } from '../api/lost';
+
+/** What is read once only is asked for again so long after a call to which no answer came. */
+const LOST_AGAIN_MILLIS = 5000;
 
 export class Poll<T> {
   data = $state.raw<T | undefined>(undefined);
@@ -10,7 +14,7 @@ export class Poll<T> {
   private readonly ask: (signal: AbortSignal) => Promise<T>;
   private readonly everyMillis: number;
 
-  /** `everyMillis` 0: only when asked to by `refresh`. */
+  /** `everyMillis` 0: only when asked to by `refresh`, and while no answer comes. */
   constructor(ask: (signal: AbortSignal) => Promise<T>, everyMillis: number) {
     this.ask = ask;
     this.everyMillis = everyMillis;
@@ -49,11 +53,11 @@ export class Poll<T> {
       this.put(data);
     } catch (error) {
       if (abort.signal.aborted) return;
+      if (error instanceof Lost) error.again = true;
       this.error = error;
     }
-    if (this.everyMillis > 0 && !document.hidden) {
-      this.timer = setTimeout(() => document.hidden || void this.refresh(), this.everyMillis);
-    }
+    const wait = this.everyMillis || (this.error instanceof Lost ? LOST_AGAIN_MILLIS : 0);
+    if (wait > 0 && !document.hidden) this.timer = setTimeout(() => document.hidden || void this.refresh(), wait);
   }
 }
 

@@ -1,7 +1,7 @@
 // The figures of the cluster over time. A range of 5 minutes is read once, then lives of the stream's samples; the other
 // ranges, and what only a reading says, are read again every ten seconds. Without the stream, readings take its place.
 import { untrack } from 'svelte';
-import { ask } from '../../api/client';
+import { ask, Lost } from '../../api/client';
 import { live } from '../../api/live.svelte';
 import { merge, ofLive, POLL_MILLIS, READ_MILLIS, since, type LiveSamples, type Range, type StatsAnswer, type Window } from '../../lib/stats';
 
@@ -63,6 +63,7 @@ export class Feed {
       const answer = (await ask('GET', `/api/v1/stats?range=${range}${tail}`, { signal })).data as StatsAnswer;
       if (!signal.aborted) this.take(answer);
     } catch (error) {
+      if (error instanceof Lost) error.again = true;
       if (!signal.aborted) this.error = error;
     }
   }
