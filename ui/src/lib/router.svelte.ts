@@ -6,17 +6,25 @@ class Router {
   /** Asked before the page is left; false keeps it. */
   private guard: (() => boolean) | null = null;
   private hash = '';
+  /** The place of the entry in the tab's history, kept in the entry: how far a refused step has to go back. */
+  private place = 0;
 
   start(): void {
+    this.place = placeOf(history.state) ?? 0;
+    history.replaceState({ place: this.place }, '');
     this.read();
     window.addEventListener('hashchange', () => {
       if (location.hash === this.hash) return;
       const samePage = parse(location.hash).path.join('/') === this.path.join('/');
       if (!samePage && this.guard && !this.guard()) {
-        history.replaceState(null, '', this.hash || '#/');
+        // The step is undone; the entries before and behind stay as they are.
+        history.go(this.place - (placeOf(history.state) ?? this.place + 1));
         return;
       }
       if (!samePage) this.guard = null;
+      const place = placeOf(history.state);
+      this.place = place ?? this.place + 1;
+      if (place === null) history.replaceState({ place: this.place }, '');
       this.read();
     });
   }
@@ -37,6 +45,11 @@ class Router {
     };
   }
 
+  /** Asks as before leaving: for what ends the page in another way. */
+  mayLeave(): boolean {
+    return !this.guard || this.guard();
+  }
+
   /** Changes parts of the query; null takes one away. Replaces the history entry unless `push`. */
   set(changes: Record<string, string | null>, push = false): void {
     const query = new URLSearchParams(this.query);
@@ -48,7 +61,7 @@ class Router {
     if (hash === this.hash) return;
     if (push) location.hash = hash;
     else {
-      history.replaceState(null, '', hash);
+      history.replaceState({ place: this.place }, '', hash);
       this.read();
     }
   }
@@ -56,6 +69,10 @@ class Router {
   go(hash: string): void {
     location.hash = hash;
   }
+}
+
+function placeOf(state: unknown): number | null {
+  return typeof state === 'object' && state !== null && 'place' in state && typeof state.place === 'number' ? state.place : null;
 }
 
 export function parse(hash: string): { path: string[]; query: URLSearchParams } {
