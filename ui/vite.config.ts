@@ -10,6 +10,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // One file of styles, with the first page: no page that is loaded later is without its own when the node is gone.
+    cssCodeSplit: false,
   },
   test: { include: ['src/**/*.test.ts'], environment: 'node' },
 });
