@@ -19,6 +19,9 @@ class Session {
   name = $state<string | null>(null);
   /** Why the login page is there, in the server's words. */
   reason = $state<string | null>(null);
+  /** Whether the login page is there since the token is not accepted any more, and not since somebody wanted it. No `$state`:
+   *  pages ask while they go away, and would see it as it was before. */
+  interrupted = false;
 
   /** Whether the role allows it. What is not hidden all the same is answered 403 by the server, and that is shown. */
   can(needed: Role): boolean {
@@ -49,12 +52,14 @@ class Session {
 
   logout(): void {
     this.reason = null;
+    this.interrupted = false;
     this.forget();
   }
 
   /** A call was answered 401: the token was revoked, has expired, or is needed from now on. */
   refused(): void {
     if (this.state !== 'in') return;
+    this.interrupted = true;
     this.reason = this.token ? 'the token is not accepted any more' : 'this cluster wants a token now';
     this.forget();
   }
@@ -65,6 +70,7 @@ class Session {
     this.role = role;
     this.name = name;
     this.reason = null;
+    this.interrupted = false;
     this.state = 'in';
   }
 

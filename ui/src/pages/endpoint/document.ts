@@ -1,6 +1,6 @@
 // An endpoint as it is read: with its document's own bytes, and the version that a change must be based on.
 import { call, Refused, type Schemas } from '../../api/client';
-import { find, parse } from '../../lib/json';
+import { find, parse, pretty } from '../../lib/json';
 import type { Schema } from '../../lib/schema';
 
 export interface Loaded {
@@ -18,6 +18,11 @@ export function documentOf(answer: string): string {
 export async function load(id: string, signal?: AbortSignal): Promise<Loaded> {
   const answer = await call('get', '/api/v1/endpoints/{id}', { path: { id }, ...(signal ? { signal } : {}) });
   return { endpoint: answer.data, text: documentOf(answer.text), etag: answer.etag };
+}
+
+/** As it is shown: what programs write is often one long line. Showing it so is no change of it. */
+export function opened(loaded: Loaded): Loaded {
+  return loaded.text.trim().includes('\n') ? loaded : { ...loaded, text: pretty(loaded.text) };
 }
 
 export async function versionText(id: string, version: number): Promise<string> {
@@ -39,7 +44,12 @@ export async function activate(id: string, version: number, message: string, eta
 /** What is being written, and what it began from. */
 export interface Draft {
   text: string;
+  /** Its text is that which is not changed yet; its ETag, what is replaced. */
   base: Loaded;
+  /** The version that the text comes from, where it is not the active one. */
+  from: number | null;
+  message: string;
+  activates: boolean;
 }
 
 export interface Verdict {
