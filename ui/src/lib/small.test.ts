@@ -31,5 +31,6 @@ it('the console fills paths and writes the command for the shell', () => {
   expect(parametersOf('/a/{b}/{*rest}')).toEqual(['b', '*rest']);
   expect(fillPath('/a/{b}/{*rest}', { b: 'x y', '*rest': 'c/d' })).toBe('/a/x%20y/c/d');
   expect(urlOf('node:8080', '/a', '?x=1')).toBe('ws://node:8080/a?x=1');
+  expect([urlOf('https://gw.example', '/a', ''), urlOf('http://gw:80/', '/a', ''), urlOf(' WSS://gw ', '/a', '')]).toEqual(['wss://gw.example/a', 'ws://gw:80/a', 'wss://gw/a']);
   expect(commandLine("wss://n/a?q='", ['p'])).toBe(`wsgateway ws 'wss://n/a?q='\\''' --subprotocol 'p'`);
 });

@@ -3,6 +3,7 @@ import { session } from '../../api/session.svelte';
 import { closeAdvice, closeMeaning } from '../../lib/closecodes';
 import { bytes, millis, span } from '../../lib/format';
 import { opened } from '../../lib/opened.svelte';
+import { connectionIn, ownConnection } from './own';
 
 export interface Entry {
   id: number;
@@ -27,6 +28,8 @@ class ConsoleClient {
   url = $state('');
   endpoint = $state<string | null>(null);
   dropped = $state(0);
+  /** The connection's own id, once it is known. */
+  connection = $state<string | null>(null);
   private socket: WebSocket | null = null;
   private started = 0;
   private sentAt: number | null = null;
@@ -41,6 +44,8 @@ class ConsoleClient {
     this.openedAt = null;
     this.sentAt = null;
     this.protocol = '';
+    this.connection = null;
+    const since = Date.now();
     let socket: WebSocket;
     try {
       socket = new WebSocket(url, protocols);
@@ -60,10 +65,14 @@ class ConsoleClient {
       this.state = 'open';
       this.protocol = socket.protocol;
       this.add('info', socket.protocol ? `Open, with the subprotocol ${socket.protocol}` : 'Open', `handshake ${millis(Math.round(this.openedAt - this.started))}`);
+      void ownConnection(endpoint, url, since).then((id) => {
+        if (this.socket === socket) this.connection ??= id;
+      });
     });
     socket.onmessage = (event: MessageEvent<string | ArrayBuffer>) => {
       if (this.socket !== socket) return;
       const timing = this.sentAt === null ? '' : `${millis(Math.round((performance.now() - this.sentAt) * 10) / 10)} after the last sent`;
+      if (typeof event.data === 'string') this.connection ??= connectionIn(event.data);
       if (typeof event.data === 'string') this.add('received', event.data, timing, utf8.encode(event.data).length);
       else this.add('received', hex(event.data), timing, event.data.byteLength);
     };
@@ -120,15 +129,30 @@ function hex(data: ArrayBuffer): string {
 
 export const client = new ConsoleClient();
 
-/** What was typed beside it. */
-export const form = $state({
-  address: null as string | null,
-  values: {} as Record<string, string>,
-  search: '',
-  offered: '',
-  message: '{"hello": "world"}',
-  raw: false,
-});
+interface Form {
+  address: string | null;
+  values: Record<string, string>;
+  search: string;
+  offered: string;
+  message: string;
+  raw: boolean;
+}
+const EMPTY: Form = { address: null, values: {}, search: '', offered: '', message: '{"hello": "world"}', raw: false };
+const KEY = 'wsgateway.console';
+/** So much of it is kept in the tab. */
+const KEPT_MAX = 100_000;
+
+/** What was typed beside it. It is kept in the tab while that is loaded again, and not in the address: a query often has a
+ *  client's token in it. */
+export const form = $state<Form>({ ...EMPTY, ...kept() });
+
+function kept(): Partial<Form> {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEY) ?? '{}') as Partial<Form>;
+  } catch {
+    return {};
+  }
+}
 
 $effect.root(() => {
   $effect(() => {
@@ -138,5 +162,10 @@ $effect.root(() => {
     if (session.state !== 'login') return;
     client.close();
     client.clear();
+    if (!session.interrupted) Object.assign(form, EMPTY, { values: {} });
+  });
+  $effect(() => {
+    const text = JSON.stringify(form);
+    if (text.length <= KEPT_MAX) sessionStorage.setItem(KEY, text);
   });
 });

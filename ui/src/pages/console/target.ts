@@ -14,7 +14,9 @@ export function fillPath(path: string, values: Record<string, string>): string {
 }
 
 export function urlOf(address: string, path: string, query: string): string {
-  const base = /^wss?:\/\//.test(address) ? address : `ws://${address}`;
+  // What a browser's address bar has is as good: https is wss.
+  const [, scheme = 'ws', host = ''] = /^(?:(\w+):\/\/)?(.*)$/.exec(address.trim())!;
+  const base = `${scheme.toLowerCase().replace(/^http/, 'ws')}://${host}`;
   const search = query.replace(/^\?/, '');
   return base.replace(/\/+$/, '') + path + (search && `?${search}`);
 }
