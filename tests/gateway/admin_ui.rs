@@ -17,6 +17,7 @@ const FIRST_PATH_WITHIN: Duration = Duration::from_secs(220);
 /// as long.
 const FIRST_VISIT_OF_DEMO_WITHIN: Duration = Duration::from_secs(180);
 const DEMO_UP_WITHIN: Duration = Duration::from_secs(60);
+const EDITING_WITHIN: Duration = Duration::from_secs(300);
 const PAGES_WITHIN: Duration = Duration::from_secs(600);
 const INSTALL_WITHIN: Duration = Duration::from_secs(240);
 const TOKEN: &str = "the-admin-token-of-the-ui-tests";
@@ -88,6 +89,7 @@ async fn every_page_and_every_act_in_a_browser() {
     // The first visit is to a cluster without endpoints.
     let said = drive("tests/first_path.mjs", &url, &[("ADMIN_TOKEN", TOKEN)], FIRST_PATH_WITHIN).await;
     assert!(said.contains("the empty overview offers the first endpoint"), "{said}");
+    drive("tests/editing.mjs", &url, &[("ADMIN_TOKEN", TOKEN)], EDITING_WITHIN).await;
     let environment = [("ADMIN_TOKEN", TOKEN), ("DRAIN_NODE", cluster.nodes[2].name.as_str())];
     drive("tests/pages.mjs", &url, &environment, PAGES_WITHIN).await;
 }
