@@ -84,8 +84,7 @@ try {
   await page.locator('article.received').getByText('"order"').waitFor();
   step('the connection is still open, and an event of the new route comes back');
 
-  await page.getByRole('link', { name: 'See it among the connections' }).click();
-  await page.locator('tbody a.mono').first().click();
+  await page.locator('a[href^="#/connections/"]').filter({ hasText: 'See it among the connections' }).click();
   await page.getByRole('heading', { name: 'Connection', exact: true }).waitFor();
   await page.getByText('Live', { exact: true }).nth(1).waitFor();
   await type(page.getByLabel('Message, JSON'), '{"pushed": "by an operator"}');

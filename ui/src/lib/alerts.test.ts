@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { clusterAlerts, ownAlerts, rolloutAlerts, silentAlerts, trafficAlerts, unknown, withoutFigures } from './alerts';
+import { clusterAlerts, endpointAlerts, ownAlerts, rolloutAlerts, silentAlerts, trafficAlerts, unknown, withoutFigures } from './alerts';
 import { span } from './format';
 import { merge, type Samples } from './stats';
 
@@ -87,6 +87,23 @@ describe('alerts of figures', () => {
   });
   it('tell of a node that is nearly full', () => {
     expect(since({ connections: (place) => (place >= 120 ? 90 : 89) })).toEqual([['full-n1', 120, false]]);
+  });
+});
+
+describe('alerts of endpoints', () => {
+  const item = (path: string, eventsInPerSecond: number, failing: number) => ({
+    endpointId: path, path, served: { complete: 1, of: 1, degraded: 0 }, connections: 1, openedPerSecond: 0, closedPerSecond: 0, eventsInPerSecond, eventsOutPerSecond: 0, errorsPerSecond: failing, throttledPerSecond: 0,
+    routes: [{ route: 'x', type: 'custom', eventsPerSecond: eventsInPerSecond, errors: { no_route: failing / 4, delivery_failed: (failing * 3) / 4 }, backends: [] }],
+  });
+  it('name those of which most events fail, however busy the others are', () => {
+    expect(endpointAlerts([item('/busy', 1000, 10), item('/pay', 2, 2), item('/half', 4, 1.9), item('/rare', 0.2, 0.2), item('/silent', 0, 0)])).toMatchObject([
+      { id: 'failing-/pay', grade: 'red', text: '100 % of the events of /pay fail', detail: 'Most are delivery_failed: a backend does not take it.', href: '#/endpoints//pay?tab=routes' },
+    ]);
+  });
+  it('are the five worst, and one for the others', () => {
+    const all = endpointAlerts(Array.from({ length: 8 }, (_, which) => item(`/${which}`, 1 + which, 1 + which)));
+    expect(ids(all)).toEqual(['failing-/7', 'failing-/6', 'failing-/5', 'failing-/4', 'failing-/3', 'failing-more']);
+    expect(all[5]).toMatchObject({ text: 'Most events of 3 more endpoints fail' });
   });
 });
 

@@ -7,6 +7,7 @@ import type { Own } from './metrics';
 import { errorShare, errorShares, heldSince, lastMinute, newest, refusedHandshakes, type Since, type Window } from './stats';
 
 type Cluster = components['schemas']['Cluster'];
+type EndpointTraffic = components['schemas']['EndpointTraffic'];
 type Rollout = components['schemas']['Rollout'];
 
 export interface Alert {
@@ -39,6 +40,14 @@ const LOG_BEHIND_MAX = 50;
 const DISK_LOW_BYTES = 512 * 1024 * 1024;
 /** Log indexes of other nodes are some seconds old. */
 const LOG_PATIENCE_MILLIS = 15_000;
+/** Of an endpoint's events, within ten seconds: most, of three or more. */
+const FAILING_SHARE_MIN = 0.5;
+const FAILING_PER_SECOND_MIN = 0.3;
+const FAILING_SHOWN_MAX = 5;
+/** Longer than the time that its rates are made of: a burst that is over is no alert. */
+const FAILING_PATIENCE_MILLIS = 12_000;
+/** Gossip needs some seconds to say that a node is gone. */
+const GONE_PATIENCE_MILLIS = 15_000;
 /** Figures come each second, and the whole is read every ten. */
 export const FIGURES_OLD_MILLIS = 15_000;
 
@@ -80,8 +89,27 @@ export function rolloutAlerts(rollouts: { id: string; path: string; rollout: Rol
     const why = behind.map((node) => `${node.node ?? node.nodeId}: ${node.degraded ?? node.unreachable ?? 'behind'}`).join('; ');
     const degraded = behind.some((node) => node.degraded);
     const text = `${path} is not served in version ${rollout.activeVersion} on ${plural(behind.length, 'node')}`;
-    return [{ id: `rollout-${id}`, grade: degraded ? 'red' : 'amber', text, detail: why, href: `#/endpoints/${id}?tab=rollout` } satisfies Alert];
+    // A node that has just gone is one alert, not one for each endpoint: until gossip says it, they all lack it.
+    return [{ id: `rollout-${id}`, grade: degraded ? 'red' : 'amber', text, detail: why, href: `#/endpoints/${id}?tab=rollout`, patienceMillis: degraded ? 0 : GONE_PATIENCE_MILLIS } satisfies Alert];
   });
+}
+
+/** Endpoints of which most events fail, the worst first: among the traffic of all others they would not be noticed. */
+export function endpointAlerts(items: EndpointTraffic[]): Alert[] {
+  const failing = items
+    .map((item) => ({ item, share: Math.min(1, item.errorsPerSecond / item.eventsInPerSecond) }))
+    .filter(({ item, share }) => item.eventsInPerSecond >= FAILING_PER_SECOND_MIN && share >= FAILING_SHARE_MIN)
+    .toSorted((x, y) => y.item.errorsPerSecond - x.item.errorsPerSecond);
+  const alerts = failing.slice(0, FAILING_SHOWN_MAX).map(({ item, share }): Alert => {
+    const codes = item.routes.flatMap((route) => Object.entries(route.errors)).toSorted((x, y) => y[1] - x[1]);
+    const worst = codes[0]?.[0];
+    const side = worst === undefined ? '' : sideWords(worst);
+    const detail = worst === undefined ? '' : `Most are ${worst}${side && `: ${side}`}.`;
+    return { id: `failing-${item.endpointId}`, grade: 'red', text: `${percent(share)} of the events of ${item.path} fail`, detail, href: `#/endpoints/${item.endpointId}?tab=routes`, patienceMillis: FAILING_PATIENCE_MILLIS };
+  });
+  const more = failing.length - alerts.length;
+  if (more > 0) alerts.push({ id: 'failing-more', grade: 'red', text: `Most events of ${plural(more, 'more endpoint')} fail`, detail: 'Sorted by errors, the list of endpoints has them first.', href: '#/endpoints?sort=errors', patienceMillis: FAILING_PATIENCE_MILLIS });
+  return alerts;
 }
 
 /** Of the window of 5 minutes: only that has a last minute of its own. */
