@@ -32,8 +32,12 @@ const idle = (): Promise<void> =>
     else setTimeout(resolve, 1000);
   });
 
+/** The page that is looked at comes first, with its figures. */
+const AHEAD_AFTER_MILLIS = 2000;
+
 /** One after another, while nothing else is to be done. What cannot be loaded is loaded when it is wanted. */
 export async function loadAhead(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, AHEAD_AFTER_MILLIS));
   for (const load of [...Object.values(PAGES), ...PARTS]) {
     await idle();
     await load().catch(() => {});

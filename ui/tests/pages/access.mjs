@@ -15,7 +15,7 @@ function offers({ id, cid, group, nodes }) {
     '#/endpoints/new?template=echo': { editor: ['Create and serve', 'Store as a draft', 'Add a route'] },
     [`#/endpoints/${id}`]: { viewer: ['Watch its events'] },
     [`#/endpoints/${id}?tab=edit`]: { editor: ['Save and activate', 'Discard', 'Format', 'Add a route'] },
-    [`#/endpoints/${id}?tab=versions`]: { editor: ['Activate version 1'] },
+    [`#/endpoints/${id}?tab=versions`]: { editor: ['Activate version 1', 'Edit from this version: 1', 'Edit from this version: 2'] },
     [`#/endpoints/${id}?tab=rollout`]: {},
     [`#/endpoints/${id}?tab=explain`]: { viewer: ['Explain'] },
     [`#/connections?endpoint=${id}`]: { viewer: ['Open'] },
@@ -33,7 +33,7 @@ function offers({ id, cid, group, nodes }) {
   return pages;
 }
 /** The names of all that can be pressed, but what only opens, sorts or turns pages. */
-const OPENS = /^(As a table|What the roles may do|↑ [\d,]+ newer|Next page|Older|Show everything|Open the console|Sort again)$/;
+const OPENS = /^(As a table|What the roles may do|↑ [\d,]+ newer|Next page|Older|Show everything|Open the console|Open: \d+|Sort again)$/;
 async function offered(page, own) {
   const names = await page.evaluate(() =>
     [...document.querySelectorAll('main :is(button, a.button, summary)')]
