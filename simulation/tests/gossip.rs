@@ -155,6 +155,8 @@ impl Cluster {
             cluster_addr: at.to_string(),
             admin_addr: format!("{}:9000", at.ip()),
             client_addr: format!("{}:8080", at.ip()),
+            admin_url: "http://10.0.0.100:9000".to_owned(),
+            client_url: "ws://10.0.0.100:8080".to_owned(),
             ready: true,
             version: "0.1.0".into(),
             applied_index: 123_456,
