@@ -9,7 +9,7 @@ use crate::tracestate::TraceState;
 /// Bytes of a `traceparent` of version 00: version, trace id, parent id and flags in hexadecimal, and dashes.
 pub const TRACEPARENT_BYTES: usize = 55;
 
-const SAMPLED: u8 = 0x01;
+pub(crate) const SAMPLED: u8 = 0x01;
 /// Level 2: the last seven bytes of the trace id are random.
 const RANDOM: u8 = 0x02;
 

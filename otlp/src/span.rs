@@ -240,6 +240,11 @@ impl Span {
         self.status = Status::Error(message.into());
     }
 
+    /// It is recorded after all, though its context said otherwise.
+    pub fn record(&mut self) {
+        self.flags |= crate::context::SAMPLED;
+    }
+
     pub fn end(&mut self, started: &Started) {
         self.end_unix_nanos = started.elapsed_unix_nanos();
     }

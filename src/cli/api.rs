@@ -74,7 +74,8 @@ impl Connect {
             (None, None) => match std::env::var("WSGATEWAY_TOKEN") {
                 Ok(token) => Some(token),
                 Err(VarError::NotPresent) => None,
-                Err(error) => return Err(Failed::usage(format!("WSGATEWAY_TOKEN: {error}")).into()),
+                // The error's own words quote the value.
+                Err(VarError::NotUnicode(_)) => return Err(Failed::usage("WSGATEWAY_TOKEN is not UTF-8").into()),
             },
         };
         let servers: Vec<String> = self.server.iter().map(|url| url.trim().trim_end_matches('/').to_owned()).collect();

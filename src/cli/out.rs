@@ -10,27 +10,27 @@ use std::process::ExitCode;
 /// What shells see of a program that SIGPIPE has ended.
 const CLOSED_PIPE: u8 = 128 + 13;
 
-/// Nobody reads any more.
-struct Closed;
+/// Nothing can be printed any more; the exit code.
+struct Closed(u8);
 
 pub fn print(text: Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     // Flushed: what follows may take its time, or go to standard error.
     match out.write_fmt(text).and_then(|()| out.flush()) {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => resume_unwind(Box::new(Closed)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => resume_unwind(Box::new(Closed(CLOSED_PIPE))),
         Err(error) => {
             eprintln!("error: standard output cannot be written: {error}");
-            resume_unwind(Box::new(Closed));
+            resume_unwind(Box::new(Closed(1)));
         }
     }
 }
 
 /// Runs a command to its end, or to that of its reader.
 pub fn run(command: impl FnOnce() -> ExitCode) -> ExitCode {
-    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|panicked| match panicked.is::<Closed>() {
-        true => ExitCode::from(CLOSED_PIPE),
-        false => resume_unwind(panicked),
+    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|panicked| match panicked.downcast::<Closed>() {
+        Ok(closed) => ExitCode::from(closed.0),
+        Err(panicked) => resume_unwind(panicked),
     })
 }
 

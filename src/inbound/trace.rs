@@ -41,7 +41,7 @@ impl Origin {
         if let Handshake::Waiting(_) = *handshake {
             if let Handshake::Waiting(mut span) = std::mem::take(&mut *handshake) {
                 *handshake = Handshake::Recorded(Link { trace_id: span.trace_id, span_id: span.span_id });
-                span.flags |= SAMPLED;
+                span.record();
                 traces.tracer.export(*span);
             }
         }
@@ -51,9 +51,6 @@ impl Origin {
         }
     }
 }
-
-/// Of W3C's trace flags.
-const SAMPLED: u8 = 1;
 
 /// A handshake that is traced, whether it is recorded or not.
 pub struct HandshakeTrace {

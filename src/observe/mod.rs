@@ -137,6 +137,7 @@ impl Own {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut rated_at = Instant::now();
         let (mut retired_at, mut configured) = (Instant::now(), Kept::default());
+        let mut looked_before = false;
         loop {
             ticks.tick().await;
             let gauges = Gauges { connections: (self.around.connections)(), memory_bytes: memory_bytes() };
@@ -148,9 +149,12 @@ impl Own {
             self.metrics.tail.sweep();
             if retired_at.elapsed() >= RETIRED_AFTER {
                 retired_at = Instant::now();
-                let now = configured.look(&(self.around.endpoints)());
-                self.history.retire(&self.metrics, &now);
-                self.metrics.retire(&now);
+                let known = configured.look(&(self.around.endpoints)());
+                // The first look has none before it that would say what went just now.
+                if std::mem::replace(&mut looked_before, true) {
+                    self.history.retire(&self.metrics, &known);
+                    self.metrics.retire(&known);
+                }
             }
         }
     }

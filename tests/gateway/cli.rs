@@ -113,6 +113,21 @@ async fn a_reader_that_has_seen_enough_is_no_fault() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_printed_or_read_is_said_without_secrets() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = wsgateway(&["settings"]);
+    let ended = tokio::task::spawn_blocking(move || command.stdout(full).output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", err(&ended));
+    assert!(err(&ended).contains("standard output cannot be written"), "{}", err(&ended));
+
+    let mut command = wsgateway(&["get"]);
+    command.env("WSGATEWAY_TOKEN", <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"secret-\xff"));
+    let ended = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{}", err(&ended));
+    assert!(err(&ended).contains("WSGATEWAY_TOKEN is not UTF-8") && !err(&ended).contains("secret"), "{}", err(&ended));
+}
+
+#[tokio::test]
 async fn serve_refuses_nonsense_with_the_settings_name() {
     let cases: [(&[&str], &str); 3] = [
         (&["serve", "--admin-listen", "0.0.0.0:0"], "admin.listen"),

@@ -6,59 +6,27 @@
 // As pages.mjs: UI_URL is the admin address of a node that serves /ui/, or of dev/serve.mjs; without ADMIN_TOKEN the node
 // must let calls without a token in. It makes what it needs below /ui-edit-… and takes it away again.
 import assert from 'node:assert/strict';
-import { launch, watch } from './browser.mjs';
+import { watch } from './browser.mjs';
+import * as rig from './rig.mjs';
+import { ADMIN_TOKEN, api, browser, button, go, hashOf, RUN, runAll, see, UI_URL, until, write, written } from './rig.mjs';
 
-const { UI_URL = 'http://127.0.0.1:5180', ADMIN_TOKEN = '' } = process.env;
-const ONLY = process.argv[2];
-const RUN = Date.now().toString(36);
 const PATH = `/ui-edit-${RUN}`;
 
-async function api(method, path, body, headers = {}) {
-  const all = { 'content-type': 'application/json', ...(ADMIN_TOKEN ? { authorization: `Bearer ${ADMIN_TOKEN}` } : {}), ...headers };
-  const answer = await fetch(UI_URL + path, { method, headers: all, body: body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body) });
-  const text = await answer.text();
-  assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${text}`);
-  return text ? JSON.parse(text) : null;
-}
-
-const browser = await launch();
-const faults = [];
-const errors = [];
-
+/** The token is given to it once: these tests sign out, and in with another. */
 async function open(hash, { token = ADMIN_TOKEN, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   context.setDefaultTimeout(15_000);
   if (token) await context.addInitScript((text) => location.protocol !== 'about:' && !sessionStorage.getItem('tested') && (sessionStorage.setItem('tested', '1'), sessionStorage.setItem('wsgateway.token', text)), token);
   const page = await context.newPage();
-  faults.push(watch(page));
+  rig.faults.push(watch(page));
   if (hash) await page.goto(`${UI_URL}/ui/${hash}`);
   return page;
 }
-const go = async (page, hash) => page.evaluate((to) => (location.hash = to), hash);
-const hashOf = (page) => page.evaluate(() => location.hash);
-const button = (page, name) => page.getByRole('button', { name, exact: true });
-const see = (page, text) => page.getByText(text).first().waitFor();
 const gone = (page, text) => page.getByText(text).first().waitFor({ state: 'detached' });
 const tab = (page, name) => page.getByRole('navigation', { name: 'Views of the endpoint' }).getByRole('link', { name, exact: true });
-const written = (page) => page.locator('.cm-content').first().innerText();
-
-async function write(page, text) {
-  const editor = page.locator('.cm-content').first();
-  await editor.click();
-  await page.keyboard.press('Control+a');
-  await page.keyboard.insertText(text);
-}
-async function until(what, holds) {
-  for (const end = Date.now() + 15_000; !(await holds()); await new Promise((resolve) => setTimeout(resolve, 100))) assert.ok(Date.now() < end, `it did not come about: ${what}`);
-}
 
 const named = (path, name) => `{\n  "path": "${path}",\n  "name": "${name}",\n  "routes": [{"type": "default", "name": "d", "backends": [{"type": "echo"}]}]\n}\n`;
-const made = [];
-async function endpoint(path, document = named(path, 'first')) {
-  const { id } = await api('POST', '/api/v1/endpoints?message=prepared', document);
-  made.push(id);
-  return id;
-}
+const endpoint = (path, document = named(path, 'first')) => rig.endpoint(path, document);
 const read = (id) => api('GET', `/api/v1/endpoints/${id}`);
 
 const TESTS = {
@@ -474,27 +442,4 @@ const TESTS = {
   },
 };
 
-let failed = 0;
-let done = 0;
-for (const [name, run] of Object.entries(TESTS)) {
-  if (ONLY && !name.includes(ONLY)) continue;
-  const began = Date.now();
-  faults.length = 0;
-  try {
-    await run();
-    assert.deepEqual([...new Set(faults.flat())], [], 'nothing is written to the console, and the CSP keeps nothing out');
-    console.log(`ok    ${name} (${Date.now() - began} ms)`);
-  } catch (error) {
-    failed += 1;
-    console.error(`FAIL  ${name}\n      ${String(error.stack ?? error).split('\n').slice(0, 14).join('\n      ')}`);
-    const page = browser.contexts().at(-1)?.pages()[0];
-    if (process.env.PICTURES && page) await page.screenshot({ path: `${process.env.PICTURES}/failed-${failed}.png` }).catch(() => {});
-  }
-  done += 1;
-  for (const context of browser.contexts()) await context.close();
-  for (const id of made.splice(0)) await api('DELETE', `/api/v1/endpoints/${id}`).catch((error) => errors.push(error));
-}
-await browser.close();
-for (const error of errors) console.error(`not taken away: ${error.message}`);
-console.log(`${done - failed} of ${done} passed`);
-process.exit(failed ? 1 : 0);
+process.exit((await runAll(TESTS, process.argv[2])) ? 1 : 0);
