@@ -35,6 +35,8 @@ TERMINAL_SECONDS = 20
 DEMO_SECONDS = 90
 PAGE_SECONDS = 300
 # Two cores carry two clusters, and most of a page's time is waiting.
+TRIED_AGAIN_MAX = 3
+SECOND_TRY = 78  # as ./test has it: something passed only when it was run once more
 AT_ONCE = 2
 # What a page without a `./run` of its own has before its first command.
 DEMO = "wsgateway demo"
@@ -349,14 +351,24 @@ def run(binary, paths, keep):
     paths = [path for path in paths if any(block.is_run for block in pages.blocks(name_of(path), read(path)))]
     # The longest first, so that none of them is the last.
     paths.sort(key=lambda path: -sum(block.is_run for block in pages.blocks(name_of(path), read(path))))
-    failed = 0
+    failed = []
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         for future in concurrent.futures.as_completed([pool.submit(run_page, path, binary, keep) for path in paths]):
-            path, well, said, seconds = future.result()
-            failed += not well
-            print(f"{'ok' if well else 'FAILED'} {name_of(path)} ({seconds:.0f} s): {said}", flush=True)
-    print(f"{len(paths) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+            if not tell(*future.result()):
+                failed.append(future.result()[0])
+    print(f"{len(paths) - len(failed)} passed, {len(failed)} failed")
+    if len(failed) > TRIED_AGAIN_MAX:
+        return 1
+    # They share the machine, and some wait for seconds: the few that fail are run once more, each alone. A fault fails both times.
+    still = [path for path in failed if not tell(*run_page(path, binary, keep))]
+    if still:
+        return 1
+    return SECOND_TRY if failed else 0
+
+
+def tell(path, well, said, seconds):
+    print(f"{'ok' if well else 'FAILED'} {name_of(path)} ({seconds:.0f} s): {said}", flush=True)
+    return well
 
 
 def main():
